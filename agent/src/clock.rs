@@ -1,0 +1,42 @@
+//! The one place where time comes from.
+//!
+//! Wall time stamps events; schedules run on [`tokio::time::Instant`] (the
+//! monotonic clock), which tests pause.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use crate::event::Timestamp;
+
+/// Wall time. Cheap to clone; all clones of a test's clock move together.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(Option<Arc<AtomicI64>>);
+
+impl Clock {
+    /// The machine's clock.
+    pub const fn system() -> Self {
+        Self(None)
+    }
+
+    /// A clock that stands until [`Clock::set`] moves it.
+    pub fn fixed(at: Timestamp) -> Self {
+        Self(Some(Arc::new(AtomicI64::new(at.0))))
+    }
+
+    /// Moves a fixed clock; the machine's clock is never set.
+    pub fn set(&self, at: Timestamp) {
+        if let Some(fixed) = &self.0 {
+            fixed.store(at.0, Ordering::Relaxed);
+        }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        if let Some(fixed) = &self.0 {
+            return Timestamp(fixed.load(Ordering::Relaxed));
+        }
+        #[expect(clippy::disallowed_methods, reason = "the clock is where wall time comes from")]
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        // Before 1970 a machine's clock is certainly wrong; zero says so.
+        Timestamp(since.map_or(0, |d| i64::try_from(d.as_nanos()).unwrap_or(i64::MAX)))
+    }
+}

@@ -1,0 +1,94 @@
+//! The configuration: loaded, checked whole, told in full when it is wrong.
+
+mod secret;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use secret::{Error as SecretError, Secret};
+
+use crate::flow::Create;
+use crate::source;
+use crate::units::Period;
+
+/// The whole file.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub gateway: Gateway,
+    #[serde(default)]
+    pub buffer: crate::buffer::Config,
+    pub kafka: crate::forward::Config,
+    #[serde(default, rename = "source")]
+    pub sources: Vec<source::Config>,
+    #[serde(default, rename = "stream")]
+    pub streams: Vec<Stream>,
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// `[gateway]`: who this machine is.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Gateway {
+    /// Name of the machine: part of every event's id. Letters, digits, `-`,
+    /// `_`, `.`; 1 to 64 characters.
+    pub id: String,
+    /// Static fields that every record of this gateway carries.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// How long a stop may take to send what is collected.
+    #[serde(default = "default_grace")]
+    pub shutdown_grace: Period,
+}
+
+const fn default_grace() -> Period {
+    Period::from_secs(10)
+}
+
+/// `[[stream]]`: a named flow of events, its topic and how the topic is made.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stream {
+    /// The name that sources use.
+    pub name: String,
+    /// The Kafka topic; the stream's name by default.
+    #[serde(default)]
+    pub topic: Option<String>,
+    /// How to make the topic where it is missing.
+    #[serde(default)]
+    pub create: Option<Create>,
+}
+
+/// `[log]`: what the agent says and how.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    #[serde(default)]
+    pub format: LogFormat,
+    #[serde(default)]
+    pub level: LogLevel,
+}
+
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+}

@@ -1,0 +1,1 @@
+//! Event → Kafka record (key, headers, value). No I/O.

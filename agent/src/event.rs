@@ -1,0 +1,114 @@
+//! What a device reported at one time: the canonical event and its values.
+//!
+//! Nothing is rounded here. A value keeps the width and the scale that it had
+//! in the device or the database until a format for Kafka is made of it.
+
+use std::sync::Arc;
+
+/// Nanoseconds since 1970-01-01T00:00:00Z, without leap seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+/// What one device reported at one time, with named fields. A row of a
+/// database is an event too.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The flow it belongs to: its stream and lane.
+    pub flow: crate::flow::Id,
+    /// Key of the record in Kafka; the order of one device holds in a flow.
+    pub device: Arc<str>,
+    /// When it happened: the time of reading, or one that the payload carries.
+    pub time: Timestamp,
+    /// The time of reading, where `time` came from the payload or the row.
+    pub read_at: Option<Timestamp>,
+    pub quality: Quality,
+    pub fields: Vec<Field>,
+}
+
+/// One measured quantity of an event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Field {
+    pub name: Arc<str>,
+    /// The unit belongs to the schema, not to each record.
+    pub unit: Option<Arc<str>>,
+    pub value: Value,
+    /// Only where it differs from the event's.
+    pub quality: Option<Quality>,
+}
+
+/// How far a value can be trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[repr(u8)]
+pub enum Quality {
+    #[default]
+    Good = 0,
+    Stale = 1,
+    Timeout = 2,
+    BadAddress = 3,
+    DeviceError = 4,
+    OutOfRange = 5,
+    BadPayload = 6,
+}
+
+impl Quality {
+    /// The word that stands in the record.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Stale => "stale",
+            Self::Timeout => "timeout",
+            Self::BadAddress => "bad_address",
+            Self::DeviceError => "device_error",
+            Self::OutOfRange => "out_of_range",
+            Self::BadPayload => "bad_payload",
+        }
+    }
+
+    /// The quality with this number in the buffer, if there is one.
+    pub const fn from_u8(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Good,
+            1 => Self::Stale,
+            2 => Self::Timeout,
+            3 => Self::BadAddress,
+            4 => Self::DeviceError,
+            5 => Self::OutOfRange,
+            6 => Self::BadPayload,
+            _ => return None,
+        })
+    }
+}
+
+/// An exact decimal number: `unscaled × 10^-scale`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decimal {
+    pub unscaled: i128,
+    pub scale: u8,
+}
+
+/// What a field can hold.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    Null,
+    Bool(bool),
+    I64(i64),
+    U64(u64),
+    /// NaN and infinities are values; each format says how it carries them.
+    F64(f64),
+    Decimal(Decimal),
+    Text(Arc<str>),
+    Bytes(Arc<[u8]>),
+    /// With `zoned`, an instant; without, a local time that names no zone.
+    Timestamp {
+        time: Timestamp,
+        zoned: bool,
+    },
+    /// Days since 1970-01-01.
+    Date(i32),
+    /// Nanoseconds since midnight.
+    Time(u64),
+    Uuid([u8; 16]),
+    /// JSON text, passed on as it came.
+    Json(Arc<str>),
+    Array(Vec<Value>),
+}

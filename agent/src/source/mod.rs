@@ -1,0 +1,76 @@
+//! The sources: each talks one protocol and emits events with the time at
+//! which they were taken.
+//!
+//! A source never retries or reconnects, that is [`crate::supervise`]'s, and
+//! never touches the buffer: what it reads goes through its
+//! [`Intake`], and what it must tell its peer (an acknowledgement, a saved
+//! cursor) waits for the commit.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::collect::Intake;
+use crate::flow::Flows;
+use crate::supervise::Link;
+
+/// `[[source]]`: one connection to one bus, broker or database, by `type`.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Config {}
+
+/// What every source is made with.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    pub gateway: &'a str,
+    pub flows: &'a mut Flows,
+    pub clock: Clock,
+    /// What the source's last committed [`Checkpoint`](crate::collect::Checkpoint)
+    /// held, if there is one.
+    pub saved: Option<Arc<[u8]>>,
+}
+
+/// Why a source's connection ended. `supervise` says it once and opens the
+/// connection again after its back-off; nothing else depends on the kind.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct Error {
+    /// What failed, naming the thing: `cannot connect to 10.0.0.5:502`.
+    pub what: String,
+    #[source]
+    pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    pub fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), cause: None }
+    }
+
+    pub fn because(
+        what: impl Into<String>,
+        cause: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { what: what.into(), cause: Some(cause.into()) }
+    }
+}
+
+/// A source that is set up, not yet connected.
+#[derive(Debug)]
+pub enum Source {}
+
+impl Source {
+    /// Runs one connection. `Ok` only after `stop` was cancelled and what was
+    /// read has been handed over; any other end is an error. It is called
+    /// again on the same value, so that what must outlive a connection stands
+    /// in `self`.
+    pub async fn run(
+        &mut self,
+        _intake: &mut Intake,
+        _link: &mut Link,
+        _stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        match *self {}
+    }
+}

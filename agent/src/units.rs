@@ -1,0 +1,190 @@
+//! Durations and sizes as words: `"200 ms"`, `"512 MiB"`.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A duration written as one number and one unit: `ms`, `s`, `min`, `h`, `d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Period(pub Duration);
+
+/// A number of bytes written as one number and one unit: `B`, `KiB`, `MiB`,
+/// `GiB`, or the decimal `kB`, `MB`, `GB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ByteSize(pub u64);
+
+impl Period {
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(Duration::from_millis(millis))
+    }
+
+    pub const fn from_secs(secs: u64) -> Self {
+        Self(Duration::from_secs(secs))
+    }
+
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl ByteSize {
+    pub const fn mib(mib: u64) -> Self {
+        Self(mib * 1024 * 1024)
+    }
+
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Factors in milliseconds; the first that divides is used to print.
+const PERIODS: &[(&str, u64)] =
+    &[("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000), ("ms", 1)];
+const SIZES: &[(&str, u64)] = &[
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+
+/// `12.5 s` → the number of smallest units, or what would be right.
+fn parse(text: &str, units: &[(&str, u64)], example: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let wrong = || {
+        let names: Vec<&str> = units.iter().map(|(name, _)| *name).collect();
+        format!("`{text}` is not a number and a unit ({}), as in \"{example}\"", names.join(", "))
+    };
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim()).ok_or_else(wrong)?;
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(*factor).ok_or_else(wrong);
+    }
+    let fraction = number.parse::<f64>().map_err(|_| wrong())?;
+    #[expect(clippy::cast_precision_loss, reason = "factors are exact in f64")]
+    let scaled = fraction * (*factor as f64);
+    if !scaled.is_finite() || scaled < 0.0 || scaled > 9e15 {
+        return Err(wrong());
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
+    Ok(scaled.round() as u64)
+}
+
+fn print(value: u64, units: &[(&str, u64)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let fits = units.iter().find(|(_, factor)| value != 0 && value.is_multiple_of(*factor));
+    match fits.or(units.last()) {
+        Some((name, factor)) => write!(f, "{} {name}", value / factor),
+        None => write!(f, "{value}"),
+    }
+}
+
+impl FromStr for Period {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse(text, PERIODS, "200 ms").map(Self::from_millis)
+    }
+}
+
+impl FromStr for ByteSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        parse(text, SIZES, "512 MiB").map(Self)
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        print(u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX), PERIODS, f)
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        print(self.0, SIZES, f)
+    }
+}
+
+impl<'de> Deserialize<'de> for Period {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl Serialize for Period {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for ByteSize {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl schemars::JsonSchema for Period {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Period".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string", "format": "period",
+            "description": "a duration as a number and a unit: ms, s, min, h, d",
+            "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(ms|s|min|h|d)\s*$"
+        })
+    }
+}
+
+impl schemars::JsonSchema for ByteSize {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ByteSize".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string", "format": "bytesize",
+            "description": "a number of bytes as a number and a unit: B, KiB, MiB, GiB, kB, MB, GB",
+            "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(B|KiB|MiB|GiB|kB|MB|GB)\s*$"
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_are_words() {
+        assert_eq!("200 ms".parse(), Ok(Period::from_millis(200)));
+        assert_eq!("1.5s".parse(), Ok(Period::from_millis(1_500)));
+        assert_eq!("512 MiB".parse(), Ok(ByteSize::mib(512)));
+        assert_eq!(Period::from_secs(120).to_string(), "2 min");
+        assert_eq!(ByteSize::mib(1024).to_string(), "1 GiB");
+    }
+
+    #[test]
+    fn a_wrong_word_is_told_with_what_would_be_right() {
+        let error = "200 msec".parse::<Period>().unwrap_err();
+        assert_eq!(
+            error,
+            "`200 msec` is not a number and a unit (d, h, min, s, ms), as in \"200 ms\""
+        );
+        assert!("-1 s".parse::<Period>().is_err());
+        assert!("99999999999999 GiB".parse::<ByteSize>().is_err());
+        assert!("nan s".parse::<Period>().is_err());
+    }
+}
