@@ -26,3 +26,5 @@ pub mod buffer;
 pub mod encode;
 
 pub mod forward;
+
+pub mod notify;

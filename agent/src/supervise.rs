@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -25,53 +26,82 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A connection that held this long starts the back-off anew.
 const STEADY: Duration = Duration::from_secs(30);
 
+/// How a source stands, for whoever looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    pub source: Arc<str>,
+    /// Its connection stands and data can flow.
+    pub up: bool,
+    /// Subject (a device, a topic, a table) → what is wrong with it; the
+    /// connection itself stands under the empty subject.
+    pub faults: BTreeMap<String, String>,
+}
+
 /// What a source tells about its state. Each change is one line in the log;
 /// saying the same again is silent.
 #[derive(Debug)]
-pub struct Link {
-    source: Arc<str>,
-    up: bool,
-    /// Subject → what is wrong with it.
-    faults: BTreeMap<String, String>,
-}
+pub struct Link(watch::Sender<State>);
 
 impl Link {
     pub fn new(source: Arc<str>) -> Self {
-        Self { source, up: false, faults: BTreeMap::new() }
+        Self(watch::Sender::new(State { source, up: false, faults: BTreeMap::new() }))
+    }
+
+    /// Where the state can be looked at.
+    pub fn watch(&self) -> watch::Receiver<State> {
+        self.0.subscribe()
     }
 
     /// The connection stands and data can flow.
     pub fn up(&mut self, peer: &str) {
-        if !self.up {
-            self.up = true;
-            info!(source = %self.source, peer, "source is up");
-        }
+        self.0.send_if_modified(|state| {
+            if state.up {
+                return false;
+            }
+            info!(source = %state.source, peer, "source is up");
+            state.up = true;
+            state.faults.remove("");
+            true
+        });
     }
 
-    /// One part of the source (a device, a topic, a table) is not well; the
-    /// others go on. Logged once until it changes or [`Link::well`] ends it.
+    /// One part of the source is not well; the others go on. Logged once until
+    /// it changes or [`Link::well`] ends it.
     pub fn fault(&mut self, subject: &str, what: &str) {
-        if self.faults.get(subject).is_none_or(|known| known != what) {
-            warn!(source = %self.source, subject, error = what, "source has a fault");
-            self.faults.insert(subject.to_owned(), what.to_owned());
-        }
+        self.0.send_if_modified(|state| {
+            if state.faults.get(subject).is_some_and(|known| known == what) {
+                return false;
+            }
+            warn!(source = %state.source, subject, error = what, "source has a fault");
+            state.faults.insert(subject.to_owned(), what.to_owned());
+            true
+        });
     }
 
     /// The subject is well again.
     pub fn well(&mut self, subject: &str) {
-        if self.faults.remove(subject).is_some() {
-            info!(source = %self.source, subject, "fault is over");
-        }
+        self.0.send_if_modified(|state| {
+            let had_fault = state.faults.remove(subject).is_some();
+            if had_fault {
+                info!(source = %state.source, subject, "fault is over");
+            }
+            had_fault
+        });
     }
 
     fn down(&mut self, error: &Error, pause: Duration) {
         let text = in_full(error);
-        // A connection that never came up says the same reason only once.
-        if self.up || self.faults.get("").is_none_or(|known| *known != text) {
-            warn!(source = %self.source, error = %text, retry_in = ?pause, "source is down, will connect again");
-        }
-        self.up = false;
-        self.faults.insert(String::new(), text);
+        self.0.send_if_modified(|state| {
+            // While it stays down for the same reason, one line is enough.
+            let known = state.faults.get("").is_some_and(|known| *known == text);
+            if known && !state.up {
+                return false;
+            }
+            warn!(source = %state.source, error = %text, retry_in = ?pause, "source is down, will connect again");
+            state.up = false;
+            state.faults.insert(String::new(), text);
+            true
+        });
     }
 }
 
