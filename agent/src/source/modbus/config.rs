@@ -1,0 +1,363 @@
+//! `[[source]]` with `type = "modbus"`: the device map and what can be wrong
+//! with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::decode::registers::{Order, Type};
+use crate::flow::Lane;
+use crate::units::Period;
+
+/// One Modbus TCP connection: a device, or a gateway with several behind it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of the source, unique in the file.
+    pub name: String,
+    /// Host and port: `"10.0.0.5:502"`; without a port 502.
+    pub address: String,
+    /// Stream that the events belong to.
+    pub stream: String,
+    /// Class of priority: `alarm`, `live` or `bulk`. Default: `live`.
+    #[serde(default)]
+    pub lane: Lane,
+    /// Static fields that every record of this source carries.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Longest wait for a connection and for each answer. Default: `1 s`.
+    #[serde(default = "default_timeout")]
+    pub timeout: Period,
+    /// What answers on this connection.
+    #[serde(rename = "device")]
+    pub devices: Vec<Device>,
+}
+
+const fn default_timeout() -> Period {
+    Period::from_secs(1)
+}
+
+/// `[[source.device]]`: one unit behind the connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// Name of the device: the key of its records.
+    pub name: String,
+    /// Modbus unit id, 0 to 255. Default: 1.
+    #[serde(default = "default_unit")]
+    pub unit: u8,
+    /// Order of bytes and words of its values, unless a signal has its own:
+    /// `abcd` (big-endian), `cdab`, `badc` or `dcba`. Default: `abcd`.
+    #[serde(default)]
+    pub order: Order,
+    /// Most registers that the device takes in one request, 1 to 125.
+    /// Default: 125.
+    #[serde(default = "default_max_registers")]
+    pub max_registers: u16,
+    /// Most coils or discrete inputs in one request, 1 to 2000. Default: 2000.
+    #[serde(default = "default_max_bits")]
+    pub max_bits: u16,
+    /// Most unused registers between two signals that are read along to save
+    /// a request; 0 for a device that refuses addresses it does not have.
+    /// Default: 16.
+    #[serde(default = "default_max_hole")]
+    pub max_hole: u16,
+    /// What is read, and how often.
+    #[serde(rename = "group")]
+    pub groups: Vec<Group>,
+}
+
+const fn default_unit() -> u8 {
+    1
+}
+const fn default_max_registers() -> u16 {
+    MAX_REGISTERS
+}
+const fn default_max_bits() -> u16 {
+    MAX_BITS
+}
+const fn default_max_hole() -> u16 {
+    super::plan::HOLE
+}
+
+/// An answer of 253 bytes holds no more (Modbus application protocol 1.1b3, 6.3).
+const MAX_REGISTERS: u16 = 125;
+/// The same for coils and discrete inputs (6.1).
+const MAX_BITS: u16 = 2000;
+
+/// `[[source.device.group]]`: signals that are read together and become one
+/// event.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Name for the log. Default: the group's number, from 0.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Time from one reading to the next.
+    pub interval: Period,
+    /// Stream of this group's events. Default: the source's.
+    #[serde(default)]
+    pub stream: Option<String>,
+    /// Class of priority of this group's events. Default: the source's.
+    #[serde(default)]
+    pub lane: Option<Lane>,
+    /// What is read.
+    pub signals: Vec<Signal>,
+}
+
+/// One measured quantity: a line of `signals`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Signal {
+    /// Name of the field.
+    pub name: String,
+    /// `coil`, `discrete`, `input` or `holding`.
+    pub table: Table,
+    /// Address as it is sent, from 0: what a manual calls 40001 is `holding` 0.
+    pub address: u16,
+    /// `bool` (coils and discrete inputs), `bit`, `i8`, `u8`, `i16`, `u16`,
+    /// `i32`, `u32`, `i64`, `u64`, `f16`, `f32`, `f64` or `string`. Default:
+    /// `bool` for coils and discrete inputs, `u16` for registers.
+    #[serde(default, rename = "type")]
+    pub kind: Option<Type>,
+    /// Which bit of the register, 0 (lowest) to 15; for `bit`, which needs it.
+    #[serde(default)]
+    pub bit: Option<u8>,
+    /// Length in registers, two bytes each; for `string`, which needs it.
+    #[serde(default)]
+    pub length: Option<u16>,
+    /// Order of bytes and words. Default: the device's.
+    #[serde(default)]
+    pub order: Option<Order>,
+    /// Factor that makes the value from the number; integers become floats.
+    #[serde(default)]
+    pub scale: Option<f64>,
+    /// Added after the scale; integers become floats.
+    #[serde(default)]
+    pub offset: Option<f64>,
+    /// Unit of the value, for people and the schema: `"°C"`.
+    #[serde(default)]
+    pub unit: Option<String>,
+}
+
+/// Which of the four address spaces of a device.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Table {
+    /// Single bits, read by function 1.
+    Coil,
+    /// Single bits, read by function 2.
+    Discrete,
+    /// Registers, read by function 4.
+    Input,
+    /// Registers, read by function 3.
+    Holding,
+}
+
+impl Table {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Coil => "coil",
+            Self::Discrete => "discrete",
+            Self::Input => "input",
+            Self::Holding => "holding",
+        }
+    }
+
+    pub const fn is_bits(self) -> bool {
+        matches!(self, Self::Coil | Self::Discrete)
+    }
+}
+
+impl Signal {
+    pub(super) fn kind(&self) -> Type {
+        self.kind.unwrap_or(if self.table.is_bits() { Type::Bool } else { Type::U16 })
+    }
+
+    pub(super) fn width(&self) -> u16 {
+        self.kind().width(self.length.unwrap_or(0))
+    }
+}
+
+/// Host and port of an address; 502 is the port that Modbus TCP is given.
+pub(super) fn endpoint(address: &str) -> Result<(String, u16), String> {
+    const RIGHT: &str = "write it as \"10.0.0.5:502\", \"plc.local\" or \"[fe80::1]:502\"";
+    let wrong = || format!("`{address}` is not a host and a port: {RIGHT}");
+    let (host, port) = match address.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']').ok_or_else(wrong)?;
+            match port {
+                "" => (host, None),
+                _ => (host, Some(port.strip_prefix(':').ok_or_else(wrong)?)),
+            }
+        }
+        // More than one colon without brackets is a bare IPv6 address.
+        None => match address.split_once(':') {
+            Some((host, port)) if !port.contains(':') => (host, Some(port)),
+            _ => (address, None),
+        },
+    };
+    let port = port.map_or(Ok(502), |p| p.parse::<u16>().map_err(|_| wrong()))?;
+    if host.is_empty() || host.contains(char::is_whitespace) || port == 0 {
+        return Err(wrong());
+    }
+    Ok((host.to_owned(), port))
+}
+
+/// Mistakes as they are found: key path inside the source, and what is wrong
+/// and what would be right.
+#[derive(Default)]
+struct Mistakes(Vec<(String, String)>);
+
+impl Mistakes {
+    fn add(&mut self, key: String, what: impl Into<String>) {
+        self.0.push((key, what.into()));
+    }
+}
+
+impl Config {
+    /// Every mistake that the types alone do not catch, as (key path inside
+    /// the source, what is wrong and what would be right).
+    pub fn check(&self) -> Vec<(String, String)> {
+        let mut wrong = Mistakes::default();
+        if self.name.is_empty() {
+            wrong.add("name".into(), "is empty: give the source a name");
+        }
+        if self.stream.is_empty() {
+            wrong.add("stream".into(), "is empty: name the stream of the events");
+        }
+        if let Err(what) = endpoint(&self.address) {
+            wrong.add("address".into(), what);
+        }
+        if self.timeout.get().is_zero() {
+            wrong.add("timeout".into(), "is zero: at least 1 ms");
+        }
+        if self.devices.is_empty() {
+            wrong.add("device".into(), "is empty: add a [[source.device]]");
+        }
+        let mut names = BTreeSet::new();
+        for (index, device) in self.devices.iter().enumerate() {
+            let at = format!("device[{index}]");
+            if device.name.is_empty() {
+                wrong.add(format!("{at}.name"), "is empty: give the device a name");
+            } else if !names.insert(&device.name) {
+                let what = format!("`{}` is already a device of this source", device.name);
+                wrong.add(format!("{at}.name"), what);
+            }
+            device.check(&at, &mut wrong);
+        }
+        wrong.0
+    }
+}
+
+impl Device {
+    fn check(&self, at: &str, wrong: &mut Mistakes) {
+        if !(1..=MAX_REGISTERS).contains(&self.max_registers) {
+            let what = format!("{} is not within 1 to {MAX_REGISTERS}", self.max_registers);
+            wrong.add(format!("{at}.max_registers"), what);
+        }
+        if !(1..=MAX_BITS).contains(&self.max_bits) {
+            let what = format!("{} is not within 1 to {MAX_BITS}", self.max_bits);
+            wrong.add(format!("{at}.max_bits"), what);
+        }
+        if self.groups.is_empty() {
+            wrong.add(format!("{at}.group"), "is empty: add a [[source.device.group]]");
+        }
+        let mut names = BTreeSet::new();
+        for (index, group) in self.groups.iter().enumerate() {
+            let at = format!("{at}.group[{index}]");
+            if let Some(name) = &group.name
+                && !names.insert(name)
+            {
+                let what = format!("`{name}` is already a group of this device");
+                wrong.add(format!("{at}.name"), what);
+            }
+            group.check(self, &at, wrong);
+        }
+    }
+}
+
+impl Group {
+    fn check(&self, device: &Device, at: &str, wrong: &mut Mistakes) {
+        if self.interval.get().is_zero() {
+            wrong.add(format!("{at}.interval"), "is zero: at least 1 ms");
+        }
+        if self.stream.as_ref().is_some_and(String::is_empty) {
+            wrong.add(format!("{at}.stream"), "is empty: name a stream or leave the key out");
+        }
+        if self.signals.is_empty() {
+            wrong.add(format!("{at}.signals"), "is empty: name what is to be read");
+        }
+        let mut names = BTreeSet::new();
+        for (index, signal) in self.signals.iter().enumerate() {
+            let at = format!("{at}.signals[{index}]");
+            if signal.name.is_empty() {
+                wrong.add(format!("{at}.name"), "is empty: give the signal a name");
+            } else if !names.insert(&signal.name) {
+                let what = format!("`{}` is already a signal of this group", signal.name);
+                wrong.add(format!("{at}.name"), what);
+            }
+            signal.check(device, &at, wrong);
+        }
+    }
+}
+
+impl Signal {
+    fn check(&self, device: &Device, at: &str, wrong: &mut Mistakes) {
+        let (kind, table) = (self.kind(), self.table.as_str());
+        if self.table.is_bits() && kind != Type::Bool {
+            let what = format!("`{}` does not fit table `{table}`: use `bool`", kind.as_str());
+            wrong.add(format!("{at}.type"), what);
+        } else if !self.table.is_bits() && kind == Type::Bool {
+            let what = format!("`bool` does not fit table `{table}`: use `bit` with `bit = 0`");
+            wrong.add(format!("{at}.type"), what);
+        }
+        match (kind, self.bit) {
+            (Type::Bit, None) => wrong.add(format!("{at}.bit"), "is missing: 0 (lowest) to 15"),
+            (Type::Bit, Some(bit)) if bit > 15 => {
+                wrong.add(format!("{at}.bit"), format!("{bit} is not within 0 to 15"));
+            }
+            (Type::Bit, _) | (_, None) => {}
+            _ => wrong.add(format!("{at}.bit"), "is only for `type = \"bit\"`"),
+        }
+        match (kind, self.length) {
+            (Type::String, None) => {
+                wrong.add(format!("{at}.length"), "is missing: the length in registers");
+            }
+            (Type::String, Some(0)) => wrong.add(format!("{at}.length"), "is zero: at least 1"),
+            (Type::String, _) | (_, None) => {}
+            _ => wrong.add(format!("{at}.length"), "is only for `type = \"string\"`"),
+        }
+        if self.table.is_bits() && self.order.is_some() {
+            wrong.add(format!("{at}.order"), format!("has no meaning in table `{table}`"));
+        }
+        for (key, value) in [("scale", self.scale), ("offset", self.offset)] {
+            let Some(value) = value else { continue };
+            if !kind.is_number() {
+                let what = format!("has no meaning for type `{}`", kind.as_str());
+                wrong.add(format!("{at}.{key}"), what);
+            } else if !value.is_finite() {
+                wrong.add(format!("{at}.{key}"), format!("{value} is not a finite number"));
+            }
+        }
+        if self.scale == Some(0.0) {
+            wrong.add(format!("{at}.scale"), "is zero: every value would be the offset");
+        }
+        let width = self.width();
+        if !self.table.is_bits() && width > device.max_registers {
+            let most = device.max_registers;
+            let what = format!("takes {width} registers, the device gives at most {most} at once");
+            wrong.add(
+                format!("{at}.{}", if self.length.is_some() { "length" } else { "type" }),
+                what,
+            );
+        }
+        // The last address is 65535.
+        if u32::from(self.address) + u32::from(width) > 65_536 {
+            let what = format!("{} and {width} registers go beyond 65535", self.address);
+            wrong.add(format!("{at}.address"), what);
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! One poll group: reads its requests, makes its event.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::config::{Device, Group};
+use super::connection::{Failure, Peer, Reply};
+use super::plan::{Limits, Request, Span, plan};
+use super::schedule::Pace;
+use super::{End, Error};
+use crate::decode::registers::{Decoder, Linear};
+use crate::event::{Event, Field, Quality, Timestamp, Value};
+use crate::flow;
+use crate::supervise::Link;
+use crate::units::Period;
+
+/// A group as it is polled.
+#[derive(Debug)]
+pub(super) struct Poll {
+    /// Index of its device.
+    pub(super) device: usize,
+    /// About what an event holds in memory.
+    pub(super) bytes: usize,
+    /// That there are no values has been told by an event.
+    pub(super) told: bool,
+    /// Device and group, for the log.
+    subject: String,
+    interval: Period,
+    flow: flow::Id,
+    requests: Vec<Request>,
+    /// In the order of the configuration.
+    signals: Vec<Signal>,
+    pace: Pace,
+}
+
+/// How a signal becomes a field.
+#[derive(Debug)]
+struct Signal {
+    name: Arc<str>,
+    unit: Option<Arc<str>>,
+    decoder: Decoder,
+}
+
+/// What one cycle gave.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// All signals; null with a quality where there is no value.
+    pub(super) fields: Vec<Field>,
+    /// At least one request was answered with values.
+    pub(super) answered: bool,
+    /// Requests that were refused, and the first of them in words.
+    pub(super) refusals: u64,
+    pub(super) refused: Option<String>,
+    /// Why the cycle went no further.
+    pub(super) broken: Option<Broken>,
+}
+
+/// The device is silent or not to be understood.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub(super) what: String,
+    /// The peer has gone too: this run is over.
+    pub(super) end: Option<End>,
+    quality: Quality,
+}
+
+impl Poll {
+    pub(super) fn new(
+        device: &Device,
+        index: usize,
+        group: &Group,
+        number: usize,
+        flow: flow::Id,
+    ) -> Self {
+        let spans: Vec<Span> = group
+            .signals
+            .iter()
+            .map(|s| Span { table: s.table, address: s.address, width: s.width() })
+            .collect();
+        let limits = Limits {
+            registers: device.max_registers,
+            bits: device.max_bits,
+            hole: device.max_hole,
+        };
+        let signals: Vec<Signal> = group
+            .signals
+            .iter()
+            .map(|s| Signal {
+                name: Arc::from(s.name.as_str()),
+                unit: s.unit.as_deref().map(Arc::from),
+                decoder: Decoder {
+                    kind: s.kind(),
+                    order: s.order.unwrap_or(device.order),
+                    bit: s.bit.unwrap_or(0),
+                    length: s.length.unwrap_or(0),
+                    linear: Linear::new(s.scale, s.offset),
+                },
+            })
+            .collect();
+        let texts: usize = group.signals.iter().filter_map(|s| s.length).map(usize::from).sum();
+        let name = group.name.clone().unwrap_or_else(|| number.to_string());
+        Self {
+            device: index,
+            bytes: size_of::<Event>() + signals.len() * size_of::<Field>() + texts * 2,
+            told: false,
+            subject: format!("{} group {name}", device.name),
+            interval: group.interval,
+            flow,
+            requests: plan(&spans, limits),
+            signals,
+            pace: Pace::default(),
+        }
+    }
+
+    pub(super) fn interval(&self) -> Duration {
+        self.interval.get()
+    }
+
+    /// Sends the requests one after the other. A refused one costs its own
+    /// signals; silence, a wrong frame or a lost connection ends the cycle.
+    pub(super) async fn read(&self, peer: &mut Peer, unit: u8) -> Reading {
+        let mut reading = Reading {
+            fields: self.blank(),
+            answered: false,
+            refusals: 0,
+            refused: None,
+            broken: None,
+        };
+        for (index, request) in self.requests.iter().enumerate() {
+            let broken = match peer.exchange(unit, request).await {
+                Ok(reply) => {
+                    reading.answered = true;
+                    self.fill(request, &reply, &mut reading.fields);
+                    continue;
+                }
+                Err(Failure::Exception(code)) if !is_silence(code) => {
+                    reading.refusals += 1;
+                    reading.refused.get_or_insert_with(|| {
+                        format!("{} on reading {}", exception(code), request.range())
+                    });
+                    mark(request, refusal(code), &mut reading.fields);
+                    continue;
+                }
+                Err(failure) => Broken::new(failure, peer, unit, request),
+            };
+            for left in self.requests.iter().skip(index) {
+                mark(left, broken.quality, &mut reading.fields);
+            }
+            reading.broken = Some(broken);
+            break;
+        }
+        reading
+    }
+
+    /// All fields without a value.
+    fn blank(&self) -> Vec<Field> {
+        let field = |signal: &Signal| Field {
+            name: Arc::clone(&signal.name),
+            unit: signal.unit.clone(),
+            value: Value::Null,
+            quality: Some(Quality::Timeout),
+        };
+        self.signals.iter().map(field).collect()
+    }
+
+    fn fill(&self, request: &Request, reply: &Reply, fields: &mut [Field]) {
+        for (index, offset) in &request.signals {
+            let (Some(field), Some(signal)) = (fields.get_mut(*index), self.signals.get(*index))
+            else {
+                continue;
+            };
+            let start = usize::from(*offset);
+            let decoded = match reply {
+                Reply::Bits(bits) => bits.get(start).map(|bit| Value::Bool(*bit)),
+                Reply::Words(words) => words
+                    .get(start..start + usize::from(signal.decoder.width()))
+                    .and_then(|words| signal.decoder.decode(words).ok()),
+            };
+            field.quality = decoded.is_none().then_some(Quality::BadPayload);
+            field.value = decoded.unwrap_or(Value::Null);
+        }
+    }
+
+    /// The event of these fields: a quality that all share is the event's own.
+    pub(super) fn event(
+        &self,
+        device: &Arc<str>,
+        time: Timestamp,
+        mut fields: Vec<Field>,
+    ) -> Event {
+        let mut quality = Quality::Good;
+        if let Some(shared) = fields.first().and_then(|f| f.quality)
+            && fields.iter().all(|f| f.quality == Some(shared))
+        {
+            quality = shared;
+            fields.iter_mut().for_each(|f| f.quality = None);
+        }
+        Event { flow: self.flow, device: Arc::clone(device), time, read_at: None, quality, fields }
+    }
+
+    /// The event of a device that cannot be read.
+    pub(super) fn silence(&self, device: &Arc<str>, time: Timestamp) -> Event {
+        self.event(device, time, self.blank())
+    }
+
+    pub(super) fn tell_pace(&mut self, missed: u64, now: Instant, link: &mut Link) {
+        match self.pace.turn(missed, now) {
+            Some(true) => {
+                let what = format!("cannot be read every {}: cycles are skipped", self.interval);
+                link.fault(&format!("{} interval", self.subject), &what);
+            }
+            Some(false) => link.well(&format!("{} interval", self.subject)),
+            None => {}
+        }
+    }
+
+    /// A whole cycle without a refusal ends the fault, half of one does not.
+    pub(super) fn tell_refusal(&self, refused: Option<&str>, whole: bool, link: &mut Link) {
+        match refused {
+            Some(what) => link.fault(&self.subject, what),
+            None if whole => link.well(&self.subject),
+            None => {}
+        }
+    }
+}
+
+impl Broken {
+    fn new(failure: Failure, peer: &Peer, unit: u8, request: &Request) -> Self {
+        let range = request.range();
+        let (quality, what, end) = match failure {
+            Failure::Exception(code) => {
+                (Quality::Timeout, format!("{} for unit {unit}", exception(code)), None)
+            }
+            Failure::Late => {
+                let what = format!("no answer from unit {unit} in time, reading {range}");
+                (Quality::Timeout, what, None)
+            }
+            Failure::Unexpected(what) => {
+                (Quality::BadPayload, format!("{what} from unit {unit}, reading {range}"), None)
+            }
+            Failure::Closed(cause) => {
+                let error = Error::because(format!("{peer} closed the connection"), cause);
+                (Quality::Timeout, String::new(), Some(End::from(error)))
+            }
+            Failure::Unreachable(error) => {
+                (Quality::Timeout, String::new(), Some(End { error, unreachable: true }))
+            }
+        };
+        Self { what, end, quality }
+    }
+}
+
+/// No values for what this request would have read.
+fn mark(request: &Request, quality: Quality, fields: &mut [Field]) {
+    for (index, _) in &request.signals {
+        if let Some(field) = fields.get_mut(*index) {
+            field.quality = Some(quality);
+        }
+    }
+}
+
+/// A gateway that says so for a unit that is silent.
+const fn is_silence(code: u8) -> bool {
+    matches!(code, 0x0A | 0x0B)
+}
+
+const fn refusal(code: u8) -> Quality {
+    match code {
+        0x02 | 0x03 => Quality::BadAddress,
+        _ => Quality::DeviceError,
+    }
+}
+
+/// Modbus application protocol 1.1b3, chapter 7.
+fn exception(code: u8) -> String {
+    let meaning = match code {
+        0x01 => "illegal function",
+        0x02 => "illegal data address",
+        0x03 => "illegal data value",
+        0x04 => "device failure",
+        0x05 => "acknowledge",
+        0x06 => "device busy",
+        0x08 => "memory parity error",
+        0x0A => "gateway path unavailable",
+        0x0B => "gateway target failed to respond",
+        _ => "not defined",
+    };
+    format!("exception {code:02X} ({meaning})")
+}

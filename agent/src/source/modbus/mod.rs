@@ -1,0 +1,260 @@
+//! Modbus TCP: polls the devices behind one connection. It only reads: no
+//! function that writes is ever sent.
+//!
+//! One source is one task and one connection. The requests of a group are
+//! planned once ([`plan`]); a group's readings become one event, stamped when
+//! its last answer came.
+//!
+//! What goes wrong, and whom it costs:
+//! - A device **refuses** a request (exception): its signals are null with
+//!   quality `bad_address` (02, 03) or `device_error`; all else goes on.
+//! - A device is **silent** (a time-out, 0A or 0B from a gateway) or answers
+//!   with something else: it rests, for 1 s at first, twice as long each time,
+//!   at most 30 s. So a dead unit costs the others one time-out per rest. Each
+//!   of its groups gives one event with nulls and the reason as quality, and
+//!   nothing more until the device answers again.
+//! - After a time-out or an unexpected frame the **connection is dropped**, so
+//!   that no late answer can be taken for the next one. This drop is the
+//!   source's own doing, so it connects again by itself, at once: if it left
+//!   that to `supervise`, whose pauses grow to half a minute, one dead unit
+//!   would silence the healthy ones. It cannot spin: each drop sends a device
+//!   to rest. The same holds for a connection that served before and was
+//!   closed while idle: the request is repeated once on a new one.
+//! - The **peer** cannot be reached, or closes a fresh connection: `run` ends
+//!   with an error and `supervise` opens it again. What devices are resting
+//!   stands in [`Source`] and outlives the connection.
+//!
+//! Cycles that cannot be read in time (a slow device, a full buffer) are
+//! skipped and counted, never bunched ([`schedule`]).
+//!
+//! Nothing is acknowledged to a device, so a power cut costs the readings that
+//! were not yet committed, and no more.
+
+mod config;
+mod connection;
+mod group;
+mod plan;
+mod schedule;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+pub use config::{Config, Device, Group, Order, Signal, Table, Type};
+use connection::Peer;
+use schedule::{Health, Schedule};
+
+use super::{Error, Setup};
+use crate::clock::Clock;
+use crate::collect::{Delivery, Intake};
+use crate::event::Event;
+use crate::supervise::Link;
+
+/// A source that is set up.
+#[derive(Debug)]
+pub struct Source {
+    peer: Peer,
+    clock: Clock,
+    devices: Vec<Unit>,
+    groups: Vec<group::Poll>,
+    schedule: Schedule,
+    counts: Counts,
+}
+
+/// What a source has done since the process started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Cycles in which a group was read, whole or in part.
+    pub read: u64,
+    /// Cycles skipped because their time went by.
+    pub missed: u64,
+    /// Cycles skipped because the device was resting.
+    pub rested: u64,
+    /// Cycles that ended without an answer, or with a wrong one.
+    pub failed: u64,
+    /// Requests that a device refused.
+    pub refused: u64,
+}
+
+/// A device as it is polled.
+#[derive(Debug)]
+struct Unit {
+    name: Arc<str>,
+    unit: u8,
+    health: Health,
+}
+
+impl Source {
+    /// Sets the source up from a configuration that [`Config::check`] found
+    /// nothing wrong with.
+    pub fn new(config: &Config, setup: Setup<'_>) -> Self {
+        let (host, port) =
+            config::endpoint(&config.address).unwrap_or_else(|_| (config.address.clone(), 502));
+        let mut devices = Vec::with_capacity(config.devices.len());
+        let mut groups = Vec::new();
+        for (index, device) in config.devices.iter().enumerate() {
+            for (number, group) in device.groups.iter().enumerate() {
+                let stream = group.stream.as_deref().unwrap_or(&config.stream);
+                let flow = setup.flows.id(stream, group.lane.unwrap_or(config.lane));
+                groups.push(group::Poll::new(device, index, group, number, flow));
+            }
+            devices.push(Unit {
+                name: Arc::from(device.name.as_str()),
+                unit: device.unit,
+                health: Health::default(),
+            });
+        }
+        Self {
+            peer: Peer::new(host, port, config.timeout.get()),
+            clock: setup.clock,
+            devices,
+            schedule: Schedule::new(groups.iter().map(group::Poll::interval).collect()),
+            groups,
+            counts: Counts::default(),
+        }
+    }
+
+    pub const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Polls until `stop`, or until the peer cannot be reached.
+    pub async fn run(
+        &mut self,
+        intake: &mut Intake,
+        link: &mut Link,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let end = tokio::select! {
+            // In this order a finished reading is still handed over if there
+            // is room for it; one that waits for room is given up.
+            biased;
+            end = self.poll(intake, link) => end.map(|never| match never {}),
+            () = stop.cancelled() => Ok(()),
+        };
+        // Not even this source's own next run may find an answer in it.
+        self.peer.drop_connection();
+        end
+    }
+
+    async fn poll(&mut self, intake: &mut Intake, link: &mut Link) -> Result<Infallible, Error> {
+        if let Err(error) = self.peer.connect().await {
+            self.tell_silence(intake).await?;
+            return Err(error);
+        }
+        link.up(&self.peer.to_string());
+        self.schedule.begin(Instant::now());
+        loop {
+            let Some(due) = self.schedule.due() else {
+                // Nothing to read: `check` refuses that.
+                return std::future::pending().await;
+            };
+            sleep_until(due).await;
+            let now = Instant::now();
+            let Some(turn) = self.schedule.take(now) else { continue };
+            self.counts.missed += turn.missed;
+            if let Some(group) = self.groups.get_mut(turn.group) {
+                group.tell_pace(turn.missed, now, link);
+            }
+            if let Err(end) = self.cycle(turn.group, intake, link).await {
+                if end.unreachable {
+                    self.tell_silence(intake).await?;
+                }
+                return Err(end.error);
+            }
+        }
+    }
+
+    /// Reads one group and hands its event over.
+    async fn cycle(
+        &mut self,
+        index: usize,
+        intake: &mut Intake,
+        link: &mut Link,
+    ) -> Result<(), End> {
+        let Some(group) = self.groups.get_mut(index) else { return Ok(()) };
+        let Some(device) = self.devices.get_mut(group.device) else { return Ok(()) };
+        if device.health.rests(Instant::now()) {
+            self.counts.rested += 1;
+            if group.told {
+                return Ok(());
+            }
+            group.told = true;
+            let event = group.silence(&device.name, self.clock.now());
+            return deliver(intake, vec![event], group.bytes).await.map_err(End::from);
+        }
+
+        let reading = group.read(&mut self.peer, device.unit).await;
+        // The last answer has just come.
+        let time = self.clock.now();
+        self.counts.refused += reading.refusals;
+        group.tell_refusal(reading.refused.as_deref(), reading.broken.is_none(), link);
+        let mut end = None;
+        // Silence that was told is not told again; a part that was read is.
+        let mut worth_telling = true;
+        if let Some(broken) = reading.broken {
+            self.counts.failed += 1;
+            worth_telling = reading.answered || !group.told;
+            group.told = true;
+            end = broken.end;
+            if end.as_ref().is_none_or(|end| !end.unreachable) {
+                device.health.failed(Instant::now());
+            }
+            if end.is_none() {
+                link.fault(&device.name, &broken.what);
+            }
+        } else {
+            group.told = false;
+            device.health.answered();
+            link.well(&device.name);
+        }
+        self.counts.read += u64::from(reading.answered);
+        if worth_telling {
+            let event = group.event(&device.name, time, reading.fields);
+            deliver(intake, vec![event], group.bytes).await?;
+        }
+        end.map_or(Ok(()), Err)
+    }
+
+    /// The peer cannot be reached: every group says once that it has no values.
+    async fn tell_silence(&mut self, intake: &mut Intake) -> Result<(), Error> {
+        let time = self.clock.now();
+        let mut events = Vec::new();
+        let mut bytes = 0;
+        for group in self.groups.iter_mut().filter(|g| !g.told) {
+            let Some(device) = self.devices.get(group.device) else { continue };
+            group.told = true;
+            bytes += group.bytes;
+            events.push(group.silence(&device.name, time));
+        }
+        if events.is_empty() {
+            return Ok(());
+        }
+        deliver(intake, events, bytes).await
+    }
+}
+
+/// The end of a run.
+#[derive(Debug)]
+struct End {
+    error: Error,
+    /// There is no way to any device.
+    unreachable: bool,
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self { error, unreachable: false }
+    }
+}
+
+/// Waits while the buffer is full; the cycles that go by meanwhile are missed.
+async fn deliver(intake: &mut Intake, events: Vec<Event>, bytes: usize) -> Result<(), Error> {
+    let delivery = Delivery { events, bytes, ..Delivery::default() };
+    match intake.deliver(delivery).await {
+        Ok(_) => Ok(()),
+        Err(stopping) => Err(Error::because("cannot hand over what was read", stopping)),
+    }
+}
