@@ -1,2 +1,4 @@
 //! Bytes, registers or a row → fields. Pure: no I/O, no clock, no panic; any
 //! bytes give `Ok` or `Err`.
+
+pub mod row;
