@@ -33,7 +33,7 @@ pub enum Place {
 
 /// Why a saved cursor cannot be used. In both cases reading on would skip or
 /// repeat rows without a word, so that the source stops.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
     #[error(
         "the table, query or cursor columns have changed since the last row was read: change them \
