@@ -2,3 +2,4 @@
 //! bytes give `Ok` or `Err`.
 
 pub mod registers;
+pub mod row;

@@ -7,7 +7,9 @@
 //! cursor) waits for the commit.
 
 pub mod modbus;
+pub mod sql;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,33 @@ use crate::supervise::Link;
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Config {
     Modbus(modbus::Config),
+    Sqlite(sql::sqlite::Config),
+}
+
+impl Config {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Modbus(c) => &c.name,
+            Self::Sqlite(c) => &c.name,
+        }
+    }
+
+    /// Static fields that every record of this source carries.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        match self {
+            Self::Modbus(c) => &c.labels,
+            Self::Sqlite(c) => &c.labels,
+        }
+    }
+
+    /// What is wrong across fields: the key's path inside the source, and what
+    /// would be right.
+    pub fn check(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Modbus(c) => c.check(),
+            Self::Sqlite(c) => c.check(),
+        }
+    }
 }
 
 /// What every source is made with.
@@ -64,9 +93,19 @@ impl Error {
 #[derive(Debug)]
 pub enum Source {
     Modbus(modbus::Source),
+    Sqlite(sql::sqlite::Source),
 }
 
 impl Source {
+    /// Sets a source up from its checked configuration; it connects in
+    /// [`Source::run`].
+    pub fn new(config: &Config, setup: Setup<'_>) -> Self {
+        match config {
+            Config::Modbus(c) => Self::Modbus(modbus::Source::new(c, setup)),
+            Config::Sqlite(c) => Self::Sqlite(sql::sqlite::Source::new(c, setup)),
+        }
+    }
+
     /// Runs one connection. `Ok` only after `stop` was cancelled and what was
     /// read has been handed over; any other end is an error. It is called
     /// again on the same value, so that what must outlive a connection stands
@@ -79,6 +118,7 @@ impl Source {
     ) -> Result<(), Error> {
         match self {
             Self::Modbus(s) => s.run(intake, link, stop).await,
+            Self::Sqlite(source) => source.run(intake, link, stop).await,
         }
     }
 }

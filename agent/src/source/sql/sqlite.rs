@@ -1,0 +1,271 @@
+//! A local `SQLite` database that another process writes.
+//!
+//! It is opened read-only and never made. `SQLite` has one writer at a time, so
+//! that a row with a smaller key never becomes visible after a larger one that
+//! the writer numbered later: reading by key leaves no gaps. `PRAGMA
+//! data_version` tells without a query whether anything was committed since.
+//!
+//! Everything that blocks is in [`read`]; here is the loop around it.
+
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use super::cursor::{Place, Unusable};
+use super::{From, Page};
+use crate::clock::Clock;
+use crate::collect::{Checkpoint, Delivery, Intake};
+use crate::decode::row::{Plan, TimeFormat};
+use crate::flow::Lane;
+use crate::source::{Error, Setup};
+use crate::supervise::Link;
+use crate::units::Period;
+use read::{Job, Reader, Trouble};
+
+/// A table or query of a local `SQLite` database, read by a cursor.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name of the source; the saved cursor belongs to it.
+    pub name: String,
+    /// The database file. It is opened read-only; one in WAL mode also needs
+    /// its folder to be writable, or its `-wal` and `-shm` files to be there.
+    pub path: PathBuf,
+    /// The table or view to read; or else `query`.
+    #[serde(default)]
+    pub table: Option<String>,
+    /// A SELECT without ORDER BY and LIMIT, instead of `table`. Its result must
+    /// hold the cursor columns.
+    #[serde(default)]
+    pub query: Option<String>,
+    /// One or more columns that order the rows; a new row must be greater than
+    /// all that were there. They should have an index. `rowid` works for a
+    /// table, but without AUTOINCREMENT `SQLite` may give the number of a
+    /// deleted row to a new one, which is then not read.
+    pub cursor: Vec<String>,
+    /// Where to begin the first time: `start` (default) or `end`.
+    #[serde(default)]
+    pub from: From,
+    /// Pause between two looks at the database; 1 s by default.
+    #[serde(default = "default_interval")]
+    pub interval: Period,
+    /// Rows that are read at once, 1 to 10,000; 1,000 by default.
+    #[serde(default = "default_batch")]
+    pub batch: u32,
+    /// How long to wait for a lock that the writer holds before the read is
+    /// put off to the next interval, at most 1 min; 500 ms by default.
+    #[serde(default = "default_busy_timeout")]
+    pub busy_timeout: Period,
+    /// The stream that the rows go to.
+    pub stream: String,
+    /// The class of priority: `alarm`, `live` (default) or `bulk`.
+    #[serde(default)]
+    pub lane: Lane,
+    /// Static fields that every record of this source carries.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// The device of every row (or of those whose `device_column` is NULL); the
+    /// source's name by default.
+    #[serde(default)]
+    pub device: Option<String>,
+    /// The column that names the device; it is then no field.
+    #[serde(default)]
+    pub device_column: Option<String>,
+    /// The column that holds the time of the event; it is then no field.
+    /// Without it the time of reading counts.
+    #[serde(default)]
+    pub time_column: Option<String>,
+    /// How `time_column` is written: `unix_s`, `unix_ms`, `unix_us`, `unix_ns`,
+    /// `rfc3339`, or `text` (`2026-01-01 12:00:00.123`, UTC without a zone).
+    #[serde(default)]
+    pub time_format: Option<TimeFormat>,
+    /// Columns that are not sent.
+    #[serde(default)]
+    pub omit: Vec<String>,
+}
+
+const fn default_interval() -> Period {
+    Period::from_secs(1)
+}
+const fn default_batch() -> u32 {
+    1_000
+}
+const fn default_busy_timeout() -> Period {
+    Period::from_millis(500)
+}
+
+/// More rows would not be faster, and all of a page is in memory.
+const LARGEST_BATCH: u32 = 10_000;
+
+/// Shorter is busy waiting: a look costs some 50 µs.
+const SHORTEST_INTERVAL: Period = Period::from_millis(10);
+
+/// A thread waits that long, and a stop of the agent with it.
+const LONGEST_BUSY_TIMEOUT: Period = Period::from_secs(60);
+
+impl Config {
+    /// What is wrong, as the key within the source and what would be right.
+    pub fn check(&self) -> Vec<(String, String)> {
+        let mut wrong =
+            super::check_definition(self.table.as_deref(), self.query.as_deref(), &self.cursor);
+        let mut say = |key: &str, what: String| wrong.push((key.to_owned(), what));
+        if self.path.as_os_str().is_empty() {
+            say("path", "must be the path of the database file".to_owned());
+        }
+        if !(1..=LARGEST_BATCH).contains(&self.batch) {
+            say("batch", format!("must be 1 to {LARGEST_BATCH}"));
+        }
+        if self.interval < SHORTEST_INTERVAL {
+            say("interval", format!("must be at least {SHORTEST_INTERVAL}"));
+        }
+        if self.busy_timeout > LONGEST_BUSY_TIMEOUT {
+            say("busy_timeout", format!("must be at most {LONGEST_BUSY_TIMEOUT}"));
+        }
+        match (&self.time_column, self.time_format) {
+            (Some(_), None) => say(
+                "time_format",
+                "must say how `time_column` is written: unix_s, unix_ms, unix_us, unix_ns, \
+                 rfc3339 or text"
+                    .to_owned(),
+            ),
+            (None, Some(_)) => {
+                say("time_column", "is needed where `time_format` is given".to_owned());
+            }
+            _ => {}
+        }
+        if self.time_column.is_some() && self.time_column == self.device_column {
+            say("device_column", "cannot be the same column as `time_column`".to_owned());
+        }
+        wrong
+    }
+}
+
+/// The source, set up.
+#[derive(Debug)]
+pub struct Source {
+    job: Arc<Job>,
+    clock: Clock,
+    interval: Period,
+    /// How far rows were handed over; it outlives a connection.
+    place: Result<Place, Unusable>,
+}
+
+impl Source {
+    pub fn new(config: &Config, setup: Setup<'_>) -> Self {
+        let Setup { flows, clock, saved, .. } = setup;
+        let plan = Plan {
+            flow: flows.id(&config.stream, config.lane),
+            device: config.device.as_deref().unwrap_or(&config.name).into(),
+            device_column: config.device_column.clone(),
+            time: config.time_column.clone().zip(config.time_format),
+            omit: config.omit.clone(),
+        };
+        let job = Job::new(config, plan);
+        let place = saved
+            .map_or_else(|| Ok(config.from.place()), |bytes| Place::load(&bytes, job.definition));
+        Self { job: Arc::new(job), clock, interval: config.interval, place }
+    }
+
+    /// Reads until `stop`, or until the file cannot be read.
+    pub async fn run(
+        &mut self,
+        intake: &mut Intake,
+        link: &mut Link,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let mut place = match &self.place {
+            Ok(place) => place.clone(),
+            Err(unusable) => {
+                link.fault("cursor", &unusable.to_string());
+                stop.cancelled().await;
+                return Ok(());
+            }
+        };
+        let mut reader: Option<Reader> = None;
+        while !stop.is_cancelled() {
+            let page = match self.look(&mut reader, place.clone()).await? {
+                Ok(page) => {
+                    link.up(&self.job.path.display().to_string());
+                    page
+                }
+                Err(Trouble::Busy) => {
+                    link.fault("lock", "the database is locked by its writer, will read again");
+                    Page::default()
+                }
+                Err(Trouble::Broken(error)) => return Err(error),
+            };
+            for (subject, wrong) in &page.seen {
+                match wrong {
+                    Some(what) => link.fault(subject, what),
+                    None => link.well(subject),
+                }
+            }
+            if let Some(next) = page.next {
+                let delivery = Delivery {
+                    events: page.events,
+                    dead: page.dead,
+                    checkpoint: Some(Checkpoint::Cursor(next.save(self.job.definition).into())),
+                    bytes: page.bytes,
+                    urgent: false,
+                };
+                // A power cut before the commit: the saved cursor is the old
+                // one, and the same rows are read again. Stopped while it
+                // waits: the same.
+                tokio::select! {
+                    handed = intake.deliver(delivery) => {
+                        if let Err(stopping) = handed {
+                            stop.cancelled().await;
+                            tracing::debug!(error = %stopping, "rows are read again at the next start");
+                            return Ok(());
+                        }
+                    }
+                    () = stop.cancelled() => return Ok(()),
+                }
+                place.clone_from(&next);
+                self.place = Ok(next);
+            }
+            if page.more {
+                continue;
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(self.interval.get()) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// One look at the database, off the async threads. The reader comes back
+    /// unless its connection is of no more use.
+    async fn look(
+        &self,
+        reader: &mut Option<Reader>,
+        place: Place,
+    ) -> Result<Result<Page, Trouble>, Error> {
+        let (job, clock, held) = (Arc::clone(&self.job), self.clock.clone(), reader.take());
+        let look = move || {
+            let mut reader = match held {
+                Some(reader) => reader,
+                None => match Reader::open(job) {
+                    Ok(reader) => reader,
+                    Err(trouble) => return (None, Err(trouble)),
+                },
+            };
+            let page = reader.read(&place, clock.now());
+            (Some(reader), page)
+        };
+        let (back, page) = spawn_blocking(look)
+            .await
+            .map_err(|cause| Error::because("the reading thread ended", cause))?;
+        *reader = back;
+        Ok(page)
+    }
+}

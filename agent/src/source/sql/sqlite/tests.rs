@@ -1,0 +1,652 @@
+//! Against real files that another connection writes.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use rusqlite::Connection;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::collect::{TestCommits, Ticket};
+use crate::event::{Event, Timestamp, Value};
+use crate::flow::Flows;
+
+const NOW: Timestamp = Timestamp(1_000);
+
+/// A database that "the machine" writes.
+struct Machine {
+    dir: TempDir,
+    sql: Connection,
+}
+
+impl Machine {
+    fn new(schema: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let sql = Connection::open(dir.path().join("machine.db")).unwrap();
+        sql.execute_batch(schema).unwrap();
+        Self { dir, sql }
+    }
+
+    fn run(&self, sql: &str) {
+        self.sql.execute_batch(sql).unwrap();
+    }
+
+    fn path(&self) -> PathBuf {
+        self.dir.path().join("machine.db")
+    }
+
+    /// The configuration with these keys besides the necessary ones.
+    fn config(&self, keys: serde_json::Value) -> Config {
+        let mut all = json!({"name": "m", "path": self.path(), "stream": "rows",
+            "cursor": ["id"], "busy_timeout": "0 ms"});
+        let (all_keys, keys) = (all.as_object_mut().unwrap(), keys.as_object().unwrap().clone());
+        if !keys.contains_key("query") {
+            all_keys.insert("table".into(), "t".into());
+        }
+        all_keys.extend(keys);
+        serde_json::from_value(all).unwrap()
+    }
+
+    fn source(&self, keys: serde_json::Value, saved: Option<&[u8]>) -> Source {
+        Source::new(
+            &self.config(keys),
+            Setup {
+                gateway: "gw",
+                flows: &mut Flows::default(),
+                clock: Clock::fixed(NOW),
+                saved: saved.map(Into::into),
+            },
+        )
+    }
+}
+
+/// Reads a source page by page, as `run` does, without the async shell.
+struct Hand {
+    reader: Reader,
+    place: Place,
+    /// What is wrong now, by subject.
+    faults: BTreeMap<&'static str, String>,
+}
+
+impl Hand {
+    fn open(source: &Source) -> Self {
+        let reader = Reader::open(Arc::clone(&source.job)).map_err(said).unwrap();
+        Self { reader, place: source.place.clone().unwrap(), faults: BTreeMap::new() }
+    }
+
+    fn page(&mut self) -> Result<Page, Trouble> {
+        let page = self.reader.read(&self.place, NOW)?;
+        for (subject, wrong) in &page.seen {
+            match wrong {
+                Some(what) => self.faults.insert(subject, what.clone()),
+                None => self.faults.remove(subject),
+            };
+        }
+        if let Some(next) = &page.next {
+            self.place = next.clone();
+        }
+        Ok(page)
+    }
+
+    /// All pages that there are now.
+    fn pages(&mut self) -> Vec<Page> {
+        let mut pages = Vec::new();
+        loop {
+            let page = self.page().map_err(said).unwrap();
+            let more = page.more;
+            pages.push(page);
+            if !more {
+                return pages;
+            }
+        }
+    }
+
+    fn column(&mut self, name: &str) -> Vec<i64> {
+        self.pages().iter().flat_map(|page| numbers(&page.events, name)).collect()
+    }
+}
+
+fn said(trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Busy => "busy".to_owned(),
+        Trouble::Broken(Error { what, cause: Some(cause) }) => format!("{what}: {cause}"),
+        Trouble::Broken(error) => error.to_string(),
+    }
+}
+
+fn value<'e>(event: &'e Event, name: &str) -> &'e Value {
+    let found = event.fields.iter().find(|field| &*field.name == name);
+    &found.unwrap_or_else(|| panic!("no field {name} in {event:?}")).value
+}
+
+fn numbers(events: &[Event], name: &str) -> Vec<i64> {
+    events
+        .iter()
+        .map(|event| match value(event, name) {
+            Value::I64(number) => *number,
+            other => panic!("{other:?} is no number"),
+        })
+        .collect()
+}
+
+const PLAIN: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, v)";
+
+#[test]
+fn every_storage_class_arrives_as_it_is_stored() {
+    let machine = Machine::new(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, ok BOOLEAN, price DECIMAL(38,10), x, y, z);
+         INSERT INTO t VALUES (1, 1, '12345678901234567890.0123456789x', 1.5, x'00ff', NULL),
+                              (2, 7, 3, -9223372036854775808, 'text', CAST(x'ff' AS TEXT))",
+    );
+    let mut hand = Hand::open(&machine.source(json!({}), None));
+    let events = hand.pages().remove(0).events;
+    let row = |at: usize| -> Vec<Value> {
+        events[at].fields.iter().map(|field| field.value.clone()).collect()
+    };
+    let text = |text: &str| Value::Text(text.into());
+    assert_eq!(
+        row(0),
+        [
+            Value::I64(1),
+            Value::Bool(true),
+            text("12345678901234567890.0123456789x"),
+            Value::F64(1.5),
+            Value::Bytes([0, 255].as_slice().into()),
+            Value::Null
+        ]
+    );
+    assert_eq!(
+        row(1),
+        [
+            Value::I64(2),
+            Value::I64(7),
+            Value::I64(3),
+            Value::I64(i64::MIN),
+            text("text"),
+            Value::Bytes([255].as_slice().into())
+        ]
+    );
+    let names: Vec<&str> = events[0].fields.iter().map(|field| &*field.name).collect();
+    assert_eq!(names, ["id", "ok", "price", "x", "y", "z"]);
+    assert_eq!((&*events[0].device, events[0].time, events[0].read_at), ("m", NOW, None));
+}
+
+#[test]
+fn device_and_time_come_from_columns_and_the_omitted_stay_out() {
+    let machine = Machine::new(
+        "CREATE TABLE t (id INTEGER PRIMARY KEY, dev TEXT, at TEXT, secret TEXT);
+         INSERT INTO t VALUES (1, 'press', '1970-01-01 00:00:01.5', 'x')",
+    );
+    let keys = json!({"device_column": "dev", "time_column": "AT", "time_format": "text",
+        "omit": ["secret"]});
+    let events = Hand::open(&machine.source(keys, None)).pages().remove(0).events;
+    assert_eq!(&*events[0].device, "press");
+    assert_eq!((events[0].time, events[0].read_at), (Timestamp(1_500_000_000), Some(NOW)));
+    assert_eq!(events[0].fields.len(), 1);
+}
+
+#[test]
+fn ties_over_a_page_border_stay_together() {
+    let machine = Machine::new(
+        "CREATE TABLE t (n INTEGER, k INTEGER); CREATE INDEX i ON t (k);
+         INSERT INTO t VALUES (1,1),(2,2),(3,2),(4,2),(5,3),(6,4),(7,4),(8,4),(9,4),(10,5)",
+    );
+    let keys = json!({"cursor": ["k"], "batch": 3});
+    let pages = Hand::open(&machine.source(keys, None)).pages();
+    let pages: Vec<Vec<i64>> = pages.iter().map(|page| numbers(&page.events, "k")).collect();
+    // The run of four 4s is longer than a page and comes whole all the same.
+    assert_eq!(pages, [vec![1], vec![2, 2, 2], vec![3], vec![4, 4, 4, 4], vec![5]]);
+}
+
+#[test]
+fn what_the_database_calls_equal_is_a_tie() {
+    let machine = Machine::new(
+        "CREATE TABLE t (n INTEGER, k TEXT COLLATE NOCASE); CREATE INDEX i ON t (k);
+         INSERT INTO t VALUES (1,'a'),(2,'A'),(3,'b'),(4,'B'),(5,'c')",
+    );
+    let keys = json!({"cursor": ["k"], "batch": 1});
+    let mut read = Hand::open(&machine.source(keys, None)).column("n");
+    read.sort_unstable();
+    assert_eq!(read, [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_run_of_ties_beyond_the_bound_is_a_fault_that_ends_when_it_is_mended() {
+    let machine = Machine::new(
+        "CREATE TABLE t (n INTEGER, k INTEGER); CREATE INDEX i ON t (k);
+         INSERT INTO t VALUES (0, 0);
+         WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n <= 100000)
+         INSERT INTO t SELECT n, 7 FROM c; INSERT INTO t VALUES (-1, 8)",
+    );
+    let mut hand = Hand::open(&machine.source(json!({"cursor": ["k"], "batch": 10}), None));
+    assert_eq!(hand.column("n"), [0]);
+    let fault = hand.faults.get("ties").unwrap();
+    assert!(fault.starts_with("more than 100000 rows of the table t share the cursor value (7)"));
+    machine.run("DELETE FROM t WHERE n > 5");
+    assert_eq!(hand.column("n"), [1, 2, 3, 4, 5, -1]);
+    assert!(hand.faults.is_empty());
+}
+
+#[test]
+fn a_cursor_of_several_columns_and_types_is_compared_by_the_database() {
+    let machine = Machine::new(
+        "CREATE TABLE t (n INTEGER PRIMARY KEY, \"the \"\"k\"\"\" TEXT, j);
+         INSERT INTO t VALUES (5,'b',1),(1,'a',2),(2,'a',10),(3,'a','x'),(4,'a',x'00'),(6,'b',1.5)",
+    );
+    let keys = json!({"cursor": ["the \"k\"", "j"], "batch": 1});
+    assert_eq!(Hand::open(&machine.source(keys, None)).column("n"), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn rows_without_a_place_are_told_and_the_others_go_on() {
+    let machine = Machine::new(
+        "CREATE TABLE t (n INTEGER, a INTEGER, b INTEGER);
+         INSERT INTO t VALUES (1,1,1),(2,5,NULL),(3,5,1),(4,NULL,9),(5,6,1)",
+    );
+    let mut hand = Hand::open(&machine.source(json!({"cursor": ["a", "b"], "batch": 1}), None));
+    assert_eq!(hand.column("n"), [1, 3, 5]);
+    assert!(hand.faults["null"].contains("the table t have NULL in a cursor column"));
+}
+
+#[test]
+fn a_query_may_have_its_own_conditions_and_comments() {
+    let machine = Machine::new(PLAIN);
+    machine.run("INSERT INTO t VALUES (1,'x'),(2,'y'),(3,'x')");
+    let keys = json!({"query": "SELECT id, v FROM t WHERE v = 'x' -- only these", "batch": 1});
+    assert_eq!(Hand::open(&machine.source(keys, None)).column("id"), [1, 3]);
+}
+
+#[test]
+fn rowid_is_a_cursor_and_then_a_field() {
+    let machine = Machine::new("CREATE TABLE t (v); INSERT INTO t VALUES ('x'),('y')");
+    let keys = json!({"cursor": ["rowid"], "batch": 1});
+    assert_eq!(Hand::open(&machine.source(keys, None)).column("rowid"), [1, 2]);
+}
+
+#[test]
+fn a_source_that_begins_at_the_end_reads_only_what_comes() {
+    let machine = Machine::new(PLAIN);
+    machine.run("INSERT INTO t VALUES (1,0),(2,0)");
+    let mut hand = Hand::open(&machine.source(json!({"from": "end"}), None));
+    assert_eq!(hand.column("id"), [0_i64; 0]);
+    assert_eq!(hand.place, Place::After(vec![super::super::cursor::Key::I64(2)]));
+    machine.run("INSERT INTO t VALUES (3,0)");
+    assert_eq!(hand.column("id"), [3]);
+}
+
+#[test]
+fn an_empty_table_has_its_end_before_the_first_row() {
+    let machine = Machine::new(PLAIN);
+    let mut hand = Hand::open(&machine.source(json!({"from": "end"}), None));
+    assert_eq!(hand.column("id"), [0_i64; 0]);
+    machine.run("INSERT INTO t VALUES (1,0)");
+    assert_eq!(hand.column("id"), [1]);
+}
+
+#[test]
+fn a_table_made_anew_is_told_once_its_rows_stand_below_the_cursor() {
+    let machine = Machine::new(PLAIN);
+    machine.run("INSERT INTO t VALUES (1,0),(2,0),(3,0)");
+    let mut hand = Hand::open(&machine.source(json!({}), None));
+    assert_eq!(hand.column("id"), [1, 2, 3]);
+    machine.run("DELETE FROM t");
+    assert_eq!(hand.column("id"), [0_i64; 0]);
+    assert!(hand.faults.is_empty(), "an empty table may only have been tidied up");
+    machine.run("INSERT INTO t VALUES (1,0)");
+    assert_eq!(hand.column("id"), [0_i64; 0]);
+    assert!(hand.faults["cursor"].starts_with("all rows of the table t stand below the last one"));
+    machine.run("INSERT INTO t VALUES (4,0)");
+    assert_eq!(hand.column("id"), [4]);
+    assert!(hand.faults.is_empty());
+}
+
+#[test]
+fn a_column_added_while_reading_arrives() {
+    let machine = Machine::new(PLAIN);
+    machine.run("INSERT INTO t VALUES (1,0)");
+    let mut hand = Hand::open(&machine.source(json!({}), None));
+    assert_eq!(hand.column("id"), [1]);
+    machine.run("ALTER TABLE t ADD COLUMN w; INSERT INTO t VALUES (2,0,5)");
+    let page = hand.page().map_err(said).unwrap();
+    assert_eq!(value(&page.events[0], "w"), &Value::I64(5));
+}
+
+#[test]
+fn a_row_too_large_is_a_dead_letter_and_the_next_ones_go_on() {
+    let machine = Machine::new(PLAIN);
+    machine.run("INSERT INTO t VALUES (1,0),(2,zeroblob(20000000)),(3,0)");
+    let mut hand = Hand::open(&machine.source(json!({}), None));
+    let pages = hand.pages();
+    let read: Vec<i64> = pages.iter().flat_map(|p| numbers(&p.events, "id")).collect();
+    assert_eq!(read, [1, 3]);
+    let dead = &pages[0].dead[0];
+    assert_eq!((dead.payload.len(), dead.length), (64 * 1024, 20_000_000));
+    assert!(dead.reason.starts_with("row (2) holds 20000"), "{}", dead.reason);
+}
+
+#[test]
+fn a_page_ends_at_its_bytes() {
+    let machine = Machine::new(PLAIN);
+    machine.run(
+        "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 30)
+         INSERT INTO t SELECT n, zeroblob(100000) FROM c",
+    );
+    let pages = Hand::open(&machine.source(json!({}), None)).pages();
+    let rows: Vec<usize> = pages.iter().map(|page| page.events.len()).collect();
+    assert_eq!(rows, [11, 11, 8]);
+    assert!(pages.iter().all(|page| page.bytes < 1_200_000));
+}
+
+#[test]
+fn without_a_commit_nothing_is_queried() {
+    let machine = Machine::new(PLAIN);
+    machine.run("INSERT INTO t VALUES (1,0)");
+    let mut hand = Hand::open(&machine.source(json!({}), None));
+    hand.pages();
+    // A place at which there would be rows: they are not looked for.
+    hand.place = Place::Start;
+    assert_eq!(hand.column("id"), [0_i64; 0]);
+    machine.run("CREATE TABLE other (x)");
+    assert_eq!(hand.column("id"), [1]);
+}
+
+#[test]
+fn a_reader_does_not_hold_the_writer_up() {
+    for mode in ["DELETE", "WAL"] {
+        let machine = Machine::new(&format!("PRAGMA journal_mode = {mode}; {PLAIN}"));
+        let mut hand = Hand::open(&machine.source(json!({"batch": 2}), None));
+        let mut read = Vec::new();
+        for id in 1..=9 {
+            machine.run(&format!("INSERT INTO t VALUES ({id}, 0)"));
+            read.extend(numbers(&hand.page().map_err(said).unwrap().events, "id"));
+        }
+        assert_eq!(read, (1..=9).collect::<Vec<i64>>(), "{mode}");
+    }
+}
+
+#[test]
+fn a_locked_database_is_read_after_the_lock() {
+    let machine = Machine::new(PLAIN);
+    machine.run("INSERT INTO t VALUES (1,0)");
+    let mut hand = Hand::open(&machine.source(json!({}), None));
+    machine.run("BEGIN EXCLUSIVE; INSERT INTO t VALUES (2,0)");
+    assert_eq!(hand.page().map_err(said).unwrap_err(), "busy");
+    machine.run("COMMIT");
+    assert_eq!(hand.column("id"), [1, 2]);
+}
+
+/// The line that a source which cannot read gives.
+fn first_error(machine: &Machine, keys: serde_json::Value) -> String {
+    let source = machine.source(keys, None);
+    let mut reader = match Reader::open(Arc::clone(&source.job)) {
+        Ok(reader) => reader,
+        Err(trouble) => return said(trouble),
+    };
+    said(reader.read(&Place::Start, NOW).unwrap_err())
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let machine = Machine::new(PLAIN);
+    machine.run("INSERT INTO t VALUES (1,0)");
+    let path = machine.path();
+    let of = |what: &str| format!("cannot read {what}");
+    let path = path.display();
+    assert_eq!(
+        first_error(&machine, json!({"table": "u"})),
+        of(&format!("the table u of {path}: no such table: u"))
+    );
+    assert_eq!(
+        first_error(&machine, json!({"cursor": ["nr"]})),
+        of(&format!("the table t of {path}: no such column: t.nr"))
+    );
+    assert_eq!(
+        first_error(&machine, json!({"query": "SELECT v FROM t"})),
+        of(&format!("the query of {path}: no such column: query.id"))
+    );
+    assert_eq!(
+        first_error(&machine, json!({"time_column": "at", "time_format": "text"})),
+        of(&format!("the table t of {path}: no such column: at (time_column)"))
+    );
+    let nowhere = machine.dir.path().join("nowhere.db");
+    assert_eq!(
+        first_error(&machine, json!({"path": nowhere})),
+        format!("the database {} is not there", nowhere.display())
+    );
+    assert!(!nowhere.try_exists().unwrap(), "a source never makes a file");
+    std::fs::write(&nowhere, "no database at all".repeat(100)).unwrap();
+    assert_eq!(
+        first_error(&machine, json!({"path": nowhere})),
+        format!("the file {} is not an SQLite database", nowhere.display())
+    );
+}
+
+#[test]
+fn a_file_that_vanished_or_was_exchanged_is_told() {
+    let machine = Machine::new(PLAIN);
+    let source = machine.source(json!({}), None);
+    let mut hand = Hand::open(&source);
+    assert_eq!(hand.column("id"), [0_i64; 0]);
+    let away = machine.dir.path().join("away.db");
+    std::fs::rename(machine.path(), &away).unwrap();
+    let path = machine.path();
+    let path = path.display();
+    assert_eq!(said(hand.page().unwrap_err()), format!("the database {path} is not there"));
+    std::fs::copy(&away, machine.path()).unwrap();
+    assert_eq!(
+        said(hand.page().unwrap_err()),
+        format!("another file has taken the place of the database {path}")
+    );
+    Connection::open(machine.path()).unwrap().execute_batch("INSERT INTO t VALUES (1,0)").unwrap();
+    assert_eq!(Hand::open(&source).column("id"), [1]);
+}
+
+#[test]
+fn the_configuration_is_checked_with_what_would_be_right() {
+    let machine = Machine::new(PLAIN);
+    let keys = |keys| -> Vec<String> {
+        machine.config(keys).check().into_iter().map(|(key, _)| key).collect()
+    };
+    assert_eq!(keys(json!({})), [""; 0]);
+    assert_eq!(keys(json!({"query": "SELECT 1 AS id"})), [""; 0]);
+    assert_eq!(keys(json!({"query": "DELETE FROM t"})), ["query"]);
+    assert_eq!(keys(json!({"query": "SELECT 1", "table": "t"})), ["query"]);
+    assert_eq!(keys(json!({"table": null})), ["table"]);
+    assert_eq!(keys(json!({"cursor": []})), ["cursor"]);
+    assert_eq!(keys(json!({"cursor": ["a", "A"]})), ["cursor"]);
+    assert_eq!(keys(json!({"batch": 0, "interval": "0 ms"})), ["batch", "interval"]);
+    assert_eq!(keys(json!({"time_column": "at"})), ["time_format"]);
+    assert_eq!(keys(json!({"time_format": "text"})), ["time_column"]);
+}
+
+/// Lets the source run until `enough` says so of a delivery, then stops it.
+async fn run_until(
+    source: &mut Source,
+    commits: &mut TestCommits,
+    intake: &mut Intake,
+    mut enough: impl FnMut(Ticket, &Delivery) -> bool,
+) {
+    let stop = CancellationToken::new();
+    let mut link = Link::new("m".into());
+    let watch = async {
+        while let Some((ticket, delivery)) = commits.deliveries.recv().await {
+            if enough(ticket, &delivery) {
+                break;
+            }
+        }
+        stop.cancel();
+    };
+    let (ended, ()) = tokio::join!(source.run(intake, &mut link, &stop), watch);
+    ended.unwrap();
+}
+
+fn cursor_of(delivery: &Delivery) -> Arc<[u8]> {
+    match delivery.checkpoint.as_ref().unwrap() {
+        Checkpoint::Cursor(bytes) => Arc::clone(bytes),
+        Checkpoint::Session(_) => panic!("a table has a cursor"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_goes_on_behind_the_last_committed_delivery() {
+    let machine = Machine::new(PLAIN);
+    machine.run("INSERT INTO t VALUES (1,0),(2,0),(3,0),(4,0),(5,0)");
+    let keys = json!({"batch": 2});
+    let (mut intake, mut commits) = Intake::for_test(1);
+    let mut committed = None;
+    let mut rows = Vec::new();
+    let mut first = machine.source(keys.clone(), None);
+    run_until(&mut first, &mut commits, &mut intake, |ticket, delivery| {
+        if ticket == Ticket(1) {
+            rows.extend(numbers(&delivery.events, "id"));
+            committed = Some(cursor_of(delivery));
+        }
+        ticket == Ticket(2)
+    })
+    .await;
+    assert_eq!(rows, [1, 2]);
+
+    // The second delivery was never committed: its rows come again.
+    let (mut intake, mut commits) = Intake::for_test(1);
+    let mut second = machine.source(keys, committed.as_deref());
+    run_until(&mut second, &mut commits, &mut intake, |_, delivery| {
+        rows.extend(numbers(&delivery.events, "id"));
+        rows.len() == 5
+    })
+    .await;
+    assert_eq!(rows, [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_and_a_full_queue_are_waited_out() {
+    let machine = Machine::new(PLAIN);
+    machine.run("BEGIN EXCLUSIVE; INSERT INTO t VALUES (1,0),(2,0),(3,0)");
+    let (mut intake, mut commits) = Intake::for_test(1);
+    let mut source = machine.source(json!({"batch": 1}), None);
+    let mut rows = Vec::new();
+    let unlock = async {
+        // Three looks fall into this pause of the clock, all before the lock.
+        tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+        machine.run("COMMIT");
+    };
+    let reading = run_until(&mut source, &mut commits, &mut intake, |_, delivery| {
+        rows.extend(numbers(&delivery.events, "id"));
+        rows.len() == 3
+    });
+    tokio::join!(unlock, reading);
+    assert_eq!(rows, [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_whose_cursor_belongs_to_another_definition_stands_still() {
+    let machine = Machine::new("CREATE TABLE t (id INTEGER, at INTEGER)");
+    machine.run("INSERT INTO t VALUES (1,1)");
+    let saved = Place::Start.save(machine.source(json!({"cursor": ["at"]}), None).job.definition);
+    let mut source = machine.source(json!({}), Some(&saved));
+    assert_eq!(source.place, Err(Unusable::OtherDefinition));
+    let (mut intake, mut commits) = Intake::for_test(1);
+    let (stop, mut link) = (CancellationToken::new(), Link::new("m".into()));
+    tokio::select! {
+        _ = source.run(&mut intake, &mut link, &stop) => panic!("it must stand still"),
+        () = tokio::time::sleep(std::time::Duration::from_mins(1)) => {}
+    }
+    assert!(commits.deliveries.try_recv().is_err(), "nothing is skipped or repeated");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_comes_back_is_read_on_where_it_was_left() {
+    let machine = Machine::new(PLAIN);
+    machine.run("INSERT INTO t VALUES (1,0)");
+    let (mut intake, mut commits) = Intake::for_test(1);
+    let mut source = machine.source(json!({}), None);
+    let (stop, mut link) = (CancellationToken::new(), Link::new("m".into()));
+    let away = machine.dir.path().join("away.db");
+    let vanish = async {
+        let (_, delivery) = commits.deliveries.recv().await.unwrap();
+        assert_eq!(numbers(&delivery.events, "id"), [1]);
+        std::fs::rename(machine.path(), &away).unwrap();
+    };
+    let (ended, ()) = tokio::join!(source.run(&mut intake, &mut link, &stop), vanish);
+    let error = ended.unwrap_err().to_string();
+    assert_eq!(error, format!("the database {} is not there", machine.path().display()));
+    std::fs::rename(&away, machine.path()).unwrap();
+    machine.run("INSERT INTO t VALUES (2,0)");
+    let mut rows = Vec::new();
+    run_until(&mut source, &mut commits, &mut intake, |_, delivery| {
+        rows.extend(numbers(&delivery.events, "id"));
+        true
+    })
+    .await;
+    assert_eq!(rows, [2]);
+}
+
+/// One thing that happens to a machine and its agent.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A transaction of the machine: rows with these increments of the key.
+    Write(Vec<u8>),
+    /// A page is read and handed over.
+    Read,
+    /// Everything handed over is committed.
+    Commit,
+    /// The agent is killed and starts with what was committed last.
+    Crash,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        3 => prop::collection::vec(0_u8..3, 1..12).prop_map(Step::Write),
+        5 => Just(Step::Read),
+        2 => Just(Step::Commit),
+        1 => Just(Step::Crash),
+    ];
+    prop::collection::vec(step, 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, fork: false, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_row_comes_exactly_once_in_order(steps in steps(), batch in 1_u32..8) {
+        let machine = Machine::new(
+            "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF;
+             CREATE TABLE t (n INTEGER PRIMARY KEY, a INTEGER, b TEXT); CREATE INDEX i ON t (a, b)",
+        );
+        let keys = json!({"cursor": ["a", "b"], "batch": batch});
+        let start = |saved: Option<&[u8]>| Hand::open(&machine.source(keys.clone(), saved));
+        let definition = machine.source(keys.clone(), None).job.definition;
+        let (mut hand, mut key, mut written) = (start(None), 0_i64, 0_i64);
+        let mut committed: Vec<i64> = Vec::new();
+        let (mut saved, mut pending): (Option<Vec<u8>>, Vec<i64>) = (None, Vec::new());
+        for step in steps.into_iter().chain([Step::Crash]) {
+            match step {
+                Step::Write(increments) => {
+                    let mut rows = Vec::new();
+                    // The first of a transaction is greater than all before it.
+                    key += 1;
+                    for increment in increments {
+                        key += i64::from(increment);
+                        written += 1;
+                        rows.push(format!("({written}, {}, '{}')", key / 10, key % 10));
+                    }
+                    machine.run(&format!("INSERT INTO t VALUES {}", rows.join(",")));
+                }
+                Step::Read => {
+                    let page = hand.page().map_err(said).unwrap();
+                    pending.extend(numbers(&page.events, "n"));
+                }
+                Step::Commit => {
+                    committed.append(&mut pending);
+                    saved = Some(hand.place.save(definition));
+                }
+                Step::Crash => {
+                    pending.clear();
+                    hand = start(saved.as_deref());
+                }
+            }
+        }
+        committed.extend(hand.column("n"));
+        prop_assert_eq!(committed, (1..=written).collect::<Vec<_>>());
+    }
+}
