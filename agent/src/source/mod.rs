@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::collect::Intake;
+use crate::config::{KeyPath, Problem};
 use crate::flow::Flows;
 use crate::supervise::Link;
 
@@ -20,6 +21,13 @@ use crate::supervise::Link;
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Config {}
+
+impl Config {
+    /// What no schema can say about a source.
+    pub fn check(&self, _at: &KeyPath, _problems: &mut Vec<Problem>) {
+        match *self {}
+    }
+}
 
 /// What every source is made with.
 #[derive(Debug)]
