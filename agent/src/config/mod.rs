@@ -1,11 +1,22 @@
 //! The configuration: loaded, checked whole, told in full when it is wrong.
 
+mod check;
+mod document;
+mod environment;
+mod load;
+mod problem;
+mod rules;
+mod schema;
 mod secret;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use load::{Loaded, load, load_str};
+pub use problem::{KeyPath, Place, Problem, Problems, Severity, Step};
+pub use rules::{check_label, name as check_name, name_of_topic as check_topic};
+pub use schema::{key_paths, schema};
 pub use secret::{Error as SecretError, Secret};
 
 use crate::flow::Create;

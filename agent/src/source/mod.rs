@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::collect::Intake;
+use crate::config::{KeyPath, Problem};
 use crate::flow::Flows;
 use crate::supervise::Link;
 
@@ -51,6 +52,13 @@ impl Config {
             Self::Modbus(c) => c.check(),
             Self::Sqlite(c) => c.check(),
         }
+    }
+}
+
+impl Config {
+    /// What no schema can say about a source.
+    pub fn check(&self, _at: &KeyPath, _problems: &mut Vec<Problem>) {
+        match *self {}
     }
 }
 

@@ -1,0 +1,227 @@
+//! Every form that a schema can have, with types that only stand here: the
+//! check must not depend on what the configuration happens to hold.
+
+#![expect(dead_code, reason = "the types are only read as schemas")]
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::*;
+use crate::config::Secret;
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Whole {
+    #[serde(default, rename = "source")]
+    sources: Vec<Source>,
+    login: Option<Login>,
+    #[serde(default)]
+    word: Word,
+    #[serde(default)]
+    order: Option<Order>,
+    #[serde(default)]
+    numbers: BTreeMap<String, i32>,
+    #[serde(default)]
+    pair: Option<(u8, bool)>,
+    ratio: Option<f64>,
+    on: Option<bool>,
+    names: Option<Vec<String>>,
+    id: Option<IdOrName>,
+}
+
+/// A source.
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+enum Source {
+    /// A bus.
+    Modbus(Modbus),
+    /// A broker.
+    Mqtt(Box<Mqtt>),
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Modbus {
+    name: String,
+    #[serde(default)]
+    interval: Option<Period>,
+    #[serde(default)]
+    port: Option<u16>,
+    #[serde(default, rename = "group")]
+    groups: Vec<Group>,
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Group {
+    table: Word,
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Mqtt {
+    name: String,
+    max_payload: Option<ByteSize>,
+    password: Option<Secret>,
+}
+
+/// How to log in.
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(tag = "mechanism", rename_all = "lowercase", deny_unknown_fields)]
+enum Login {
+    /// In clear.
+    Plain { user: String, password: Secret },
+    /// Not at all.
+    None,
+}
+
+#[derive(Default, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Word {
+    #[default]
+    Holding,
+    Input,
+}
+
+/// With words explained one by one, schemars writes a `oneOf`.
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Order {
+    /// First.
+    Big,
+    /// Last.
+    Little,
+}
+
+#[derive(Deserialize, schemars::JsonSchema)]
+#[serde(untagged)]
+enum IdOrName {
+    Id(u32),
+    Name(String),
+}
+
+fn schema() -> Value {
+    schemars::schema_for!(Whole).to_value()
+}
+
+fn told(text: &str) -> String {
+    let document = Document::parse(text, "a.toml");
+    assert_eq!(document.syntax, []);
+    let problems = check_against(&schema(), &document);
+    crate::config::Problems::new(problems).to_string()
+}
+
+#[test]
+fn what_is_right_is_taken() {
+    let text = r#"
+        word = "input"
+        order = "big"
+        numbers = { a = 1, b = -2 }
+        pair = [1, true]
+        ratio = 2
+        on = false
+        names = ["a"]
+        id = 7
+        login = { mechanism = "plain", user = "u", password = { env = "P" } }
+        [[source]]
+        type = "modbus"
+        name = "m"
+        interval = "200 ms"
+        port = 502
+        [[source.group]]
+        table = "holding"
+        [[source]]
+        type = "mqtt"
+        name = "q"
+        max_payload = "1 MiB"
+        password = { file = "/p" }
+    "#;
+    assert_eq!(told(text), "0 errors");
+}
+
+#[test]
+fn a_misspelt_key_is_told_with_the_right_one() {
+    let text = "[[source]]\ntype = \"mqtt\"\nname = \"a\"\n\n[[source]]\ntype = \"modbus\"\nname = \"b\"\n  intervall = \"1 s\"\nzzz = 1\n";
+    insta::assert_snapshot!(told(text), @"");
+}
+
+#[test]
+fn a_wrong_or_missing_type_is_told_with_the_right_ones() {
+    let text = "[[source]]\ntype = \"modbuss\"\n[[source]]\nname = \"x\"\n[[source]]\ntype = 5\n[login]\nmechanism = \"gssapi\"\n";
+    insta::assert_snapshot!(told(text), @"");
+}
+
+#[test]
+fn keys_of_another_variant_are_refused() {
+    let text = "[login]\nmechanism = \"none\"\nuser = \"x\"\n[[source]]\ntype = \"modbus\"\nname = \"b\"\nmax_payload = \"1 B\"\n";
+    insta::assert_snapshot!(told(text), @"");
+}
+
+#[test]
+fn wrong_values_are_told_with_how_to_write_them() {
+    let text = r#"
+word = "inptu"
+order = "middle"
+numbers = { a = "1", b = 3000000000 }
+ratio = "2.5"
+on = "true"
+names = "a"
+id = 1.5
+[[source]]
+type = "modbus"
+name = 7
+interval = 200
+port = 70000
+[[source]]
+type = "modbus"
+name = "x"
+interval = "200 msec"
+port = "502"
+group = { table = "holding" }
+[[source]]
+type = "mqtt"
+name = 2026-01-01
+max_payload = 5
+"#;
+    insta::assert_snapshot!(told(text), @"");
+}
+
+#[test]
+fn a_secret_written_in_the_file_is_refused_and_not_shown() {
+    let text = r#"
+[[source]]
+type = "mqtt"
+name = "a"
+password = "hunter2"
+[[source]]
+type = "mqtt"
+name = "b"
+password = { environment = "hunter2" }
+[[source]]
+type = "mqtt"
+name = "c"
+password = { env = "A", file = "B" }
+[[source]]
+type = "mqtt"
+name = "d"
+password = {}
+"#;
+    let told = told(text);
+    assert!(!told.contains("hunter2"), "{told}");
+    insta::assert_snapshot!(told, @"");
+}
+
+#[test]
+fn the_nearest_name_is_near() {
+    assert_eq!(nearest("intervall", &["interval", "internal"]), Some("interval"));
+    assert_eq!(nearest("commit-interval", &["commit_interval"]), Some("commit_interval"));
+    assert_eq!(nearest("Brokers", &["brokers"]), Some("brokers"));
+    assert_eq!(nearest("xyz", &["abc"]), None);
+    assert_eq!(nearest("id", &["on"]), None);
+}
+
+#[test]
+fn every_key_of_every_form_has_a_path() {
+    insta::assert_snapshot!(crate::config::key_paths(&schema()).join("\n"), @"");
+}
