@@ -37,6 +37,21 @@ impl KeyPath {
         self.with(Step::Index(index))
     }
 
+    /// The value at `inside`, a path as it is printed (`device[0].unit`), below
+    /// this one: how a component names a place in its own section.
+    #[must_use]
+    pub fn below(&self, inside: &str) -> Self {
+        let mut path = self.clone();
+        for part in inside.split('.').filter(|part| !part.is_empty()) {
+            let mut pieces = part.split('[');
+            path = path.key(pieces.next().unwrap_or_default());
+            for index in pieces.filter_map(|piece| piece.trim_end_matches(']').parse().ok()) {
+                path = path.index(index);
+            }
+        }
+        path
+    }
+
     fn with(&self, step: Step) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);

@@ -45,20 +45,15 @@ impl Config {
         }
     }
 
-    /// What is wrong across fields: the key's path inside the source, and what
-    /// would be right.
-    pub fn check(&self) -> Vec<(String, String)> {
-        match self {
+    /// What no schema can say about a source.
+    pub fn check(&self, at: &KeyPath, problems: &mut Vec<Problem>) {
+        let found = match self {
             Self::Modbus(c) => c.check(),
             Self::Sqlite(c) => c.check(),
-        }
-    }
-}
-
-impl Config {
-    /// What no schema can say about a source.
-    pub fn check(&self, _at: &KeyPath, _problems: &mut Vec<Problem>) {
-        match *self {}
+        };
+        problems.extend(
+            found.into_iter().map(|(inside, what)| Problem::new(&at.below(&inside), what, "")),
+        );
     }
 }
 
