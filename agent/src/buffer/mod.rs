@@ -1,53 +1,40 @@
-//! One `SQLite` file: batches, source checkpoints, dead letters, counters.
+//! One `SQLite` file: batches, source checkpoints, dead letters, totals.
+//!
+//! The invariants:
+//! - One connection writes, on one thread; readers have connections of their
+//!   own, read-only, in short transactions.
+//! - Events, the checkpoints behind them and the totals stand in one commit,
+//!   which is on the medium (`synchronous=FULL`) before anything is acknowledged.
+//! - Every opening draws a new random epoch and commits it before the first
+//!   event; numbers count within it. So no id comes twice, whatever happens to
+//!   the file: SAFETY.md, "Two counters and an epoch".
+//! - Only a position deletes, and only what it covers: [`Position`].
+//!
+//! What an event is in here, as bytes, is in `codec`.
 
+mod batch;
+mod codec;
+mod config;
+mod file;
+mod lock;
 mod position;
+mod reader;
+mod schema;
+mod store;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-pub use position::Position;
-
-use crate::collect::DeadLetter;
-use crate::event::{Quality, Timestamp};
-use crate::flow;
-use crate::units::{ByteSize, Period};
-
-/// `[buffer]`: the file and how it is written.
-#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// The file; its folder must exist and be writable.
-    #[serde(default = "default_path")]
-    pub path: PathBuf,
-    /// Longest time from an event to its commit.
-    #[serde(default = "default_commit_interval")]
-    pub commit_interval: Period,
-    /// Bytes that the stored events may take; then sources are held back.
-    #[serde(default = "default_max_size")]
-    pub max_size: ByteSize,
-}
-
-fn default_path() -> PathBuf {
-    PathBuf::from("/var/lib/tidegate/buffer.db")
-}
-const fn default_commit_interval() -> Period {
-    Period::from_secs(1)
-}
-const fn default_max_size() -> ByteSize {
-    ByteSize::mib(1024)
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            path: default_path(),
-            commit_interval: default_commit_interval(),
-            max_size: default_max_size(),
-        }
-    }
-}
+pub use batch::{ArrayRef, Batch, Damaged, EventRef, FieldRef, ValueRef};
+pub(crate) use codec::{Encoder, Labels};
+pub use config::Config;
+pub(crate) use file::{Changes, File, Sealed};
+pub use lock::Locked;
+pub use position::{BadPosition, FileEpoch, Named, Position};
+pub use reader::{ReadError, Reader};
+pub use store::{Adopted, Gone, Memory, Stats, Store};
+pub(crate) use store::{Call, Message, Shared, locked};
 
 impl Config {
     /// What no schema can say about the buffer.
@@ -64,6 +51,28 @@ impl Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct BatchId(pub i64);
 
+impl BatchId {
+    const NUMBER_BITS: u32 = 40;
+    const MOST_NUMBER: u64 = (1 << Self::NUMBER_BITS) - 1;
+    /// Eight million starts: one every ten seconds for two and a half years.
+    const MOST_ORDINAL: i64 = (1 << 23) - 1;
+
+    /// The batch with this number in the epoch with this ordinal; a number
+    /// beyond the last is the last.
+    pub fn new(ordinal: i64, number: u64) -> Self {
+        let number = number.min(Self::MOST_NUMBER).cast_signed();
+        Self(ordinal.clamp(0, Self::MOST_ORDINAL) << Self::NUMBER_BITS | number)
+    }
+
+    pub fn ordinal(self) -> i64 {
+        self.0 >> Self::NUMBER_BITS
+    }
+
+    pub fn number(self) -> u64 {
+        self.0.cast_unsigned() & Self::MOST_NUMBER
+    }
+}
+
 /// A random number of 64 bits, new at every start of the process and for every
 /// new or salvaged file; printed as 16 hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,188 +84,38 @@ impl std::fmt::Display for Epoch {
     }
 }
 
-/// A stored batch as the forwarder reads it.
-#[derive(Debug, Clone)]
-pub struct Batch {
-    pub id: BatchId,
-    pub epoch: Epoch,
-    /// Number of the batch within its epoch, from 1.
-    pub number: u64,
-    pub flow: flow::Hash,
-    /// Sequence number of its first event within the epoch.
-    pub first_seq: u64,
-    pub count: u32,
-    /// Canonical CBOR, decompressed; read it with [`Batch::events`].
-    pub events: Vec<u8>,
-}
-
-/// One event of a batch, borrowed from its bytes: what `encode` walks without
-/// an allocation.
-#[derive(Debug)]
-pub struct EventRef<'a> {
-    pub seq: u64,
-    pub device: &'a str,
-    pub time: Timestamp,
-    pub read_at: Option<Timestamp>,
-    pub quality: Quality,
-    /// Static labels of gateway and source, as they were when it was read.
-    pub labels: &'a [(&'a str, &'a str)],
-    pub fields: &'a [FieldRef<'a>],
-}
-
-#[derive(Debug, Clone, Copy)]
-pub struct FieldRef<'a> {
-    /// Index of the name within the batch: an encoder may cache what it made
-    /// of a name under it.
-    pub name_index: usize,
-    pub name: &'a str,
-    pub value: ValueRef<'a>,
-    pub quality: Option<Quality>,
-}
-
-/// [`Value`](crate::event::Value), borrowed.
-#[derive(Debug, Clone, Copy)]
-pub enum ValueRef<'a> {
-    Null,
-    Bool(bool),
-    I64(i64),
-    U64(u64),
-    F64(f64),
-    Decimal(crate::event::Decimal),
-    Text(&'a str),
-    Bytes(&'a [u8]),
-    Timestamp {
-        time: Timestamp,
-        zoned: bool,
+/// The file cannot be used; the agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Locked(#[from] Locked),
+    #[error("cannot take the lock {}", path.display())]
+    Lock {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
     },
-    Date(i32),
-    Time(u64),
-    Uuid([u8; 16]),
-    Json(&'a str),
-    /// The elements as a CBOR array of values; walk it with `iter`.
-    Array(ArrayRef<'a>),
+    #[error("cannot open the buffer {}", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        cause: rusqlite::Error,
+    },
+    #[error("{} is another program's database", .0.display())]
+    Foreign(PathBuf),
+    /// Downgrading is not possible without losing what is in it.
+    #[error(
+        "{} was written by a newer tidegate (layout {found}, this one knows {known})",
+        path.display()
+    )]
+    Newer { path: PathBuf, found: i32, known: i32 },
+    #[error("cannot draw a random epoch for {}", path.display())]
+    Random {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
+    /// After eight million starts the file must be replaced by a new one.
+    #[error("{} has been opened too often: set it aside once it is drained", .0.display())]
+    Worn(PathBuf),
 }
-
-/// The elements of an array value, decoded as they are asked for.
-#[derive(Debug, Clone, Copy)]
-pub struct ArrayRef<'a> {
-    /// CBOR of the elements, one behind the other.
-    pub(crate) bytes: &'a [u8],
-    pub(crate) len: usize,
-}
-
-impl Batch {
-    /// Walks the events in order. An error means that the bytes are damaged
-    /// though the file's own checks passed: the batch becomes a dead letter.
-    pub fn events(
-        &self,
-        _each: impl FnMut(EventRef<'_>) -> Result<(), Damaged>,
-    ) -> Result<(), Damaged> {
-        todo!()
-    }
-}
-
-/// The bytes of a batch are not what was written.
-#[derive(Debug, thiserror::Error)]
-#[error("batch is damaged: {0}")]
-pub struct Damaged(pub String);
-
-/// What the forwarder reads with: a connection of its own that never writes.
-/// Each call is one short read transaction.
-#[derive(Debug)]
-pub struct Reader;
-
-impl Reader {
-    /// Batches of one flow behind `after`, oldest first: at least one if there
-    /// is one, then as many as stay below `max_events` and `max_bytes`.
-    pub fn batches(
-        &mut self,
-        _flow: flow::Hash,
-        _after: BatchId,
-        _max_events: u32,
-        _max_bytes: usize,
-    ) -> Result<Vec<Batch>, ReadError> {
-        todo!()
-    }
-
-    /// Every flow that has batches in the file, with its stream's last
-    /// definition: also those that the configuration no longer names.
-    pub fn flows(&mut self) -> Result<Vec<(flow::Hash, flow::Lane, Arc<flow::Stream>)>, ReadError> {
-        todo!()
-    }
-
-    /// The file's epochs, oldest first; the last is the running one.
-    pub fn epochs(&mut self) -> Result<Vec<Epoch>, ReadError> {
-        todo!()
-    }
-}
-
-/// The file cannot be read now; the forwarder says so once and tries again.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot read the buffer")]
-pub struct ReadError(#[from] rusqlite::Error);
-
-/// The forwarder's hand on the writer. Cheap to clone; every call is blocking
-/// and belongs on a thread of its own.
-#[derive(Debug, Clone)]
-pub struct Store;
-
-impl Store {
-    pub fn reader(&self) -> Result<Reader, ReadError> {
-        todo!()
-    }
-
-    /// What the file remembers about positions in Kafka.
-    pub fn memory(&self) -> Memory {
-        todo!()
-    }
-
-    /// Deletes what `position` covers (by SAFETY.md, "Two counters and an
-    /// epoch") and remembers that a position exists in this cluster. Waits for
-    /// its commit. At start, before anything is sent.
-    pub fn adopt(&self, _position: &Position, _cluster: &str) -> Result<Adopted, Gone> {
-        todo!()
-    }
-
-    /// The same for a position that this process has just committed: it does
-    /// not wait, the writer gathers such calls into few large deletes.
-    pub fn forget(&self, _position: Position, _cluster: &str) -> Result<(), Gone> {
-        todo!()
-    }
-
-    /// Commits dead letters; waits. Before any transaction whose position
-    /// passes them (SAFETY 9).
-    pub fn bury(&self, _dead: Vec<DeadLetter>) -> Result<(), Gone> {
-        todo!()
-    }
-
-    /// Waits until something is stored behind `seen`, `stop` was called or the
-    /// time is over; gives what was newest then.
-    pub fn wait_newer(&self, _seen: BatchId, _at_most: std::time::Duration) -> BatchId {
-        todo!()
-    }
-}
-
-/// What the file remembers of its positions.
-#[derive(Debug, Clone, Default)]
-pub struct Memory {
-    /// Cluster in which a position of this file was last committed.
-    pub cluster: Option<String>,
-    /// The last position that this file saw committed there.
-    pub position: Option<Position>,
-}
-
-/// What adopting a position did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Adopted {
-    pub deleted_batches: u64,
-    pub deleted_events: u64,
-    /// Ranges that are sent though the position may cover them, in words, one
-    /// each: what may be double, for the log.
-    pub in_doubt: Vec<String>,
-}
-
-/// The writer has ended: the agent is going down.
-#[derive(Debug, thiserror::Error)]
-#[error("the buffer is closed")]
-pub struct Gone;

@@ -1,0 +1,56 @@
+//! The canonical form of a batch: CBOR with a dictionary.
+//!
+//! ```text
+//! [1,                                          version of this form
+//!  [[device, [[label, text] …]] …],            origins
+//!  [[name, unit or null] …],                   names
+//!  [event …]]
+//! event = [origin, time, read, quality, [field …]]   without a head of its own:
+//!   origin, time, read, quality, n, field × n
+//! ```
+//! An origin is a device with the labels of its source. `time` is the
+//! difference to the event before (to 0 for the first), wrapping; `read` is
+//! null or the difference to `time`. `n` counts fields. A field is the index
+//! of its name and the value; where it has a quality of its own, the index
+//! stands as a negative integer and the quality follows the value.
+//!
+//! Values: null, bool, float, text and bytes are CBOR's own; an integer is an
+//! `I64`. A decimal is tag 4, a date tag 100, a UUID tag 37, JSON tag 262. The
+//! tags of this form alone are [`U64`], [`TIME`], [`ZONED`] and [`LOCAL`],
+//! from the range that IANA leaves to be asked for; they never leave the file.
+//!
+//! Heads are read and written by `ciborium-ll`; walking bytes between them is
+//! done here, so that text is borrowed and nothing is allocated per event. All
+//! reading is of foreign bytes: any bytes give `Ok` or [`Damaged`].
+//!
+//! [`Damaged`]: super::Damaged
+
+mod decode;
+mod encode;
+#[cfg(test)]
+mod tests;
+
+pub(super) use decode::{element, walk};
+pub(crate) use encode::{Encoder, Labels};
+
+const VERSION: u64 = 1;
+
+/// Standard tags.
+const BIG_POSITIVE: u64 = 2;
+const BIG_NEGATIVE: u64 = 3;
+const DECIMAL: u64 = 4;
+const UUID: u64 = 37;
+const DATE: u64 = 100;
+const JSON: u64 = 262;
+/// A `U64`: without it an integer is an `I64`.
+const U64: u64 = 60_100;
+/// Nanoseconds since midnight.
+const TIME: u64 = 60_101;
+/// Nanoseconds since 1970 of an instant.
+const ZONED: u64 = 60_102;
+/// Nanoseconds since 1970 of a local time without a zone.
+const LOCAL: u64 = 60_103;
+
+/// Arrays in arrays: no database nests deeper, and a walk by recursion must
+/// not be led to the end of its stack by damaged bytes.
+const MAX_DEPTH: usize = 16;

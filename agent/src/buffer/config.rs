@@ -1,0 +1,46 @@
+//! `[buffer]`: where the file is, how often it is written and how far it grows.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{ByteSize, Period};
+
+/// `[buffer]`: the file and how it is written.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The file; its folder must exist and be writable. Beside it stand
+    /// `-wal`, `-shm` and `.lock` of the same name.
+    #[serde(default = "default_path")]
+    pub path: PathBuf,
+    /// Longest time from an event to its commit; default 1 s. Longer means
+    /// fewer writes to the flash, and more that a power cut costs of sources
+    /// that cannot send again.
+    #[serde(default = "default_commit_interval")]
+    pub commit_interval: Period,
+    /// Bytes that the stored events may take, default 1 GiB; then sources are
+    /// held back until Kafka has taken some.
+    #[serde(default = "default_max_size")]
+    pub max_size: ByteSize,
+}
+
+fn default_path() -> PathBuf {
+    PathBuf::from("/var/lib/tidegate/buffer.db")
+}
+const fn default_commit_interval() -> Period {
+    Period::from_secs(1)
+}
+const fn default_max_size() -> ByteSize {
+    ByteSize::mib(1024)
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            path: default_path(),
+            commit_interval: default_commit_interval(),
+            max_size: default_max_size(),
+        }
+    }
+}

@@ -1,0 +1,518 @@
+//! The file as its one writer sees it: opening, and one commit.
+//!
+//! Everything that changes together stands in one transaction: the events, the
+//! checkpoints behind them, what Kafka's position covers, dead letters, totals.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use serde::{Deserialize, Serialize};
+use zstd::bulk::Compressor;
+
+use super::codec::Encoder;
+use super::lock::Lock;
+use super::{Adopted, BatchId, Epoch, FileEpoch, Memory, OpenError, Position, schema};
+use crate::collect::{Checkpoint, DeadLetter};
+use crate::event::Timestamp;
+use crate::flow;
+
+/// Epochs whose batches are gone stay known for as many starts: a position
+/// that names one then still says what it covers.
+const EPOCHS_KEPT: i64 = 16;
+
+/// Dead letters are for a person, who reads the newest.
+const DEAD_LETTERS: u64 = 10_000;
+const DEAD_LETTER_TOTAL: u64 = 64 * 1024 * 1024;
+
+/// Level 3 makes these batches no smaller.
+const LEVEL: i32 = 1;
+
+/// The file open for writing.
+pub(crate) struct File {
+    connection: Connection,
+    path: PathBuf,
+    running: FileEpoch,
+    epochs: Vec<FileEpoch>,
+    totals: Totals,
+    memory: Memory,
+    saved: BTreeMap<String, Checkpoint>,
+    /// Definitions that are in the file, as text.
+    streams: HashMap<flow::Hash, String>,
+    compressor: Compressor<'static>,
+    raw: Vec<u8>,
+    /// Last field: the lock goes after the connection.
+    _lock: Lock,
+}
+
+impl std::fmt::Debug for File {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("File").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// What is counted in the commit that changes it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Totals {
+    /// Batch and event numbers of the running epoch that are used.
+    pub number: u64,
+    pub seq: u64,
+    /// In the file now.
+    pub batches: u64,
+    pub events: u64,
+    /// Ever committed.
+    pub committed: u64,
+    pub dead_letters: u64,
+    pub dead_bytes: u64,
+    /// Dead letters that made room for newer ones.
+    pub dead_dropped: u64,
+}
+
+/// One batch to write.
+#[derive(Debug)]
+pub(crate) struct Sealed<'a> {
+    pub flow: &'a flow::Flow,
+    pub events: &'a Encoder,
+}
+
+/// What one commit changes.
+#[derive(Debug, Default)]
+pub(crate) struct Changes<'a> {
+    pub batches: Vec<Sealed<'a>>,
+    pub saved: Vec<(&'a str, &'a Checkpoint)>,
+    pub dead: Vec<&'a DeadLetter>,
+    /// Positions to delete by, oldest first, with their cluster.
+    pub positions: Vec<(&'a Position, &'a str)>,
+}
+
+impl Changes<'_> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+            && self.saved.is_empty()
+            && self.dead.is_empty()
+            && self.positions.is_empty()
+    }
+}
+
+/// How the file stands.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct State {
+    /// Pages in use, in bytes.
+    pub used: u64,
+    pub oldest: Option<Timestamp>,
+}
+
+impl File {
+    /// Takes the lock, opens the file, and commits a new epoch before its
+    /// first event.
+    pub(crate) fn open(path: &Path, gateway: &str) -> Result<Self, OpenError> {
+        let lock = Lock::take(path)?;
+        let mut connection = schema::open(path)?;
+        let failed = |cause| OpenError::File { path: path.to_owned(), cause };
+        let memory = memory(&connection).map_err(failed)?;
+        let totals = start(&mut connection, gateway, &memory, random(path)?).map_err(failed)?;
+        let epochs = epochs(&connection).map_err(failed)?;
+        let running = epochs.last().cloned().expect("start has just written one");
+        if running.ordinal > BatchId::MOST_ORDINAL {
+            return Err(OpenError::Worn(path.to_owned()));
+        }
+        let saved = saved(&connection).map_err(failed)?;
+        let compressor = Compressor::new(LEVEL).expect("level 1 exists");
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+            running,
+            epochs,
+            totals,
+            memory,
+            saved,
+            streams: HashMap::new(),
+            compressor,
+            raw: Vec::new(),
+            _lock: lock,
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn epochs(&self) -> &[FileEpoch] {
+        &self.epochs
+    }
+
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    pub(crate) fn saved(&self, source: &str) -> Option<&Checkpoint> {
+        self.saved.get(source)
+    }
+
+    /// Id of the last batch that was written, in this epoch or, before its
+    /// first, the place just before it.
+    pub(crate) fn newest(&self) -> BatchId {
+        BatchId::new(self.running.ordinal, self.totals.number)
+    }
+
+    /// One commit. After an error nothing of it has happened, for all that
+    /// this process can know: it is tried again as a whole. (Where the medium
+    /// took it and only said otherwise, a crash before the next try leaves
+    /// events in the file that were never acknowledged: their source sends
+    /// them again, under new ids.)
+    ///
+    /// Gives for each position what it deleted.
+    pub(crate) fn commit(
+        &mut self,
+        changes: &Changes<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<Adopted>, rusqlite::Error> {
+        let mut totals = self.totals;
+        let transaction = self.connection.transaction()?;
+        // A power cut anywhere before the last line costs what is not
+        // acknowledged yet; its source has it still, or the device does.
+        let mut adopted = Vec::new();
+        let mut memory = None;
+        for (position, cluster) in &changes.positions {
+            adopted.push(forget(&transaction, &self.epochs, position, cluster, &mut totals)?);
+            if position.is_of(&self.epochs, cluster) {
+                memory = Some(Memory {
+                    cluster: Some((*cluster).to_owned()),
+                    position: Some((*position).clone()),
+                });
+            }
+        }
+        if let Some(memory) = &memory {
+            let text = memory.position.as_ref().map(Position::encode).unwrap_or_default();
+            put(&transaction, "position", text.as_bytes())?;
+            put(&transaction, "cluster", memory.cluster.as_deref().unwrap_or_default().as_bytes())?;
+        }
+        let cursors = cursors(&changes.saved);
+        let mut streams = Vec::new();
+        for batch in &changes.batches {
+            let hash = batch.flow.hash;
+            let definition = definition(&batch.flow.stream);
+            if self.streams.get(&hash) != Some(&definition) {
+                transaction.execute(
+                    "INSERT OR REPLACE INTO stream (flow, lane, definition) VALUES (?1, ?2, ?3)",
+                    (hash.0, batch.flow.lane.as_str(), &definition),
+                )?;
+                streams.push((hash, definition));
+            }
+            batch.events.finish(&mut self.raw);
+            let data = self
+                .compressor
+                .compress(&self.raw)
+                .map_err(|cause| rusqlite::Error::ToSqlConversionFailure(cause.into()))?;
+            let count = u64::from(batch.events.count());
+            totals.number += 1;
+            let id = BatchId::new(self.running.ordinal, totals.number);
+            transaction
+                .prepare_cached(
+                    "INSERT INTO batch (id, flow, first_seq, count, raw, oldest, cursors, data)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                )?
+                .execute(params![
+                    id.0,
+                    hash.0,
+                    (totals.seq + 1).cast_signed(),
+                    count.cast_signed(),
+                    i64::try_from(self.raw.len()).unwrap_or(i64::MAX),
+                    batch.events.oldest().map_or(0, |oldest| oldest.0),
+                    cursors,
+                    data,
+                ])?;
+            totals.seq += count;
+            totals.batches += 1;
+            totals.events += count;
+            totals.committed += count;
+        }
+        for (source, checkpoint) in &changes.saved {
+            let (kind, bytes) = parts(checkpoint);
+            put(&transaction, &format!("{kind}/{source}"), bytes)?;
+        }
+        for dead in &changes.dead {
+            bury(&transaction, dead, now, &mut totals)?;
+        }
+        put(&transaction, "totals", serde_json::to_string(&totals).unwrap_or_default().as_bytes())?;
+        transaction.commit()?;
+        // From here on a power cut costs nothing.
+        self.totals = totals;
+        self.streams.extend(streams);
+        if let Some(memory) = memory {
+            self.memory = memory;
+        }
+        Ok(adopted)
+    }
+
+    /// What stands in the file now.
+    pub(crate) fn state(&self) -> Result<State, rusqlite::Error> {
+        let number = |name: &str| -> Result<u64, rusqlite::Error> {
+            let mut statement = self.connection.prepare_cached(&format!("PRAGMA {name}"))?;
+            statement.query_row([], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
+        };
+        let pages = number("page_count")?.saturating_sub(number("freelist_count")?);
+        let oldest = self
+            .connection
+            .prepare_cached("SELECT oldest FROM batch ORDER BY id LIMIT 1")?
+            .query_row([], |row| row.get(0))
+            .optional()?;
+        Ok(State {
+            used: pages.saturating_mul(number("page_size")?),
+            oldest: oldest.map(Timestamp),
+        })
+    }
+}
+
+/// Ends the epoch before and begins a new one, in one commit.
+fn start(
+    connection: &mut Connection,
+    gateway: &str,
+    memory: &Memory,
+    epoch: u64,
+) -> Result<Totals, rusqlite::Error> {
+    let transaction = connection.transaction()?;
+    let text: Option<Vec<u8>> = get(&transaction, "totals")?;
+    let mut totals: Totals =
+        text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    transaction.execute(
+        "UPDATE epoch SET last = ?1 WHERE ordinal = (SELECT max(ordinal) FROM epoch)",
+        [totals.number.cast_signed()],
+    )?;
+    (totals.number, totals.seq) = (0, 0);
+    transaction.execute(
+        "INSERT INTO epoch (epoch, gateway) VALUES (?1, ?2)",
+        (epoch.cast_signed(), gateway),
+    )?;
+    let newest = transaction.last_insert_rowid();
+    for known in epochs(&transaction)? {
+        let lowest = BatchId::new(known.ordinal, 0);
+        let named = memory.position.as_ref().is_some_and(|position| {
+            position.flows.values().any(|(epoch, _)| *epoch == known.epoch)
+        });
+        if known.ordinal <= newest - EPOCHS_KEPT && !named {
+            transaction.execute(
+                "DELETE FROM epoch WHERE ordinal = ?1
+                 AND NOT EXISTS (SELECT 1 FROM batch WHERE id BETWEEN ?2 AND ?3)",
+                (known.ordinal, lowest.0, BatchId::new(known.ordinal, u64::MAX).0),
+            )?;
+        }
+    }
+    transaction.execute(
+        "DELETE FROM stream WHERE NOT EXISTS (SELECT 1 FROM batch WHERE batch.flow = stream.flow)",
+        [],
+    )?;
+    put(&transaction, "totals", serde_json::to_string(&totals).unwrap_or_default().as_bytes())?;
+    transaction.commit()?;
+    Ok(totals)
+}
+
+/// The system's own source: the standard library has none that is documented
+/// to be one.
+fn random(path: &Path) -> Result<u64, OpenError> {
+    let mut bytes = [0; 8];
+    let mut take = || {
+        use std::io::Read as _;
+        std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)
+    };
+    take().map_err(|cause| OpenError::Random { path: path.to_owned(), cause })?;
+    Ok(u64::from_ne_bytes(bytes))
+}
+
+/// The epochs of the file, oldest first.
+pub(super) fn epochs(connection: &Connection) -> Result<Vec<FileEpoch>, rusqlite::Error> {
+    let mut statement = connection
+        .prepare_cached("SELECT ordinal, epoch, gateway, last FROM epoch ORDER BY ordinal")?;
+    let rows = statement.query_map([], |row| {
+        Ok(FileEpoch {
+            ordinal: row.get(0)?,
+            epoch: Epoch(row.get::<_, i64>(1)?.cast_unsigned()),
+            gateway: Arc::from(row.get::<_, String>(2)?),
+            last: row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
+        })
+    })?;
+    rows.collect()
+}
+
+fn memory(connection: &Connection) -> Result<Memory, rusqlite::Error> {
+    let text = |key| -> Result<Option<String>, rusqlite::Error> {
+        Ok(get(connection, key)?.and_then(|bytes| String::from_utf8(bytes).ok()))
+    };
+    Ok(Memory {
+        cluster: text("cluster")?,
+        position: text("position")?.and_then(|text| Position::parse(&text).ok()),
+    })
+}
+
+const CURSOR: &str = "cursor";
+const SESSION: &str = "session";
+
+fn parts(checkpoint: &Checkpoint) -> (&'static str, &[u8]) {
+    match checkpoint {
+        Checkpoint::Cursor(bytes) => (CURSOR, bytes),
+        Checkpoint::Session(bytes) => (SESSION, bytes),
+    }
+}
+
+fn saved(connection: &Connection) -> Result<BTreeMap<String, Checkpoint>, rusqlite::Error> {
+    let mut found = BTreeMap::new();
+    let mut statement = connection.prepare("SELECT key, value FROM state WHERE key LIKE '%/%'")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (key, value): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        let checkpoint = match key.split_once('/') {
+            Some((CURSOR, source)) => (source.to_owned(), Checkpoint::Cursor(value.into())),
+            Some((SESSION, source)) => (source.to_owned(), Checkpoint::Session(value.into())),
+            _ => continue,
+        };
+        found.insert(checkpoint.0, checkpoint.1);
+    }
+    Ok(found)
+}
+
+fn get(connection: &Connection, key: &str) -> Result<Option<Vec<u8>>, rusqlite::Error> {
+    connection
+        .prepare_cached("SELECT value FROM state WHERE key = ?1")?
+        .query_row([key], |row| row.get(0))
+        .optional()
+}
+
+fn put(connection: &Connection, key: &str, value: &[u8]) -> Result<(), rusqlite::Error> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO state (key, value) VALUES (?1, ?2)")?
+        .execute((key, value))?;
+    Ok(())
+}
+
+/// The cursors of a commit as each of its rows carries them, for salvage
+/// (SAFETY 13): CBOR, source → bytes.
+fn cursors(saved: &[(&str, &Checkpoint)]) -> Option<Vec<u8>> {
+    let cursors: Vec<(ciborium::Value, ciborium::Value)> = saved
+        .iter()
+        .filter_map(|(source, checkpoint)| match checkpoint {
+            Checkpoint::Cursor(bytes) => Some(((*source).into(), bytes.to_vec().into())),
+            Checkpoint::Session(_) => None,
+        })
+        .collect();
+    if cursors.is_empty() {
+        return None;
+    }
+    let mut out = Vec::new();
+    ciborium::into_writer(&ciborium::Value::Map(cursors), &mut out).ok()?;
+    Some(out)
+}
+
+fn definition(stream: &flow::Stream) -> String {
+    serde_json::to_string(stream).expect("a stream is plain words and numbers")
+}
+
+/// Deletes what the position covers, in one range a flow where its epoch is
+/// known. A power cut after it costs nothing: Kafka has it.
+fn forget(
+    transaction: &Transaction<'_>,
+    epochs: &[FileEpoch],
+    position: &Position,
+    cluster: &str,
+    totals: &mut Totals,
+) -> Result<Adopted, rusqlite::Error> {
+    let mut adopted = Adopted::default();
+    if !position.is_of(epochs, cluster) {
+        adopted.in_doubt.push(format!(
+            "all that is stored: the position is of gateway {} in cluster {}, this is cluster {cluster}",
+            position.gateway, position.cluster
+        ));
+        return Ok(adopted);
+    }
+    for (flow, (epoch, number)) in &position.flows {
+        for (first, last) in position.covered(*flow, epochs) {
+            let (batches, events): (i64, i64) = transaction
+                .prepare_cached(
+                    "SELECT count(*), coalesce(sum(count), 0) FROM batch
+                     WHERE flow = ?1 AND id BETWEEN ?2 AND ?3",
+                )?
+                .query_row((flow.0, first.0, last.0), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            if batches == 0 {
+                continue;
+            }
+            transaction
+                .prepare_cached("DELETE FROM batch WHERE flow = ?1 AND id BETWEEN ?2 AND ?3")?
+                .execute((flow.0, first.0, last.0))?;
+            adopted.deleted_batches += batches.cast_unsigned();
+            adopted.deleted_events += events.cast_unsigned();
+        }
+        if !epochs.iter().any(|known| known.epoch == *epoch) {
+            doubt(transaction, epochs, *flow, (*epoch, *number), &mut adopted)?;
+        }
+    }
+    totals.batches = totals.batches.saturating_sub(adopted.deleted_batches);
+    totals.events = totals.events.saturating_sub(adopted.deleted_events);
+    Ok(adopted)
+}
+
+/// What of a flow is sent though Kafka stands in an epoch that this file does
+/// not know: the epochs before the running one, which another copy may have
+/// sent.
+fn doubt(
+    transaction: &Transaction<'_>,
+    epochs: &[FileEpoch],
+    flow: flow::Hash,
+    stands: (Epoch, u64),
+    adopted: &mut Adopted,
+) -> Result<(), rusqlite::Error> {
+    for known in epochs.iter().filter(|known| known.last.is_some()) {
+        let (first, last) = (BatchId::new(known.ordinal, 0), BatchId::new(known.ordinal, u64::MAX));
+        let (from, to): (Option<i64>, Option<i64>) = transaction
+            .prepare_cached(
+                "SELECT min(first_seq), max(first_seq + count - 1) FROM batch
+                 WHERE flow = ?1 AND id BETWEEN ?2 AND ?3",
+            )?
+            .query_row((flow.0, first.0, last.0), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        if let (Some(from), Some(to)) = (from, to) {
+            adopted.in_doubt.push(format!(
+                "{}/{}/{from} to {to} of flow {:08x}: Kafka stands at batch {} of epoch {}, which this file does not know",
+                known.gateway, known.epoch, flow.0, stands.1, stands.0
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn bury(
+    transaction: &Transaction<'_>,
+    dead: &DeadLetter,
+    now: Timestamp,
+    totals: &mut Totals,
+) -> Result<(), rusqlite::Error> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO dead_letter (at, reason, origin, length, payload)
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![
+            now.0,
+            dead.reason,
+            dead.origin,
+            i64::try_from(dead.length).unwrap_or(i64::MAX),
+            dead.payload
+        ])?;
+    totals.dead_letters += 1;
+    totals.dead_bytes += dead.payload.len() as u64;
+    while totals.dead_letters > DEAD_LETTERS || totals.dead_bytes > DEAD_LETTER_TOTAL {
+        let oldest: Option<(i64, i64)> = transaction
+            .prepare_cached("SELECT id, length(payload) FROM dead_letter ORDER BY id LIMIT 1")?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        let Some((id, length)) = oldest else { break };
+        transaction.prepare_cached("DELETE FROM dead_letter WHERE id = ?1")?.execute([id])?;
+        totals.dead_letters = totals.dead_letters.saturating_sub(1);
+        totals.dead_bytes = totals.dead_bytes.saturating_sub(length.cast_unsigned());
+        totals.dead_dropped += 1;
+    }
+    Ok(())
+}

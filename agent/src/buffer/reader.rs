@@ -1,0 +1,134 @@
+//! Reads batches beside the connection that writes.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use zstd::bulk::Decompressor;
+
+use super::{Batch, BatchId, Epoch, FileEpoch, file, schema};
+use crate::flow;
+
+/// A batch that claims to be longer is damaged: 5,000 events of the largest
+/// delivery that the queue lets through stay far below.
+const MOST_RAW: usize = 64 * 1024 * 1024;
+
+/// The file cannot be read now; the forwarder says so once and tries again.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the buffer")]
+pub struct ReadError(#[from] rusqlite::Error);
+
+/// What the forwarder reads with: a connection of its own that never writes.
+/// Each call is one short read transaction: a longer one would keep the WAL
+/// from being used again.
+pub struct Reader {
+    connection: Connection,
+    decompressor: Decompressor<'static>,
+    epochs: HashMap<i64, (Epoch, Arc<str>)>,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("connection", &self.connection).finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    pub(super) fn open(path: &Path) -> Result<Self, ReadError> {
+        let connection = schema::open_reader(path)?;
+        let decompressor = Decompressor::new().expect("a context of zstd needs only memory");
+        let mut reader = Self { connection, decompressor, epochs: HashMap::new() };
+        reader.learn_epochs()?;
+        Ok(reader)
+    }
+
+    /// Batches of one flow behind `after`, oldest first: at least one if there
+    /// is one, then as many as stay below `max_events` and `max_bytes`.
+    pub fn batches(
+        &mut self,
+        flow: flow::Hash,
+        after: BatchId,
+        max_events: u32,
+        max_bytes: usize,
+    ) -> Result<Vec<Batch>, ReadError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, first_seq, count, raw, data FROM batch
+             WHERE flow = ?1 AND id > ?2 ORDER BY id",
+        )?;
+        let mut rows = statement.query((flow.0, after.0))?;
+        let (mut found, mut events, mut bytes) = (Vec::new(), 0_u32, 0_usize);
+        while let Some(row) = rows.next()? {
+            let id = BatchId(row.get(0)?);
+            let count: u32 = row.get(2)?;
+            let raw = usize::try_from(row.get::<_, i64>(3)?).unwrap_or(usize::MAX);
+            events = events.saturating_add(count);
+            bytes = bytes.saturating_add(raw);
+            if !found.is_empty() && (events > max_events || bytes > max_bytes) {
+                break;
+            }
+            let Some((epoch, gateway)) = self.epochs.get(&id.ordinal()) else {
+                // Not of this file's epochs: nothing that can be named.
+                continue;
+            };
+            let data = row.get_ref(4)?.as_blob().unwrap_or_default();
+            let plain = if raw <= MOST_RAW {
+                // Empty bytes are what `events` reports as damage.
+                self.decompressor.decompress(data, raw).unwrap_or_default()
+            } else {
+                Vec::new()
+            };
+            found.push(Batch {
+                id,
+                gateway: Arc::clone(gateway),
+                epoch: *epoch,
+                number: id.number(),
+                flow,
+                first_seq: row.get::<_, i64>(1)?.cast_unsigned(),
+                count,
+                events: plain,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Every flow that has batches in the file, with its stream's last
+    /// definition: also those that the configuration no longer names.
+    pub fn flows(&mut self) -> Result<Vec<(flow::Hash, flow::Lane, Arc<flow::Stream>)>, ReadError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT flow, lane, definition FROM stream
+             WHERE EXISTS (SELECT 1 FROM batch WHERE batch.flow = stream.flow)",
+        )?;
+        let rows = statement.query_map([], |row| {
+            let hash = flow::Hash(row.get(0)?);
+            Ok((hash, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
+        })?;
+        let mut flows = Vec::new();
+        for row in rows {
+            let (hash, lane, definition) = row?;
+            let lane = match lane.as_str() {
+                "alarm" => flow::Lane::Alarm,
+                "bulk" => flow::Lane::Bulk,
+                _ => flow::Lane::Live,
+            };
+            // Written by this program; a damaged one still has a backlog that
+            // goes to the topic which the configuration names.
+            if let Ok(stream) = serde_json::from_str(&definition) {
+                flows.push((hash, lane, Arc::new(stream)));
+            }
+        }
+        Ok(flows)
+    }
+
+    /// The file's epochs, oldest first; the last is the running one.
+    pub fn epochs(&mut self) -> Result<Vec<Epoch>, ReadError> {
+        Ok(self.learn_epochs()?.iter().map(|known| known.epoch).collect())
+    }
+
+    fn learn_epochs(&mut self) -> Result<Vec<FileEpoch>, ReadError> {
+        let known = file::epochs(&self.connection)?;
+        let named = |known: &FileEpoch| (known.ordinal, (known.epoch, Arc::clone(&known.gateway)));
+        self.epochs = known.iter().map(named).collect();
+        Ok(known)
+    }
+}

@@ -1,0 +1,260 @@
+//! The forwarder's hand on the writer.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::{BatchId, FileEpoch, Position, ReadError, Reader};
+use crate::collect::{DeadLetter, Delivery, SourceId, Ticket};
+use crate::event::Timestamp;
+
+/// What wakes the writer.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Delivery {
+        source: SourceId,
+        ticket: Ticket,
+        delivery: Delivery,
+        permits: u32,
+    },
+    /// [`Shared`] has something: a flush or a position.
+    Look,
+    Call(Call),
+    Close,
+}
+
+/// What waits for its commit; there is one at a time.
+#[derive(Debug)]
+pub(crate) enum Call {
+    Adopt {
+        position: Position,
+        cluster: String,
+        reply: SyncSender<Adopted>,
+    },
+    Bury {
+        dead: Vec<DeadLetter>,
+        reply: SyncSender<()>,
+    },
+    /// Take no more deliveries and commit what was handed in.
+    Settle {
+        reply: SyncSender<bool>,
+    },
+}
+
+/// What the writer, the intakes and the forwarder see of each other.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub path: PathBuf,
+    pub inbox: SyncSender<Message>,
+    pub flush: AtomicBool,
+    /// A `Look` is on its way: at most one takes room in the queue.
+    pub looking: AtomicBool,
+    /// The newest position whose batches may go. It covers those before it.
+    pub forget: Mutex<Option<(Position, String)>>,
+    pub memory: Mutex<Memory>,
+    pub epochs: Vec<FileEpoch>,
+    pub stats: watch::Sender<Stats>,
+    newest: Mutex<Newest>,
+    stored: Condvar,
+    /// One call at a time, so that calls do not take the deliveries' room.
+    calls: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Newest {
+    id: BatchId,
+    stopped: bool,
+}
+
+/// How the buffer stands, for the status and for tests; new after each commit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// In the file now.
+    pub events: u64,
+    pub batches: u64,
+    /// Bytes of the file in use, without the WAL.
+    pub bytes: u64,
+    /// Time of the oldest event of the oldest batch.
+    pub oldest: Option<Timestamp>,
+    /// Events ever committed to this file.
+    pub committed: u64,
+    pub dead_letters: u64,
+    /// Dead letters that made room for newer ones.
+    pub dead_dropped: u64,
+    /// The sources wait: the file is full.
+    pub held_back: bool,
+    /// Why the last commit failed, while it has not succeeded again.
+    pub failing: Option<String>,
+}
+
+/// What the file remembers of its positions.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    /// Cluster in which a position of this file was last committed.
+    pub cluster: Option<String>,
+    /// The last position that this file saw committed there.
+    pub position: Option<Position>,
+}
+
+/// What adopting a position did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Adopted {
+    pub deleted_batches: u64,
+    pub deleted_events: u64,
+    /// Ranges that are sent though the position may cover them, in words, one
+    /// each: what may be double, for the log.
+    pub in_doubt: Vec<String>,
+}
+
+/// The writer has ended: the agent is going down.
+#[derive(Debug, thiserror::Error)]
+#[error("the buffer is closed")]
+pub struct Gone;
+
+/// A lock is held for a few assignments; a panic between them cannot leave
+/// them half done.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Shared {
+    pub(crate) fn new(
+        path: PathBuf,
+        inbox: SyncSender<Message>,
+        epochs: Vec<FileEpoch>,
+        memory: Memory,
+        newest: BatchId,
+    ) -> Self {
+        Self {
+            path,
+            inbox,
+            flush: AtomicBool::new(false),
+            looking: AtomicBool::new(false),
+            forget: Mutex::new(None),
+            memory: Mutex::new(memory),
+            epochs,
+            stats: watch::Sender::new(Stats::default()),
+            newest: Mutex::new(Newest { id: newest, stopped: false }),
+            stored: Condvar::new(),
+            calls: Mutex::new(()),
+        }
+    }
+
+    /// Wakes the writer to look at what changed here.
+    pub(crate) fn look(&self) -> Result<(), Gone> {
+        if self.looking.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        match self.inbox.try_send(Message::Look) {
+            // A full queue wakes it too, and it looks at each turn.
+            Ok(()) | Err(TrySendError::Full(_)) => Ok(()),
+            Err(TrySendError::Disconnected(_)) => Err(Gone),
+        }
+    }
+
+    pub(crate) fn stored(&self, id: BatchId) {
+        locked(&self.newest).id = id;
+        self.stored.notify_all();
+    }
+
+    pub(crate) fn stop(&self) {
+        locked(&self.newest).stopped = true;
+        self.stored.notify_all();
+    }
+
+    fn call<T>(&self, make: impl FnOnce(SyncSender<T>) -> Call) -> Result<T, Gone> {
+        let _one = locked(&self.calls);
+        let (reply, answer) = sync_channel(1);
+        self.inbox.send(Message::Call(make(reply))).map_err(|_| Gone)?;
+        answer.recv().map_err(|_| Gone)
+    }
+
+    /// True when everything that was handed in is on disk.
+    pub(crate) fn settle(&self) -> Result<bool, Gone> {
+        self.call(|reply| Call::Settle { reply })
+    }
+}
+
+/// The forwarder's hand on the writer. Cheap to clone; every call is blocking
+/// and belongs on a thread of its own.
+#[derive(Debug, Clone)]
+pub struct Store(pub(crate) Arc<Shared>);
+
+impl Store {
+    pub fn reader(&self) -> Result<Reader, ReadError> {
+        Reader::open(&self.0.path)
+    }
+
+    /// What the file remembers about positions in Kafka.
+    pub fn memory(&self) -> Memory {
+        locked(&self.0.memory).clone()
+    }
+
+    /// The file's epochs, oldest first; the last is the running one.
+    pub fn epochs(&self) -> &[FileEpoch] {
+        &self.0.epochs
+    }
+
+    /// The position to go on with in this cluster after `kafka`, what was read
+    /// there and adopted: [`Position::continued`].
+    pub fn next_position(&self, kafka: Option<&Position>, cluster: &str) -> Position {
+        let gateway = self.0.epochs.last().map(|running| &*running.gateway).unwrap_or_default();
+        Position::continued(kafka, gateway, cluster, &self.0.epochs)
+    }
+
+    /// Deletes what `position` covers (by SAFETY.md, "Two counters and an
+    /// epoch") and remembers that a position exists in this cluster. Waits for
+    /// its commit. At start, before anything is sent. A position of another
+    /// gateway or cluster deletes nothing.
+    pub fn adopt(&self, position: &Position, cluster: &str) -> Result<Adopted, Gone> {
+        let (position, cluster) = (position.clone(), cluster.to_owned());
+        self.0.call(|reply| Call::Adopt { position, cluster, reply })
+    }
+
+    /// The same for a position that this process has just committed: it does
+    /// not wait, the writer gathers such calls into few large deletes. Each
+    /// position must cover what the one before it did.
+    ///
+    /// A power cut before the delete costs nothing: the next start reads the
+    /// position from Kafka and deletes by it.
+    pub fn forget(&self, position: Position, cluster: &str) -> Result<(), Gone> {
+        *locked(&self.0.forget) = Some((position, cluster.to_owned()));
+        self.0.look()
+    }
+
+    /// Commits dead letters; waits. Before any transaction whose position
+    /// passes them (SAFETY 9).
+    pub fn bury(&self, dead: Vec<DeadLetter>) -> Result<(), Gone> {
+        self.0.call(|reply| Call::Bury { dead, reply })
+    }
+
+    /// Waits until something is stored behind `seen`, `stop` was called or the
+    /// time is over; gives what was newest then.
+    pub fn wait_newer(&self, seen: BatchId, at_most: Duration) -> BatchId {
+        let until = Instant::now() + at_most;
+        let mut newest = locked(&self.0.newest);
+        while newest.id <= seen && !newest.stopped {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            newest =
+                self.0.stored.wait_timeout(newest, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        newest.id
+    }
+
+    /// Ends every [`Store::wait_newer`], now and from now on.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+
+    /// How the buffer stands.
+    pub fn stats(&self) -> watch::Receiver<Stats> {
+        self.0.stats.subscribe()
+    }
+}

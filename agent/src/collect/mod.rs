@@ -1,0 +1,348 @@
+//! Gathers the events of all sources, commits them in groups, then
+//! acknowledges.
+//!
+//! Each source holds an [`Intake`]. A [`Delivery`] is atomic: all of its
+//! events and its checkpoint stand in one commit or not at all. Deliveries of
+//! one source are committed in the order in which they were handed in, and a
+//! [`Ticket`] is committed when every earlier one of that source is.
+//!
+//! Bounds: [`QUEUE_DELIVERIES`] and [`QUEUE_BYTES`] are what may wait for the
+//! writer; beyond them `deliver` waits, which is how a full or slow buffer
+//! holds the sources back.
+
+mod group;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+
+use crate::buffer::{self, File, Message, Shared, Stats, Store};
+use crate::clock::Clock;
+use crate::event::Event;
+use crate::flow::Flows;
+
+/// Index of a source in this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SourceId(pub u16);
+
+/// Number of a delivery within its source, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Ticket(pub u64);
+
+/// What a source hands over at once; it is committed whole or not at all.
+#[derive(Debug, Default)]
+pub struct Delivery {
+    pub events: Vec<Event>,
+    pub dead: Vec<DeadLetter>,
+    /// What the source must find again after a crash, saved in the commit that
+    /// holds the events. `None` leaves what is saved.
+    pub checkpoint: Option<Checkpoint>,
+    /// About how much memory this holds, for the queue's bound.
+    pub bytes: usize,
+    /// Commit as soon as possible: the source stands still until then.
+    pub urgent: bool,
+}
+
+/// What a source saves with its events; the bytes are the source's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Checkpoint {
+    /// A place in a table: also kept in each batch row, for salvage.
+    Cursor(Arc<[u8]>),
+    /// A session's memory (MQTT packet ids): only its newest state matters.
+    Session(Arc<[u8]>),
+}
+
+/// What could not become an event, kept for a person to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Why, as one sentence fragment.
+    pub reason: String,
+    /// Where it came from: source, topic, table.
+    pub origin: String,
+    /// The bytes as they came, at most [`DEAD_LETTER_BYTES`].
+    pub payload: Vec<u8>,
+    /// Length of the whole, where `payload` is only its beginning.
+    pub length: u64,
+}
+
+/// Enough to recognise a payload; a 20 MB message must not become 20 MB of
+/// flash.
+pub const DEAD_LETTER_BYTES: usize = 64 * 1024;
+
+/// Deliveries that may wait for the writer: two commits' worth of the busiest
+/// source's socket reads.
+pub const QUEUE_DELIVERIES: usize = 256;
+
+/// Bytes that may wait for the writer: a second of 26,000 events of 150 B.
+pub const QUEUE_BYTES: usize = 4 * 1024 * 1024;
+
+/// The agent is going down: nothing more is taken.
+#[derive(Debug, thiserror::Error)]
+#[error("the agent is stopping")]
+pub struct Stopping;
+
+/// A source as the records show it.
+#[derive(Debug, Clone)]
+pub struct SourceInfo {
+    /// Its checkpoint is saved under this name.
+    pub name: Arc<str>,
+    /// Static labels of gateway and source, merged.
+    pub labels: Vec<(Arc<str>, Arc<str>)>,
+}
+
+/// A source's way into the buffer.
+#[derive(Debug)]
+pub struct Intake {
+    source: SourceId,
+    shared: Arc<Shared>,
+    room: Arc<Room>,
+    committed: watch::Receiver<Ticket>,
+    last: Ticket,
+    /// A test takes the writer's place.
+    #[cfg(test)]
+    test: Option<tokio::sync::mpsc::Sender<(Ticket, Delivery)>>,
+}
+
+/// What may wait for the writer, taken before a delivery is handed over and
+/// given back after its commit.
+#[derive(Debug)]
+struct Room {
+    deliveries: Semaphore,
+    bytes: Semaphore,
+}
+
+impl Intake {
+    /// Hands a delivery over; waits while the queue is full. When this future
+    /// is dropped before it is done, nothing was handed over.
+    pub async fn deliver(&mut self, delivery: Delivery) -> Result<Ticket, Stopping> {
+        #[cfg(test)]
+        if let Some(test) = &self.test {
+            let room = test.reserve().await.map_err(|_| Stopping)?;
+            self.last.0 += 1;
+            room.send((self.last, delivery));
+            return Ok(self.last);
+        }
+        // A delivery larger than the bound takes all of it.
+        let bytes = u32::try_from(delivery.bytes.clamp(1, QUEUE_BYTES)).unwrap_or(u32::MAX);
+        let one = self.take(&self.room.deliveries, 1).await?;
+        let size = self.take(&self.room.bytes, bytes).await?;
+        // Nothing waits from here on, so that it is handed over whole.
+        let ticket = Ticket(self.last.0 + 1);
+        let message = Message::Delivery { source: self.source, ticket, delivery, permits: bytes };
+        // The permits bound what is in the queue below its size.
+        self.shared.inbox.try_send(message).map_err(|_| Stopping)?;
+        one.forget();
+        size.forget();
+        self.last = ticket;
+        Ok(ticket)
+    }
+
+    async fn take<'a>(
+        &self,
+        room: &'a Semaphore,
+        permits: u32,
+    ) -> Result<SemaphorePermit<'a>, Stopping> {
+        if let Ok(permit) = room.try_acquire_many(permits) {
+            return Ok(permit);
+        }
+        // The source stands still: what waits is worth a commit.
+        self.flush();
+        room.acquire_many(permits).await.map_err(|_| Stopping)
+    }
+
+    /// Asks for a commit now: the source stands still for want of
+    /// acknowledgements.
+    pub fn flush(&self) {
+        self.shared.flush.store(true, Ordering::Release);
+        // Without a writer there is nothing to commit; `deliver` tells it.
+        drop(self.shared.look());
+    }
+
+    /// The newest ticket that is on disk.
+    pub fn committed(&self) -> Ticket {
+        *self.committed.borrow()
+    }
+
+    /// Waits until `ticket` is on disk. May be dropped and called again.
+    pub async fn wait_committed(&mut self, ticket: Ticket) -> Result<(), Stopping> {
+        self.committed.wait_for(|done| *done >= ticket).await.map_err(|_| Stopping)?;
+        Ok(())
+    }
+}
+
+/// The other end of [`Intake::for_test`]: what a source handed over, and the
+/// commits that answer it, in the hands of the test.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct TestCommits {
+    pub(crate) deliveries: tokio::sync::mpsc::Receiver<(Ticket, Delivery)>,
+    committed: watch::Sender<Ticket>,
+}
+
+#[cfg(test)]
+impl TestCommits {
+    /// Everything up to `ticket` is on disk.
+    pub(crate) fn commit(&self, ticket: Ticket) {
+        self.committed.send_replace(ticket);
+    }
+}
+
+#[cfg(test)]
+impl Intake {
+    /// An intake without a writer behind it: `capacity` deliveries fit, then
+    /// `deliver` waits until the test takes one.
+    pub(crate) fn for_test(capacity: usize) -> (Self, TestCommits) {
+        let (committed, receiver) = watch::channel(Ticket::default());
+        let (handed, deliveries) = tokio::sync::mpsc::channel(capacity);
+        // Nothing is ever sent here: `deliver` takes the test's way.
+        let (inbox, _) = sync_channel(HEADROOM);
+        let nowhere = std::path::PathBuf::new();
+        let shared = Shared::new(
+            nowhere,
+            inbox,
+            Vec::new(),
+            buffer::Memory::default(),
+            buffer::BatchId::default(),
+        );
+        let intake = Self {
+            source: SourceId(0),
+            shared: Arc::new(shared),
+            room: Arc::new(Room { deliveries: Semaphore::new(0), bytes: Semaphore::new(0) }),
+            committed: receiver,
+            last: Ticket::default(),
+            test: Some(handed),
+        };
+        (intake, TestCommits { deliveries, committed })
+    }
+}
+
+/// The buffer, opened and locked, before the sources are set up.
+#[derive(Debug)]
+pub struct Buffer {
+    file: File,
+    inbox: Receiver<Message>,
+    shared: Arc<Shared>,
+    config: buffer::Config,
+    clock: Clock,
+}
+
+impl Buffer {
+    /// Takes the lock, opens the file, and begins its new epoch.
+    pub fn open(
+        config: &buffer::Config,
+        gateway: &str,
+        clock: Clock,
+    ) -> Result<Self, buffer::OpenError> {
+        let file = File::open(&config.path, gateway)?;
+        let (sender, inbox) = sync_channel(QUEUE_DELIVERIES + HEADROOM);
+        let shared = Arc::new(Shared::new(
+            file.path().to_owned(),
+            sender,
+            file.epochs().to_vec(),
+            file.memory().clone(),
+            file.newest(),
+        ));
+        Ok(Self { file, inbox, shared, config: config.clone(), clock })
+    }
+
+    /// The last committed checkpoint of the source with this name.
+    pub fn saved(&self, source: &str) -> Option<Checkpoint> {
+        self.file.saved(source).cloned()
+    }
+
+    pub fn store(&self) -> Store {
+        Store(Arc::clone(&self.shared))
+    }
+
+    pub fn stats(&self) -> watch::Receiver<Stats> {
+        self.shared.stats.subscribe()
+    }
+}
+
+/// A `Look`, a call and a `Close` find room beside the deliveries.
+const HEADROOM: usize = 8;
+
+/// The thread that writes.
+#[derive(Debug)]
+pub struct Collector {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The writer's thread could not be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start the thread that writes the buffer")]
+pub struct StartError(#[from] std::io::Error);
+
+/// Starts the writer. The intakes stand in the order of `sources`, and
+/// [`SourceId`] is the place in it.
+pub fn start(
+    buffer: Buffer,
+    sources: Vec<SourceInfo>,
+    flows: Flows,
+) -> Result<(Collector, Vec<Intake>), StartError> {
+    let Buffer { file, inbox, shared, config, clock } = buffer;
+    let room = Arc::new(Room {
+        deliveries: Semaphore::new(QUEUE_DELIVERIES),
+        bytes: Semaphore::new(QUEUE_BYTES),
+    });
+    let mut intakes = Vec::new();
+    let mut known = Vec::new();
+    for (index, source) in sources.into_iter().enumerate() {
+        let committed = watch::Sender::new(Ticket::default());
+        intakes.push(Intake {
+            source: SourceId(u16::try_from(index).expect("check refuses more sources")),
+            shared: Arc::clone(&shared),
+            room: Arc::clone(&room),
+            committed: committed.subscribe(),
+            last: Ticket::default(),
+            #[cfg(test)]
+            test: None,
+        });
+        known.push(writer::Known { name: source.name, labels: source.labels.into(), committed });
+    }
+    let writer =
+        writer::Writer::new(file, inbox, Arc::clone(&shared), room, known, flows, &config, clock);
+    let thread = std::thread::Builder::new().name("buffer".to_owned()).spawn(|| writer.run())?;
+    Ok((Collector { shared, thread: Some(thread) }, intakes))
+}
+
+impl Collector {
+    /// Takes no more deliveries and commits those that were handed in; the
+    /// forwarder goes on. False when they could not be committed: nothing of
+    /// them was acknowledged. Blocking.
+    pub fn settle(&self) -> bool {
+        self.shared.settle().unwrap_or(false)
+    }
+
+    pub fn store(&self) -> Store {
+        Store(Arc::clone(&self.shared))
+    }
+
+    /// Commits what is queued, deletes included, and ends the thread. Blocking.
+    pub fn close(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // When the thread is gone already there is nobody to tell.
+            drop(self.shared.inbox.send(Message::Close));
+            if thread.join().is_err() {
+                tracing::error!("the thread that writes the buffer has failed");
+            }
+        }
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
