@@ -37,6 +37,23 @@ impl KeyPath {
         self.with(Step::Index(index))
     }
 
+    /// The value at a written path below this one: `device[0].name`. Keys in
+    /// it are bare.
+    #[must_use]
+    pub fn below(&self, written: &str) -> Self {
+        let mut path = self.clone();
+        for part in written.split('.').filter(|part| !part.is_empty()) {
+            let mut pieces = part.split('[');
+            if let Some(key) = pieces.next().filter(|key| !key.is_empty()) {
+                path = path.key(key);
+            }
+            for index in pieces.filter_map(|piece| piece.trim_end_matches(']').parse().ok()) {
+                path = path.index(index);
+            }
+        }
+        path
+    }
+
     fn with(&self, step: Step) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);
@@ -234,6 +251,15 @@ mod tests {
         a.toml:12:3: source[1]."a.b": unknown key `a.b`, did you mean `ab`?
         1 error, 1 warning
         "#);
+    }
+
+    #[test]
+    fn a_written_path_is_the_path_that_is_shown() {
+        let source = KeyPath::root().key("source").index(2);
+        let path = source.below("device[0].group[11].name");
+        assert_eq!(path.to_string(), "source[2].device[0].group[11].name");
+        assert_eq!(path.steps().len(), 7);
+        assert_eq!(source.below(""), source);
     }
 
     #[test]

@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::collect::Intake;
-use crate::config::{KeyPath, Problem};
 use crate::flow::Flows;
 use crate::supervise::Link;
 
@@ -23,8 +22,9 @@ use crate::supervise::Link;
 pub enum Config {}
 
 impl Config {
-    /// What no schema can say about a source.
-    pub fn check(&self, _at: &KeyPath, _problems: &mut Vec<Problem>) {
+    /// What no schema can say: the key path inside the source, and what is
+    /// wrong there and what would be right.
+    pub fn check(&self) -> Vec<(String, String)> {
         match *self {}
     }
 }
