@@ -84,10 +84,13 @@ pub struct Stream {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Create {
+    /// Number of partitions, at least 1. Default: 1.
     #[serde(default = "one")]
+    #[schemars(range(min = 1))]
     pub partitions: i32,
-    /// -1 takes the broker's default.
+    /// Number of replicas; -1 takes the broker's default. Default: -1.
     #[serde(default = "broker_default")]
+    #[schemars(range(min = -1, max = 32767))]
     pub replication: i32,
     /// Topic settings, for instance `"retention.ms" = "604800000"`.
     #[serde(default)]

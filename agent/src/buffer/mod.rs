@@ -36,16 +36,6 @@ pub use reader::{ReadError, Reader};
 pub use store::{Adopted, Gone, Memory, Stats, Store};
 pub(crate) use store::{Call, Message, Shared, locked};
 
-impl Config {
-    /// What no schema can say about the buffer.
-    pub fn check(&self, at: &crate::config::KeyPath, problems: &mut Vec<crate::config::Problem>) {
-        if self.path.as_os_str().is_empty() {
-            let remedy = "name the file";
-            problems.push(crate::config::Problem::new(&at.key("path"), "is empty", remedy));
-        }
-    }
-}
-
 /// Place of a batch in the file: the epoch's ordinal in the file (23 bits)
 /// above the batch number within the epoch (40 bits). Never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -60,10 +60,14 @@ impl Pass<'_> {
 
     fn value(&mut self, shape: Shape<'_>, node: &Node, at: &KeyPath) {
         match (shape.form(), &node.kind) {
-            (Form::Any, _)
-            | (Form::Bool, Kind::Bool(_))
-            | (Form::Text, Kind::Text(_))
-            | (Form::Number, Kind::Float(_) | Kind::Integer(_)) => {}
+            (Form::Any, _) | (Form::Bool, Kind::Bool(_)) | (Form::Text, Kind::Text(_)) => {}
+            #[expect(clippy::cast_precision_loss, reason = "a bound needs no more")]
+            (Form::Number { min, max }, Kind::Integer(number)) => {
+                self.range(*number as f64, min, max, node, at);
+            }
+            (Form::Number { min, max }, Kind::Float(number)) => {
+                self.range(*number, min, max, node, at);
+            }
             (Form::Period, Kind::Text(text)) => self.parsed(text.parse::<Period>(), node, at),
             (Form::ByteSize, Kind::Text(text)) => self.parsed(text.parse::<ByteSize>(), node, at),
             (Form::Words(words), Kind::Text(text)) => self.word(&words, text, node, at),
@@ -89,6 +93,17 @@ impl Pass<'_> {
                 let what = format!("expected {}, found {}", expected(&form), found(&form, node));
                 self.say(node, at, what, instead(&form, node));
             }
+        }
+    }
+
+    fn range(&mut self, number: f64, min: f64, max: f64, node: &Node, at: &KeyPath) {
+        if number < min || number > max {
+            let remedy = match (min.is_finite(), max.is_finite()) {
+                (true, true) => format!("it must be from {min} to {max}"),
+                (true, false) => format!("it must be at least {min}"),
+                _ => format!("it must be at most {max}"),
+            };
+            self.say(node, at, format!("{number} is out of range"), remedy);
         }
     }
 
@@ -129,10 +144,12 @@ impl Pass<'_> {
                         .filter(|name| entries.iter().all(|entry| entry.key != *name))
                         .collect();
                     meant.extend(nearest(key, &names));
+                    let all: Vec<&str> = keys.iter().map(|(name, _)| *name).collect();
                     let what = format!("unknown key `{key}`");
-                    let remedy = match names.as_slice() {
-                        [] => "remove it".to_owned(),
-                        names => did_you_mean(key, names, "also possible here are"),
+                    let remedy = match (nearest(key, &names), names.as_slice()) {
+                        (None, []) => "remove it".to_owned(),
+                        (None, _) if nearest(key, &all).is_some() => did_you_mean(key, &all, ""),
+                        _ => did_you_mean(key, &names, "also possible here are"),
                     };
                     let place = self.document.place_of(key_origin);
                     self.problems.push(Problem::new(&at, what, remedy).placed(place));
@@ -232,7 +249,7 @@ fn expected(form: &Form<'_>) -> String {
         Form::ByteSize => "a size as text".to_owned(),
         Form::Words(words) => format!("one of {}", list(words)),
         Form::Integer { .. } => "a whole number".to_owned(),
-        Form::Number => "a number".to_owned(),
+        Form::Number { .. } => "a number".to_owned(),
         Form::List(_) => "a list".to_owned(),
         Form::Table(_) | Form::Tagged { .. } => "a table".to_owned(),
         Form::OneKey(keys) => {
@@ -263,7 +280,7 @@ fn kind(node: &Node) -> &'static str {
 fn found(form: &Form<'_>, node: &Node) -> String {
     let shown = matches!(
         form,
-        Form::Bool | Form::Integer { .. } | Form::Number | Form::Period | Form::ByteSize
+        Form::Bool | Form::Integer { .. } | Form::Number { .. } | Form::Period | Form::ByteSize
     );
     match &node.kind {
         Kind::Text(text) if shown => format!("the text {text:?}"),
@@ -288,7 +305,7 @@ fn instead(form: &Form<'_>, node: &Node) -> String {
         (Form::Text | Form::Words(_), Kind::Integer(_) | Kind::Float(_) | Kind::Datetime) => {
             "write it in quotes".to_owned()
         }
-        (Form::Integer { .. } | Form::Number, Kind::Text(text))
+        (Form::Integer { .. } | Form::Number { .. }, Kind::Text(text))
             if text.trim().parse::<f64>().is_ok_and(f64::is_finite) =>
         {
             format!("write {} without quotes", text.trim())

@@ -143,19 +143,33 @@ fn what_is_right_is_taken() {
 #[test]
 fn a_misspelt_key_is_told_with_the_right_one() {
     let text = "[[source]]\ntype = \"mqtt\"\nname = \"a\"\n\n[[source]]\ntype = \"modbus\"\nname = \"b\"\n  intervall = \"1 s\"\nzzz = 1\n";
-    insta::assert_snapshot!(told(text), @"");
+    insta::assert_snapshot!(told(text), @r#"
+    a.toml:8:3: source[1].intervall: unknown key `intervall`, did you mean `interval`?
+    a.toml:9:1: source[1].zzz: unknown key `zzz`, also possible here are `group`, `interval`, `port`
+    2 errors
+    "#);
 }
 
 #[test]
 fn a_wrong_or_missing_type_is_told_with_the_right_ones() {
     let text = "[[source]]\ntype = \"modbuss\"\n[[source]]\nname = \"x\"\n[[source]]\ntype = 5\n[login]\nmechanism = \"gssapi\"\n";
-    insta::assert_snapshot!(told(text), @"");
+    insta::assert_snapshot!(told(text), @r#"
+    a.toml:2:8: source[0].type: unknown word `modbuss`, did you mean `modbus`? possible are `modbus`, `mqtt`
+    a.toml:3:1: source[1].type: missing key `type`, possible are `modbus`, `mqtt`
+    a.toml:6:8: source[2].type: expected a text, found a whole number, possible are `modbus`, `mqtt`
+    a.toml:8:13: login.mechanism: unknown word `gssapi`, possible are `plain`, `none`
+    4 errors
+    "#);
 }
 
 #[test]
 fn keys_of_another_variant_are_refused() {
     let text = "[login]\nmechanism = \"none\"\nuser = \"x\"\n[[source]]\ntype = \"modbus\"\nname = \"b\"\nmax_payload = \"1 B\"\n";
-    insta::assert_snapshot!(told(text), @"");
+    insta::assert_snapshot!(told(text), @r#"
+    a.toml:3:1: login.user: unknown key `user`, remove it
+    a.toml:7:1: source[0].max_payload: unknown key `max_payload`, also possible here are `group`, `interval`, `port`
+    2 errors
+    "#);
 }
 
 #[test]
@@ -184,7 +198,25 @@ type = "mqtt"
 name = 2026-01-01
 max_payload = 5
 "#;
-    insta::assert_snapshot!(told(text), @"");
+    insta::assert_snapshot!(told(text), @r#"
+    a.toml:2:8: word: unknown word `inptu`, did you mean `input`? possible are `holding`, `input`
+    a.toml:3:9: order: unknown word `middle`, possible are `big`, `little`
+    a.toml:4:17: numbers.a: expected a whole number, found the text "1", write 1 without quotes
+    a.toml:4:26: numbers.b: 3000000000 is out of range, it must be from -2147483648 to 2147483647
+    a.toml:5:9: ratio: expected a number, found the text "2.5", write 2.5 without quotes
+    a.toml:6:6: on: expected true or false, found the text "true", write true without quotes
+    a.toml:7:9: names: expected a list, found a text, write it in brackets: [ … ]
+    a.toml:8:6: id: expected a whole number, found the number 1.5
+    a.toml:11:8: source[0].name: expected a text, found a whole number, write it in quotes
+    a.toml:12:12: source[0].interval: expected a duration as text, found the number 200, write a number and a unit, as in "200 s" or "200 ms"
+    a.toml:13:8: source[0].port: 70000 is out of range, it must be from 0 to 65535
+    a.toml:17:12: source[1].interval: `200 msec` is not a number and a unit (d, h, min, s, ms), as in "200 ms"
+    a.toml:18:8: source[1].port: expected a whole number, found the text "502", write 502 without quotes
+    a.toml:19:9: source[1].group: expected a list, found a table, write its header as [[…]]
+    a.toml:22:8: source[2].name: expected a text, found a date or time, write it in quotes
+    a.toml:23:15: source[2].max_payload: expected a size as text, found the number 5, write a number and a unit, as in "5 B" or "5 MiB"
+    16 errors
+    "#);
 }
 
 #[test]
@@ -209,7 +241,13 @@ password = {}
 "#;
     let told = told(text);
     assert!(!told.contains("hunter2"), "{told}");
-    insta::assert_snapshot!(told, @"");
+    insta::assert_snapshot!(told, @r#"
+    a.toml:5:12: source[0].password: expected a table with one of `env`, `file`, `credential`, found a text, as in { env = "…" }
+    a.toml:9:14: source[1].password.environment: unknown key `environment`, possible are `env`, `file`, `credential`
+    a.toml:13:12: source[2].password: needs exactly one key, has 2, possible are `env`, `file`, `credential`
+    a.toml:17:12: source[3].password: needs exactly one key, has 0, possible are `env`, `file`, `credential`
+    4 errors
+    "#);
 }
 
 #[test]
@@ -223,5 +261,33 @@ fn the_nearest_name_is_near() {
 
 #[test]
 fn every_key_of_every_form_has_a_path() {
-    insta::assert_snapshot!(crate::config::key_paths(&schema()).join("\n"), @"");
+    insta::assert_snapshot!(crate::config::key_paths(&schema()).join("\n"), @r#"
+    id
+    login
+    login.mechanism
+    login.password
+    login.password.credential
+    login.password.env
+    login.password.file
+    login.user
+    names
+    numbers
+    on
+    order
+    pair
+    ratio
+    source
+    source[].group
+    source[].group[].table
+    source[].interval
+    source[].max_payload
+    source[].name
+    source[].password
+    source[].password.credential
+    source[].password.env
+    source[].password.file
+    source[].port
+    source[].type
+    word
+    "#);
 }

@@ -112,29 +112,15 @@ impl Document {
     /// table in which it is missed.
     pub(crate) fn place(&self, path: &KeyPath) -> Place {
         let mut node = &self.root;
-        let mut origin = &node.origin;
         for step in path.steps() {
-            match step {
-                Step::Key(key) => {
-                    let Some(entry) = node.entries().iter().find(|entry| entry.key == *key) else {
-                        break;
-                    };
-                    origin = &entry.key_origin;
-                    node = &entry.node;
-                }
-                Step::Index(index) => {
-                    let Some(item) = node.items().get(*index) else { break };
-                    origin = &item.origin;
-                    node = item;
-                }
-            }
-            // The key of a section that has headers of its own stands in the
-            // first one only; a value's own place would be its right side.
-            if matches!(node.kind, Kind::Table(_)) {
-                origin = &node.origin;
-            }
+            let next = match step {
+                Step::Key(key) => node.get(key),
+                Step::Index(index) => node.items().get(*index),
+            };
+            let Some(next) = next else { break };
+            node = next;
         }
-        self.place_of(origin)
+        self.place_of(&node.origin)
     }
 }
 
@@ -190,11 +176,11 @@ mod tests {
             "[a]\nä = 1\n  b = { c = 2 }\n[[s]]\nx = 1\n[[s]]\ny.z = 2\n[s.t]\nu = [1,\n 2]\n";
         let root = KeyPath::root();
         assert_eq!(line_and_column(text, &root.key("a")), (1, 1));
-        assert_eq!(line_and_column(text, &root.key("a").key("ä")), (2, 1));
-        assert_eq!(line_and_column(text, &root.key("a").key("b").key("c")), (3, 9));
+        assert_eq!(line_and_column(text, &root.key("a").key("ä")), (2, 5));
+        assert_eq!(line_and_column(text, &root.key("a").key("b").key("c")), (3, 13));
         assert_eq!(line_and_column(text, &root.key("s").index(0)), (4, 1));
         assert_eq!(line_and_column(text, &root.key("s").index(1)), (6, 1));
-        assert_eq!(line_and_column(text, &root.key("s").index(1).key("y").key("z")), (7, 3));
+        assert_eq!(line_and_column(text, &root.key("s").index(1).key("y").key("z")), (7, 7));
         let list = root.key("s").index(1).key("t").key("u");
         assert_eq!(line_and_column(text, &list.index(1)), (10, 2));
     }
@@ -213,6 +199,10 @@ mod tests {
         let text = "a = \nb = 1\nb = 2\n[c\nd = \"x\n";
         let document = Document::parse(text, "a.toml");
         let all: Vec<String> = document.syntax.iter().map(ToString::to_string).collect();
-        insta::assert_snapshot!(all.join("\n"), @"");
+        insta::assert_snapshot!(all.join("\n"), @r#"
+        a.toml:4:3: unclosed table, expected `]`
+        a.toml:1:5: string values must be quoted, expected literal string
+        a.toml:3:1: duplicate key
+        "#);
     }
 }

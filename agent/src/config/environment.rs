@@ -15,26 +15,28 @@ use super::schema::{Form, Others, Shape};
 pub(crate) const PREFIX: &str = "TIDEGATE_";
 pub(crate) const SEPARATOR: &str = "__";
 
-/// Lays the variables over the document; gives those that name no key.
+/// Lays the variables over the document. Those that name no key are told and
+/// taken out of the list.
 pub(crate) fn overlay(
     document: &mut Document,
     schema: &Value,
-    variables: &[(String, String)],
+    variables: &mut Vec<(String, String)>,
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (name, text) in variables {
+    variables.retain(|(name, text)| {
         let keys = keys_of(name);
         let form = match descend(Shape::of(schema), &keys) {
             Ok(form) => form,
             Err((what, remedy)) => {
                 let problem = Problem::new(&KeyPath::root(), what, remedy);
                 problems.push(problem.placed(Place::Variable(name.clone())));
-                continue;
+                return false;
             }
         };
         let node = Node { origin: Origin::Variable(name.clone()), kind: coerce(&form, text) };
         insert(&mut document.root, &keys, node);
-    }
+        true
+    });
     problems
 }
 
@@ -100,7 +102,7 @@ fn no_variable() -> (String, String) {
 fn coerce(form: &Form<'_>, text: &str) -> Kind {
     let coerced = match form {
         Form::Integer { .. } => text.trim().parse().ok().map(Kind::Integer),
-        Form::Number => text.trim().parse().ok().map(Kind::Float),
+        Form::Number { .. } => text.trim().parse().ok().map(Kind::Float),
         Form::Bool => text.trim().parse().ok().map(Kind::Bool),
         Form::OneOf(choices) => {
             let forms = choices.iter().map(|choice| choice.form());

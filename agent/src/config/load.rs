@@ -16,7 +16,8 @@ use super::check::check_against;
 use super::document::{Document, Kind, Node};
 use super::problem::{KeyPath, Place, Problem, Problems};
 use super::rules::{self, Parts};
-use super::{Config, Log, environment, schema};
+use super::{Config, Gateway, Log, Stream, environment, schema};
+use crate::{buffer, forward};
 
 /// A configuration that can be run.
 #[derive(Debug, Clone)]
@@ -82,7 +83,7 @@ pub fn load_str(
 
     let schema = schema();
     let mut document = Document::parse(text, file_name);
-    let mut problems = environment::overlay(&mut document, &schema, &variables);
+    let mut problems = environment::overlay(&mut document, &schema, &mut variables);
     problems.extend(against_schema(&schema, &document));
     problems.extend(document.syntax.iter().cloned());
 
@@ -150,14 +151,13 @@ fn merge(text: &str, variables: Vec<(String, String)>) -> Result<::config::Confi
 fn parts(merged: &::config::Config, document: &Document, problems: &mut Vec<Problem>) -> Parts {
     let root = KeyPath::root();
     let mut make = Make { merged, problems };
-    make.section::<Log>(&root.key("log"), "log", &document.root);
-    Parts {
-        gateway: make.section(&root.key("gateway"), "gateway", &document.root),
-        buffer: make.section(&root.key("buffer"), "buffer", &document.root),
-        kafka: make.section(&root.key("kafka"), "kafka", &document.root),
-        sources: make.list(&root.key("source"), "source", &document.root),
-        streams: make.list(&root.key("stream"), "stream", &document.root),
-    }
+    let root_node = &document.root;
+    make.section::<Gateway>(&root.key("gateway"), "gateway", root_node);
+    make.section::<buffer::Config>(&root.key("buffer"), "buffer", root_node);
+    make.section::<forward::Config>(&root.key("kafka"), "kafka", root_node);
+    make.section::<Log>(&root.key("log"), "log", root_node);
+    make.list::<Stream>(&root.key("stream"), "stream", root_node);
+    Parts { sources: make.list(&root.key("source"), "source", root_node) }
 }
 
 struct Make<'a> {

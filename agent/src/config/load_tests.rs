@@ -65,7 +65,17 @@ fn a_wrong_variable_is_named() {
             ("TIDEGATE_GATEWAY__LABELS__", "x"),
         ],
     );
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @r#"
+    TIDEGATE_: the variable names the unknown key ``, possible here are `buffer`, `gateway`, `kafka`, `log`, `source`, `stream`
+    TIDEGATE_BUFFER__COMMIT_INTERVAL: buffer.commit_interval: `1` is not a number and a unit (d, h, min, s, ms), as in "200 ms"
+    TIDEGATE_GATEWAY__LABELS__: the variable names the unknown key ``, unset it
+    TIDEGATE_KAFKA: the variable names a table, name one of its keys: `TIDEGATE_KAFKA__…`
+    TIDEGATE_KAFKA__BROKER: the variable names the unknown key `broker`, did you mean `TIDEGATE_KAFKA__BROKERS`?
+    TIDEGATE_LOG__LEVEL: log.level: unknown word `trace`, possible are `error`, `warn`, `info`, `debug`
+    TIDEGATE_LOG__LEVEL__DEEPER: the variable names the unknown key `deeper`, unset it
+    TIDEGATE_SOURCE__0__NAME: lists and their entries have no variable, set them in the file
+    8 errors
+    "#);
 }
 
 #[test]
@@ -108,13 +118,40 @@ topic = "ä"
 "#,
         &[],
     );
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @r#"
+    gateway.toml:3:6: gateway.id: `gw 1` contains ' ', 1 to 64 letters (a-z, A-Z), digits, `-`, `_` or `.`
+    gateway.toml:4:18: gateway.shutdown_grace: `10 sec` is not a number and a unit (d, h, min, s, ms), as in "200 ms"
+    gateway.toml:5:19: gateway.labels.line: expected a text, found a whole number, write it in quotes
+    gateway.toml:5:28: gateway.labels.seq: `seq` is a field of every record already, choose another name
+    gateway.toml:7:2: bufer: unknown key `bufer`, did you mean `buffer`?
+    gateway.toml:10:1: buffer.comit_interval: unknown key `comit_interval`, did you mean `commit_interval`?
+    gateway.toml:11:12: buffer.max_size: expected a size as text, found the number 5, write a number and a unit, as in "5 B" or "5 MiB"
+    gateway.toml:14:11: kafka.brokers: is empty, name them as "host:port,host:port"
+    gateway.toml:17:9: log.level: unknown word `information`, possible are `error`, `warn`, `info`, `debug`
+    gateway.toml:18:10: log.format: expected one of `text`, `json`, found true or false
+    gateway.toml:26:9: stream[1].topic: the topic `t` belongs to stream[0].topic already, a stream has a topic of its own
+    gateway.toml:27:25: stream[1].create.partitions: 0 is out of range, it must be from 1 to 2147483647
+    gateway.toml:27:42: stream[1].create.replication: 99999999999 is out of range, it must be from -1 to 32767
+    gateway.toml:30:8: stream[2].name: the name `a` belongs to stream[0].name already, a stream has a name of its own
+    gateway.toml:31:1: stream[2].extra: unknown key `extra`, also possible here are `create`, `topic`
+    gateway.toml:33:1: stream[3].name: missing key `name`, it must be a text
+    gateway.toml:34:9: stream[3].topic: `ä` contains 'ä', 1 to 249 letters (a-z, A-Z), digits, `-`, `_` or `.`
+    17 errors
+    "#);
 }
 
 #[test]
 fn what_is_missing_is_told_with_what_it_must_be() {
-    insta::assert_snapshot!(told("", &[]), @"");
-    insta::assert_snapshot!(told("[gateway]\n[kafka]\nbroker = \"a\"\n", &[]), @"");
+    insta::assert_snapshot!(told("", &[]), @r#"
+    gateway.toml:1:1: gateway: missing key `gateway`, it must be a table
+    gateway.toml:1:1: kafka: missing key `kafka`, it must be a table
+    2 errors
+    "#);
+    insta::assert_snapshot!(told("[gateway]\n[kafka]\nbroker = \"a\"\n", &[]), @r#"
+    gateway.toml:1:1: gateway.id: missing key `id`, it must be a text
+    gateway.toml:3:1: kafka.broker: unknown key `broker`, did you mean `brokers`?
+    2 errors
+    "#);
 }
 
 #[test]
@@ -123,13 +160,24 @@ fn broken_syntax_does_not_hide_a_wrong_key() {
         "[gateway]\nid = \"gw1\n[kafka]\nbrokers = \"a\"\nbrokers = \"b\"\n[log]\nlevl = \"info\"\n",
         &[],
     );
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @r#"
+    gateway.toml:2:10: invalid basic string, expected `"`
+    gateway.toml:5:1: duplicate key
+    gateway.toml:7:1: log.levl: unknown key `levl`, did you mean `level`?
+    3 errors
+    "#);
 }
 
 #[test]
 fn a_section_that_is_no_table_is_told() {
     let text = told("gateway = \"gw1\"\nkafka = 5\nstream = { name = \"a\" }\nsource = 1\n", &[]);
-    insta::assert_snapshot!(text, @"");
+    insta::assert_snapshot!(text, @r#"
+    gateway.toml:1:11: gateway: expected a table, found a text
+    gateway.toml:2:9: kafka: expected a table, found a whole number
+    gateway.toml:3:10: stream: expected a list, found a table, write its header as [[…]]
+    gateway.toml:4:10: source: expected a list, found a whole number, write it in brackets: [ … ]
+    4 errors
+    "#);
 }
 
 #[test]
@@ -150,7 +198,7 @@ fn more_flows_than_a_position_can_hold_are_refused() {
         write!(text, "[[source]]\nstream = \"s{number}\"\n").unwrap();
     }
     let told = told(&text, &[]);
-    assert!(told.contains("201 streams and lanes are used, at most 200"), "{told}");
+    assert!(told.contains("201 pairs of stream and lane are used, at most 200"), "{told}");
 }
 
 #[test]
@@ -163,7 +211,7 @@ fn what_serde_refuses_alone_still_has_a_place() {
     };
     let problem = refused(&error, &KeyPath::root().key("a"));
     let place = document.place(&problem.at);
-    assert_eq!(problem.placed(place).to_string(), "");
+    assert_eq!(problem.placed(place).to_string(), "x.toml:3:5: a.b: odd");
 }
 
 #[test]

@@ -27,14 +27,21 @@ use crate::units::Period;
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// Who this machine is.
     pub gateway: Gateway,
+    /// The file that keeps events until Kafka has them.
     #[serde(default)]
     pub buffer: crate::buffer::Config,
+    /// The uplink.
     pub kafka: crate::forward::Config,
+    /// The connections that are read, told apart by `type`.
     #[serde(default, rename = "source")]
     pub sources: Vec<source::Config>,
+    /// The streams that sources feed; one that is not listed goes to the topic
+    /// of its own name, which must exist.
     #[serde(default, rename = "stream")]
     pub streams: Vec<Stream>,
+    /// What the agent says about itself, and how.
     #[serde(default)]
     pub log: Log,
 }
@@ -46,10 +53,12 @@ pub struct Gateway {
     /// Name of the machine: part of every event's id. Letters, digits, `-`,
     /// `_`, `.`; 1 to 64 characters.
     pub id: String,
-    /// Static fields that every record of this gateway carries.
+    /// Static fields that every record of this gateway carries: any names but
+    /// those of the record itself.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// How long a stop may take to send what is collected.
+    /// How long a stop may take to send what is collected; the rest stays in
+    /// the buffer. Default: `10 s`.
     #[serde(default = "default_grace")]
     pub shutdown_grace: Period,
 }
@@ -76,8 +85,11 @@ pub struct Stream {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
+    /// For people (`text`) or for programs (`json`). Default: `text`.
     #[serde(default)]
     pub format: LogFormat,
+    /// The least important line that is written: `error`, `warn`, `info` or
+    /// `debug`. Default: `info`.
     #[serde(default)]
     pub level: LogLevel,
 }

@@ -37,14 +37,16 @@ impl KeyPath {
         self.with(Step::Index(index))
     }
 
-    /// The value at `inside`, a path as it is printed (`device[0].unit`), below
-    /// this one: how a component names a place in its own section.
+    /// The value at a written path below this one: `device[0].name`. Keys in
+    /// it are bare.
     #[must_use]
-    pub fn below(&self, inside: &str) -> Self {
+    pub fn below(&self, written: &str) -> Self {
         let mut path = self.clone();
-        for part in inside.split('.').filter(|part| !part.is_empty()) {
+        for part in written.split('.').filter(|part| !part.is_empty()) {
             let mut pieces = part.split('[');
-            path = path.key(pieces.next().unwrap_or_default());
+            if let Some(key) = pieces.next().filter(|key| !key.is_empty()) {
+                path = path.key(key);
+            }
             for index in pieces.filter_map(|piece| piece.trim_end_matches(']').parse().ok()) {
                 path = path.index(index);
             }
@@ -249,6 +251,15 @@ mod tests {
         a.toml:12:3: source[1]."a.b": unknown key `a.b`, did you mean `ab`?
         1 error, 1 warning
         "#);
+    }
+
+    #[test]
+    fn a_written_path_is_the_path_that_is_shown() {
+        let source = KeyPath::root().key("source").index(2);
+        let path = source.below("device[0].group[11].name");
+        assert_eq!(path.to_string(), "source[2].device[0].group[11].name");
+        assert_eq!(path.steps().len(), 7);
+        assert_eq!(source.below(""), source);
     }
 
     #[test]

@@ -5,18 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::{Document, Kind, Node};
 use super::problem::{KeyPath, Problem};
-use super::{Gateway, Stream};
-use crate::flow::Create;
-use crate::{buffer, forward, source};
+use crate::source;
 
-/// The sections that could be made, with the places of those that repeat.
+/// The sections that check themselves, with their places. A section is here
+/// only if its types could be made; the rules below read the document itself,
+/// so that one wrong key does not hide what is wrong beside it.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) gateway: Option<Gateway>,
-    pub(crate) buffer: Option<buffer::Config>,
-    pub(crate) kafka: Option<forward::Config>,
     pub(crate) sources: Vec<(KeyPath, source::Config)>,
-    pub(crate) streams: Vec<(KeyPath, Stream)>,
 }
 
 /// The positions of all flows stand in one offset's metadata, which holds
@@ -31,58 +27,53 @@ const LONGEST_TOPIC: usize = 249;
 
 /// Names of the record's own fields; a label must not hide one.
 const RESERVED: &[&str] =
-    &["gateway", "epoch", "seq", "device", "ts", "ts_ns", "month", "quality", "clock"];
+    &["gateway", "epoch", "seq", "device", "ts", "ts_ns", "month", "quality", "read_ts", "clock"];
 
 pub(crate) fn check(parts: &Parts, document: &Document, problems: &mut Vec<Problem>) {
-    let root = KeyPath::root();
-    if let Some(gateway) = &parts.gateway {
-        gateway.check(&root.key("gateway"), problems);
-    }
-    if let Some(kafka) = &parts.kafka {
-        kafka.check(&root.key("kafka"), problems);
-    }
-    if let Some(buffer) = &parts.buffer {
-        buffer.check(&root.key("buffer"), problems);
-    }
+    let root = &document.root;
+    gateway(root, problems);
+    brokers(root, problems);
+    source_names(root, problems);
+    labels(root, problems);
+    stream_names(root, problems);
+    topics(root, problems);
+    replicas(root, problems);
+    flows(root, problems);
     for (at, source) in &parts.sources {
-        source.check(at, problems);
-    }
-    for (at, stream) in &parts.streams {
-        stream.check(at, problems);
-    }
-    source_names(&document.root, problems);
-    stream_names(&document.root, problems);
-    flows(&document.root, problems);
-}
-
-impl Gateway {
-    fn check(&self, at: &KeyPath, problems: &mut Vec<Problem>) {
-        name(&at.key("id"), &self.id, problems);
-        for label in self.labels.keys() {
-            check_label(&at.key("labels").key(label), label, problems);
-        }
+        let wrong = source.check().into_iter().map(|(path, what)| (at.below(&path), what));
+        // An empty name, say, is told once and not by each who looks at it.
+        let news: Vec<Problem> = wrong
+            .filter(|(at, _)| !problems.iter().any(|known| known.is_error() && known.at == *at))
+            .map(|(at, what)| Problem::new(&at, what, ""))
+            .collect();
+        problems.extend(news);
     }
 }
 
-impl Stream {
-    fn check(&self, at: &KeyPath, problems: &mut Vec<Problem>) {
-        name_of_topic(&at.key("name"), &self.name, problems);
-        if let Some(topic) = &self.topic {
-            name_of_topic(&at.key("topic"), topic, problems);
-        }
-        if let Some(Create { partitions, replication, .. }) = &self.create {
-            let at = at.key("create");
-            if *partitions < 1 {
-                let what = format!("{partitions} partitions cannot be made");
-                problems.push(Problem::new(&at.key("partitions"), what, "write 1 or more"));
-            }
-            if *replication != -1 && !(1..=i32::from(i16::MAX)).contains(replication) {
-                let what = format!("{replication} replicas cannot be made");
-                let remedy = "write 1 or more, or -1 for the broker's default";
-                problems.push(Problem::new(&at.key("replication"), what, remedy));
-            }
+fn gateway(root: &Node, problems: &mut Vec<Problem>) {
+    if let Some(id) = text_at(root, "gateway", "id") {
+        name(&KeyPath::root().key("gateway").key("id"), id, problems);
+    }
+}
+
+fn brokers(root: &Node, problems: &mut Vec<Problem>) {
+    let Some(brokers) = text_at(root, "kafka", "brokers") else { return };
+    let at = KeyPath::root().key("kafka").key("brokers");
+    let remedy = "name them as \"host:port,host:port\"";
+    if brokers.trim().is_empty() {
+        return problems.push(Problem::new(&at, "is empty", remedy));
+    }
+    for broker in brokers.split(',').map(str::trim) {
+        let (host, port) = broker.rsplit_once(':').unwrap_or((broker, "9092"));
+        if host.is_empty() || port.parse::<u16>().is_err() {
+            let what = format!("`{broker}` is no host and port of a broker");
+            problems.push(Problem::new(&at, what, remedy));
         }
     }
+}
+
+fn text_at<'n>(root: &'n Node, section: &str, key: &str) -> Option<&'n str> {
+    root.get(section)?.get(key)?.text()
 }
 
 /// A name of a gateway or a source.
@@ -122,13 +113,17 @@ pub fn check_label(at: &KeyPath, label: &str, problems: &mut Vec<Problem>) {
     }
 }
 
+/// The entries of `[[list]]` with their paths.
+fn entries<'n>(root: &'n Node, list: &str) -> impl Iterator<Item = (KeyPath, &'n Node)> {
+    let at = KeyPath::root().key(list);
+    let items = root.get(list).map_or(&[][..], Node::items).iter().enumerate();
+    items.map(move |(index, entry)| (at.index(index), entry))
+}
+
 /// The texts under `key` in the entries of `[[list]]`.
 fn texts<'n>(root: &'n Node, list: &str, key: &str) -> Vec<(KeyPath, &'n str)> {
-    let entries = root.get(list).map_or(&[][..], Node::items).iter().enumerate();
-    entries
-        .filter_map(|(index, entry)| {
-            Some((KeyPath::root().key(list).index(index).key(key), entry.get(key)?.text()?))
-        })
+    entries(root, list)
+        .filter_map(|(at, entry)| Some((at.key(key), entry.get(key)?.text()?)))
         .collect()
 }
 
@@ -138,33 +133,56 @@ fn source_names(root: &Node, problems: &mut Vec<Problem>) {
         name(at, given, problems);
     }
     repeated(names, "source", problems);
-    for (index, source) in root.get("source").map_or(&[][..], Node::items).iter().enumerate() {
-        let at = KeyPath::root().key("source").index(index).key("labels");
-        for label in source.get("labels").map_or(&[][..], Node::entries) {
-            check_label(&at.key(&label.key), &label.key, problems);
+}
+
+fn labels(root: &Node, problems: &mut Vec<Problem>) {
+    let gateway = root.get("gateway").map(|node| (KeyPath::root().key("gateway"), node));
+    let sources = entries(root, "source");
+    for (at, node) in gateway.into_iter().chain(sources) {
+        for label in node.get("labels").map_or(&[][..], Node::entries) {
+            check_label(&at.key("labels").key(&label.key), &label.key, problems);
         }
     }
 }
 
 fn stream_names(root: &Node, problems: &mut Vec<Problem>) {
     let names = texts(root, "stream", "name");
-    repeated(names.clone(), "stream", problems);
-    // A topic that is not named is the stream's name: two streams in one topic
-    // would be two schemas in one table.
-    let topics = root.get("stream").map_or(&[][..], Node::items).iter().enumerate();
-    let topics = topics.filter_map(|(index, stream)| {
-        let key = if stream.get("topic").is_some() { "topic" } else { "name" };
-        Some((KeyPath::root().key("stream").index(index).key(key), stream.get(key)?.text()?))
-    });
-    let mut seen = BTreeMap::new();
-    for (at, topic) in topics {
-        if let Some(first) = seen.insert(topic, at.clone()) {
-            let streams_differ = !names.iter().any(|(path, _)| *path == at)
-                || names.iter().all(|(path, _)| *path != first);
-            if streams_differ {
+    for (at, given) in names.iter().chain(&texts(root, "stream", "topic")) {
+        name_of_topic(at, given, problems);
+    }
+    repeated(names, "stream", problems);
+}
+
+/// A topic that is not named is the stream's name: two streams in one topic
+/// would be two schemas in one table.
+fn topics(root: &Node, problems: &mut Vec<Problem>) {
+    let mut seen: BTreeMap<&str, (KeyPath, &str)> = BTreeMap::new();
+    for (at, stream) in entries(root, "stream") {
+        let Some(name) = stream.get("name").and_then(Node::text) else { continue };
+        let topic = stream.get("topic").and_then(Node::text);
+        let at = at.key(if topic.is_some() { "topic" } else { "name" });
+        let topic = topic.unwrap_or(name);
+        match seen.get(topic) {
+            // Two streams of one name are told as such.
+            Some((_, other)) if *other == name => {}
+            Some((first, _)) => {
                 let what = format!("the topic `{topic}` belongs to {first} already");
                 problems.push(Problem::new(&at, what, "a stream has a topic of its own"));
             }
+            None => {
+                seen.insert(topic, (at, name));
+            }
+        }
+    }
+}
+
+fn replicas(root: &Node, problems: &mut Vec<Problem>) {
+    for (at, stream) in entries(root, "stream") {
+        let replicas = stream.get("create").and_then(|create| create.get("replication"));
+        if let Some(Node { kind: Kind::Integer(0), .. }) = replicas {
+            let at = at.key("create").key("replication");
+            let remedy = "write 1 or more, or -1 for the broker's default";
+            problems.push(Problem::new(&at, "a topic cannot have 0 replicas", remedy));
         }
     }
 }
@@ -185,23 +203,31 @@ fn repeated(names: Vec<(KeyPath, &str)>, noun: &str, problems: &mut Vec<Problem>
 fn flows(root: &Node, problems: &mut Vec<Problem>) {
     let mut flows = BTreeSet::new();
     if let Some(sources) = root.get("source") {
-        gather(sources, &mut flows);
+        gather(sources, (None, "live"), &mut flows);
     }
     if flows.len() > MOST_FLOWS {
-        let what = format!("{} streams and lanes are used", flows.len());
-        let remedy = format!("at most {MOST_FLOWS}: join streams");
+        let what = format!("{} pairs of stream and lane are used", flows.len());
+        let remedy = format!("at most {MOST_FLOWS} are possible: join streams");
         problems.push(Problem::new(&KeyPath::root().key("source"), what, remedy));
     }
 }
 
-fn gather<'n>(node: &'n Node, flows: &mut BTreeSet<(&'n str, &'n str)>) {
-    if let Some(stream) = node.get("stream").and_then(Node::text) {
-        let lane = node.get("lane").and_then(Node::text).unwrap_or("live");
+/// A part of a source takes the stream and lane of what it stands in, unless
+/// it names its own.
+fn gather<'n>(
+    node: &'n Node,
+    outer: (Option<&'n str>, &'n str),
+    flows: &mut BTreeSet<(&'n str, &'n str)>,
+) {
+    let own = |key| node.get(key).and_then(Node::text);
+    let (stream, lane) = (own("stream").or(outer.0), own("lane").unwrap_or(outer.1));
+    if let (Some(stream), true) = (stream, own("stream").or(own("lane")).is_some()) {
         flows.insert((stream, lane));
     }
-    match &node.kind {
-        Kind::Table(entries) => entries.iter().for_each(|entry| gather(&entry.node, flows)),
-        Kind::Array(items) => items.iter().for_each(|item| gather(item, flows)),
-        _ => {}
+    for entry in node.entries() {
+        gather(&entry.node, (stream, lane), flows);
+    }
+    for item in node.items() {
+        gather(item, (stream, lane), flows);
     }
 }

@@ -36,7 +36,10 @@ pub(crate) enum Form<'s> {
         min: i128,
         max: i128,
     },
-    Number,
+    Number {
+        min: f64,
+        max: f64,
+    },
     List(Option<Shape<'s>>),
     Table(Table<'s>),
     /// A table whose key `tag` says which of these it is.
@@ -115,10 +118,18 @@ impl<'s> Shape<'s> {
             (["string"], _) => Form::Text,
             (["boolean"], _) => Form::Bool,
             (["integer"], format) => shape.integer(format),
-            (["number"], _) => Form::Number,
+            (["number"], _) => shape.number(),
             (["array"], _) => Form::List(shape.at.get("items").map(|at| shape.to(at))),
             (["object"], _) => Form::Table(Table(shape)),
             _ => Form::Any,
+        }
+    }
+
+    fn number(self) -> Form<'s> {
+        let bound = |keyword| self.at.get(keyword).and_then(Value::as_f64);
+        Form::Number {
+            min: bound("minimum").unwrap_or(f64::NEG_INFINITY),
+            max: bound("maximum").unwrap_or(f64::INFINITY),
         }
     }
 
@@ -163,13 +174,7 @@ fn from_choices(choices: Vec<Shape<'_>>, exclusive: bool) -> Form<'_> {
 /// The key that all of these tables have with one fixed word each, and the
 /// tables by that word.
 fn tagged<'s>(choices: &[Shape<'s>]) -> Option<(&'s str, Vec<(&'s str, Table<'s>)>)> {
-    let tables: Vec<_> = choices
-        .iter()
-        .map(|choice| match choice.to_table() {
-            Some(table) => Some(table),
-            None => None,
-        })
-        .collect::<Option<_>>()?;
+    let tables: Vec<_> = choices.iter().map(|choice| choice.to_table()).collect::<Option<_>>()?;
     let tags = tables.first()?.keys().into_iter().map(|(key, _)| key);
     tags.into_iter().find_map(|tag| {
         let variants = tables.iter().map(|table| match table.get(tag)?.words()?.as_slice() {

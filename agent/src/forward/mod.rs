@@ -9,13 +9,3 @@ pub struct Config {
     /// Host and port of one or more brokers: `"a:9092,b:9092"`.
     pub brokers: String,
 }
-
-impl Config {
-    /// What no schema can say about the uplink.
-    pub fn check(&self, at: &crate::config::KeyPath, problems: &mut Vec<crate::config::Problem>) {
-        if self.brokers.trim().is_empty() {
-            let remedy = "name one or more as \"host:port\"";
-            problems.push(crate::config::Problem::new(&at.key("brokers"), "is empty", remedy));
-        }
-    }
-}

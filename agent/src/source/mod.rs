@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::collect::Intake;
-use crate::config::{KeyPath, Problem};
 use crate::flow::Flows;
 use crate::supervise::Link;
 
@@ -45,15 +44,13 @@ impl Config {
         }
     }
 
-    /// What no schema can say about a source.
-    pub fn check(&self, at: &KeyPath, problems: &mut Vec<Problem>) {
-        let found = match self {
+    /// What no schema can say: the key path inside the source, and what is
+    /// wrong there and what would be right.
+    pub fn check(&self) -> Vec<(String, String)> {
+        match self {
             Self::Modbus(c) => c.check(),
             Self::Sqlite(c) => c.check(),
-        };
-        problems.extend(
-            found.into_iter().map(|(inside, what)| Problem::new(&at.below(&inside), what, "")),
-        );
+        }
     }
 }
 
