@@ -81,12 +81,20 @@ pub struct Stopping;
 pub struct Intake {
     committed: watch::Receiver<Ticket>,
     last: Ticket,
+    #[cfg(test)]
+    handed: tokio::sync::mpsc::Sender<(Ticket, Delivery)>,
 }
 
 impl Intake {
     /// Hands a delivery over; waits while the queue is full. When this future
     /// is dropped before it is done, nothing was handed over.
     pub async fn deliver(&mut self, _delivery: Delivery) -> Result<Ticket, Stopping> {
+        #[cfg(test)]
+        self.handed
+            .reserve()
+            .await
+            .map_err(|_| Stopping)?
+            .send((Ticket(self.last.0 + 1), _delivery));
         self.last.0 += 1;
         Ok(self.last)
     }
@@ -104,5 +112,34 @@ impl Intake {
     pub async fn wait_committed(&mut self, ticket: Ticket) -> Result<(), Stopping> {
         self.committed.wait_for(|done| *done >= ticket).await.map_err(|_| Stopping)?;
         Ok(())
+    }
+}
+
+/// The other end of [`Intake::for_test`]: what a source handed over, and the
+/// commits that answer it, in the hands of the test.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct TestCommits {
+    pub(crate) deliveries: tokio::sync::mpsc::Receiver<(Ticket, Delivery)>,
+    committed: watch::Sender<Ticket>,
+}
+
+#[cfg(test)]
+impl TestCommits {
+    /// Everything up to `ticket` is on disk.
+    pub(crate) fn commit(&self, ticket: Ticket) {
+        self.committed.send_replace(ticket);
+    }
+}
+
+#[cfg(test)]
+impl Intake {
+    /// An intake without a writer behind it: `capacity` deliveries fit, then
+    /// `deliver` waits until the test takes one.
+    pub(crate) fn for_test(capacity: usize) -> (Self, TestCommits) {
+        let (committed, receiver) = watch::channel(Ticket::default());
+        let (handed, deliveries) = tokio::sync::mpsc::channel(capacity);
+        let intake = Self { committed: receiver, last: Ticket::default(), handed };
+        (intake, TestCommits { deliveries, committed })
     }
 }

@@ -1,2 +1,9 @@
 //! Bytes, registers or a row → fields. Pure: no I/O, no clock, no panic; any
 //! bytes give `Ok` or `Err`.
+
+pub mod json;
+pub mod names;
+pub mod number;
+pub mod scalar;
+pub mod time;
+pub mod topic;

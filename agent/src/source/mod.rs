@@ -6,6 +6,8 @@
 //! [`Intake`], and what it must tell its peer (an acknowledgement, a saved
 //! cursor) waits for the commit.
 
+pub mod mqtt;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +21,9 @@ use crate::supervise::Link;
 /// `[[source]]`: one connection to one bus, broker or database, by `type`.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
-pub enum Config {}
+pub enum Config {
+    Mqtt(Box<mqtt::Config>),
+}
 
 /// What every source is made with.
 #[derive(Debug)]
@@ -58,7 +62,9 @@ impl Error {
 
 /// A source that is set up, not yet connected.
 #[derive(Debug)]
-pub enum Source {}
+pub enum Source {
+    Mqtt(Box<mqtt::Mqtt>),
+}
 
 impl Source {
     /// Runs one connection. `Ok` only after `stop` was cancelled and what was
@@ -67,10 +73,12 @@ impl Source {
     /// in `self`.
     pub async fn run(
         &mut self,
-        _intake: &mut Intake,
-        _link: &mut Link,
-        _stop: &CancellationToken,
+        intake: &mut Intake,
+        link: &mut Link,
+        stop: &CancellationToken,
     ) -> Result<(), Error> {
-        match *self {}
+        match self {
+            Self::Mqtt(source) => source.run(intake, link, stop).await,
+        }
     }
 }
