@@ -7,6 +7,7 @@
 //! cursor) waits for the commit.
 
 pub mod modbus;
+pub mod mqtt;
 pub mod sql;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use crate::supervise::Link;
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Config {
     Modbus(modbus::Config),
+    Mqtt(Box<mqtt::Config>),
     Sqlite(sql::sqlite::Config),
 }
 
@@ -32,6 +34,7 @@ impl Config {
     pub fn name(&self) -> &str {
         match self {
             Self::Modbus(c) => &c.name,
+            Self::Mqtt(c) => &c.name,
             Self::Sqlite(c) => &c.name,
         }
     }
@@ -40,6 +43,7 @@ impl Config {
     pub fn labels(&self) -> &BTreeMap<String, String> {
         match self {
             Self::Modbus(c) => &c.labels,
+            Self::Mqtt(c) => &c.labels,
             Self::Sqlite(c) => &c.labels,
         }
     }
@@ -49,6 +53,7 @@ impl Config {
     pub fn check(&self) -> Vec<(String, String)> {
         match self {
             Self::Modbus(c) => c.check(),
+            Self::Mqtt(c) => c.check(),
             Self::Sqlite(c) => c.check(),
         }
     }
@@ -94,6 +99,7 @@ impl Error {
 pub enum Source {
     Modbus(modbus::Source),
     Sqlite(sql::sqlite::Source),
+    Mqtt(Box<mqtt::Mqtt>),
 }
 
 impl Source {
@@ -102,6 +108,7 @@ impl Source {
     pub fn new(config: &Config, setup: Setup<'_>) -> Self {
         match config {
             Config::Modbus(c) => Self::Modbus(modbus::Source::new(c, setup)),
+            Config::Mqtt(c) => Self::Mqtt(Box::new(mqtt::Mqtt::new(c.as_ref().clone(), setup))),
             Config::Sqlite(c) => Self::Sqlite(sql::sqlite::Source::new(c, setup)),
         }
     }
@@ -119,6 +126,7 @@ impl Source {
         match self {
             Self::Modbus(s) => s.run(intake, link, stop).await,
             Self::Sqlite(source) => source.run(intake, link, stop).await,
+            Self::Mqtt(source) => source.run(intake, link, stop).await,
         }
     }
 }

@@ -1,0 +1,88 @@
+//! A number as text → the value that holds it exactly.
+
+use crate::event::{Decimal, Value};
+
+/// Significant digits up to which a number with a point is taken as what some
+/// device printed of a double: 17 are what C's `%.17g` prints. More digits than
+/// that a double cannot hold, such a number stays a decimal.
+const DOUBLE_DIGITS: usize = 17;
+
+/// Reads one number in JSON's notation; a leading `+` is allowed too.
+/// Integers stay integers at any width that a decimal holds.
+pub fn parse(text: &str) -> Option<Value> {
+    let text = text.strip_prefix('+').unwrap_or(text);
+    let (mut digits, mut integer) = (0, true);
+    for byte in text.bytes() {
+        match byte {
+            b'0'..=b'9' => digits += 1,
+            b'-' => {}
+            b'.' | b'e' | b'E' | b'+' => integer = false,
+            _ => return None,
+        }
+    }
+    if digits == 0 {
+        return None;
+    }
+    if integer {
+        if let Ok(number) = text.parse::<i64>() {
+            return Some(Value::I64(number));
+        }
+        if let Ok(number) = text.parse::<u64>() {
+            return Some(Value::U64(number));
+        }
+    }
+    if (integer || digits > DOUBLE_DIGITS)
+        && let Some(exact) = decimal(text)
+    {
+        return Some(Value::Decimal(exact));
+    }
+    text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::F64)
+}
+
+/// `-12.50` → 1250 with scale 2 and its sign; no exponent.
+pub fn decimal(text: &str) -> Option<Decimal> {
+    let (negative, digits) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if whole.is_empty() {
+        return None;
+    }
+    let mut unscaled: i128 = 0;
+    for byte in whole.bytes().chain(fraction.bytes()) {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
+        unscaled = unscaled.checked_mul(10)?.checked_add(i128::from(digit))?;
+    }
+    let scale = u8::try_from(fraction.len()).ok()?;
+    Some(Decimal { unscaled: if negative { -unscaled } else { unscaled }, scale })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_keeps_its_width() {
+        assert_eq!(parse("21.50"), Some(Value::F64(21.5)));
+        assert_eq!(parse("-7"), Some(Value::I64(-7)));
+        assert_eq!(parse("18446744073709551615"), Some(Value::U64(u64::MAX)));
+        assert_eq!(parse("1e3"), Some(Value::F64(1_000.0)));
+        assert_eq!(parse("0.30000000000000004"), Some(Value::F64(0.1 + 0.2)));
+        assert_eq!(
+            parse("-18446744073709551616"),
+            Some(Value::Decimal(Decimal { unscaled: -18_446_744_073_709_551_616, scale: 0 }))
+        );
+        assert_eq!(
+            parse("1234567890.1234567890"),
+            Some(Value::Decimal(Decimal { unscaled: 12_345_678_901_234_567_890, scale: 10 }))
+        );
+    }
+
+    #[test]
+    fn what_is_no_number_is_none() {
+        for text in ["", "-", ".", "abc", "1.2.3", "1e999", "nan", "inf", "--1", "1e"] {
+            assert_eq!(parse(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The few packets that we take, whatever the version of the protocol.
+
+use bytes::{Bytes, BytesMut};
+
+use super::config::{Config, Protocol, Qos};
+use super::{v4, v5};
+
+#[derive(Debug)]
+pub(super) enum Packet {
+    Connected(Connected),
+    Publish(Publish),
+    /// PUBREL.
+    Release(u16),
+    /// SUBACK: for each filter `None`, or why it was refused.
+    Subscribed(Vec<Option<String>>),
+    /// PINGRESP.
+    Pong,
+    /// The broker ends the connection, and says why.
+    Closed(String),
+    /// Nothing that concerns a subscriber.
+    Other,
+}
+
+#[derive(Debug)]
+pub(super) struct Connected {
+    /// Why it was refused, if it was.
+    pub(super) refused: Option<String>,
+    pub(super) session_present: bool,
+    /// The broker's own keep-alive, in seconds.
+    pub(super) keep_alive: Option<u16>,
+}
+
+#[derive(Debug)]
+pub(super) struct Publish {
+    pub(super) qos: u8,
+    pub(super) id: u16,
+    pub(super) dup: bool,
+    pub(super) topic: Bytes,
+    pub(super) payload: Bytes,
+}
+
+/// What a CONNECT is made of besides the configuration.
+#[derive(Debug)]
+pub(super) struct Login {
+    pub(super) client_id: String,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<String>,
+}
+
+pub(super) fn connect(config: &Config, login: Login) -> Result<BytesMut, String> {
+    match config.protocol {
+        Protocol::V4 => v4::connect(config, login),
+        Protocol::V5 => v5::connect(config, login),
+    }
+}
+
+/// SUBSCRIBE with the one packet id that we use of our own.
+pub(super) fn subscribe(protocol: Protocol, filters: &[(String, Qos)]) -> Result<BytesMut, String> {
+    match protocol {
+        Protocol::V4 => v4::subscribe(filters),
+        Protocol::V5 => v5::subscribe(filters),
+    }
+}
+
+pub(super) fn read(protocol: Protocol, frame: BytesMut) -> Result<Packet, String> {
+    match protocol {
+        Protocol::V4 => v4::read(frame),
+        Protocol::V5 => v5::read(frame),
+    }
+}

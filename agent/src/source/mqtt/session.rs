@@ -1,0 +1,385 @@
+//! The MQTT session as we know it: what is un-acknowledged, what the broker
+//! may deliver again, and what of that must survive a crash. No clock, no
+//! socket.
+//!
+//! Rules (SAFETY 18–20):
+//! - An answer (PUBACK, PUBREC, PUBCOMP) goes out after the commit of what it
+//!   answers, in the order of arrival, and only on the connection that brought
+//!   the packet: [`Session::resume`] forgets the answers of the old one.
+//! - A message stands in `entries`, and so in every checkpoint, until a
+//!   PINGRESP proves that its PUBACK arrived (brokers answer in order).
+//! - After a reconnect the broker delivers what it holds un-acknowledged in the
+//!   old order with DUP. What is found so among our entries, going forward
+//!   only, is recognised; the first other message ends that.
+//! - A broker may reuse a packet id at once, and then a new message with the
+//!   same content looks like the old one. Where a content came twice in a row
+//!   under one id before, it is taken again rather than lost.
+//!
+//! A crash costs nothing: the checkpoint is committed with the messages that it
+//! names, answers come after that commit.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use crate::collect::Ticket;
+
+/// Version of the saved layout.
+const VERSION: u8 = 1;
+
+/// Answered messages that are not proven yet before a PINGREQ asks for the
+/// proof: each costs four to eight bytes in every checkpoint, so that a quiet source's
+/// stays below a tenth of a page, and a busy one asks once per round trip.
+const UNPROVEN: usize = 32;
+
+/// Packet ids whose last content is remembered. Brokers that reuse ids at once
+/// take the lowest; those that count upwards come back to one after 65,535.
+const LOW_IDS: usize = 1_024;
+
+/// Lowest bit of an entry's hash: the content came before under this id.
+const REPEATS: u32 = 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    id: u16,
+    /// Hash of topic and payload; the lowest bit is [`REPEATS`].
+    hash: u32,
+    /// Number of its PUBACK on this connection; 0 until that is written.
+    answer: u64,
+}
+
+/// What is sent once the commit is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// PUBACK, for QoS 1.
+    Ack(u16),
+    /// PUBREC: message and id of a QoS 2 delivery are committed.
+    Received(u16),
+    /// PUBCOMP: the removal of the id is committed.
+    Complete(u16),
+}
+
+/// What to do with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is new.
+    Take,
+    /// It was committed before: only its answer is due.
+    Known,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    /// Hash of the subscriptions that the broker's session holds; 0: none.
+    subscribed: u64,
+    /// QoS 1 messages whose PUBACK is not proven to have arrived, in order.
+    entries: VecDeque<Entry>,
+    /// How many of them, from the front, are answered.
+    answered: usize,
+    /// Entries of older connections that the broker may still deliver again;
+    /// in order they stand behind `entries`.
+    replay: VecDeque<Entry>,
+    /// QoS 2 ids between PUBREC and PUBCOMP.
+    received: BTreeSet<u16>,
+    /// Answers to what was taken since the last delivery.
+    open: Vec<Answer>,
+    /// Whether something since the last delivery must be committed.
+    changed: bool,
+    /// Answers that wait for the commit of their ticket.
+    waiting: VecDeque<(Ticket, Answer)>,
+    /// Bytes of payload behind each ticket that is not answered yet.
+    held: VecDeque<(Ticket, usize)>,
+    held_bytes: usize,
+    last: Ticket,
+    /// PUBACKs written on this connection.
+    answers: u64,
+    /// For each PINGREQ on its way the number of PUBACKs written before it.
+    pings: VecDeque<u64>,
+    /// Last content under each low id, 0 where none is known.
+    low: Vec<u32>,
+}
+
+impl Session {
+    /// What [`Session::checkpoint`] saved, or an empty session where that is
+    /// missing or unreadable: then a redelivery is taken twice, not lost.
+    pub(super) fn restore(saved: Option<&[u8]>) -> Self {
+        let mut session = saved.and_then(decode).unwrap_or_default();
+        for entry in session.entries.clone() {
+            session.repeats(entry.id, entry.hash & !REPEATS);
+        }
+        session
+    }
+
+    /// The last ticket: what the old connection delivered is committed when
+    /// this one is.
+    pub(super) const fn last(&self) -> Ticket {
+        self.last
+    }
+
+    pub(super) const fn subscribed(&self) -> u64 {
+        self.subscribed
+    }
+
+    /// The broker's session now holds these subscriptions; to be committed.
+    pub(super) fn set_subscribed(&mut self, hash: u64) {
+        self.changed |= self.subscribed != hash;
+        self.subscribed = hash;
+    }
+
+    /// A new connection in the old session. The caller has seen the commit of
+    /// all that the old one delivered (SAFETY 18).
+    pub(super) fn resume(&mut self) {
+        let mut all = std::mem::take(&mut self.entries);
+        all.append(&mut self.replay);
+        for entry in &mut all {
+            entry.answer = 0;
+        }
+        self.replay = all;
+        self.forget_connection();
+    }
+
+    /// A new connection whose session the broker does not know: nothing will
+    /// be delivered again. To be committed before anything is subscribed, else
+    /// a crash would compare the new session's messages with the old one's.
+    pub(super) fn start_anew(&mut self) {
+        let known = self.subscribed != 0
+            || !(self.entries.is_empty() && self.replay.is_empty() && self.received.is_empty());
+        self.entries.clear();
+        self.replay.clear();
+        self.received.clear();
+        self.subscribed = 0;
+        self.forget_connection();
+        self.changed = known;
+    }
+
+    fn forget_connection(&mut self) {
+        self.answered = 0;
+        self.answers = 0;
+        self.open.clear();
+        self.waiting.clear();
+        self.held.clear();
+        self.held_bytes = 0;
+        self.pings.clear();
+        self.changed = false;
+    }
+
+    /// A PUBLISH arrived; `hash` is one of its topic and payload.
+    pub(super) fn publish(&mut self, qos: u8, id: u16, dup: bool, hash: u32) -> Verdict {
+        match qos {
+            0 => Verdict::Take,
+            1 => self.publish_once(id, dup, hash & !REPEATS),
+            _ => {
+                self.open.push(Answer::Received(id));
+                if self.received.insert(id) {
+                    self.changed = true;
+                    Verdict::Take
+                } else {
+                    Verdict::Known
+                }
+            }
+        }
+    }
+
+    fn publish_once(&mut self, id: u16, dup: bool, hash: u32) -> Verdict {
+        let found = if dup {
+            self.replay.iter().position(|e| e.id == id && e.hash & !REPEATS == hash)
+        } else {
+            None
+        };
+        let mut verdict = Verdict::Take;
+        let mut flag = 0;
+        if let Some(place) = found {
+            // Those before it were acknowledged: the broker left them out.
+            flag = self.replay.drain(..=place).next_back().map_or(0, |e| e.hash & REPEATS);
+            if flag == 0 {
+                verdict = Verdict::Known;
+            }
+        } else {
+            self.replay.clear();
+            if self.repeats(id, hash) {
+                flag = REPEATS;
+            }
+        }
+        self.changed |= verdict == Verdict::Take;
+        self.entries.push_back(Entry { id, hash: hash | flag, answer: 0 });
+        self.open.push(Answer::Ack(id));
+        verdict
+    }
+
+    /// Whether the last content under this id was the same.
+    fn repeats(&mut self, id: u16, hash: u32) -> bool {
+        let index = usize::from(id);
+        if index >= LOW_IDS {
+            return false;
+        }
+        if self.low.len() <= index {
+            self.low.resize(index + 1, 0);
+        }
+        self.low.get_mut(index).is_some_and(|last| std::mem::replace(last, hash) == hash)
+    }
+
+    /// A PUBREL arrived.
+    pub(super) fn release(&mut self, id: u16) {
+        self.changed |= self.received.remove(&id);
+        self.open.push(Answer::Complete(id));
+    }
+
+    /// Whether what came since the last delivery needs one, be it without
+    /// events.
+    pub(super) const fn changed(&self) -> bool {
+        self.changed
+    }
+
+    /// What was taken since the last delivery has been handed over under
+    /// `ticket`; `None`: nothing of it needed a commit, its answers wait for
+    /// what was delivered before only.
+    pub(super) fn delivered(&mut self, ticket: Option<Ticket>, bytes: usize) {
+        if let Some(ticket) = ticket {
+            self.last = ticket;
+            self.changed = false;
+        }
+        let last = self.last;
+        self.waiting.extend(self.open.drain(..).map(|answer| (last, answer)));
+        if bytes > 0 {
+            self.held.push_back((last, bytes));
+            self.held_bytes += bytes;
+        }
+    }
+
+    /// Appends the answers to all that is committed up to `ticket`, in the
+    /// order of arrival (MQTT-4.6.0-2). Gives how many.
+    pub(super) fn answer(&mut self, committed: Ticket, out: &mut Vec<u8>) -> usize {
+        let before = self.waiting.len();
+        while let Some((_, answer)) = self.waiting.pop_front_if(|(ticket, _)| *ticket <= committed)
+        {
+            // Without a reason code all four are the same in both versions.
+            let (kind, id) = match answer {
+                Answer::Ack(id) => (0x40, id),
+                Answer::Received(id) => (0x50, id),
+                Answer::Complete(id) => (0x70, id),
+            };
+            let [high, low] = id.to_be_bytes();
+            out.extend_from_slice(&[kind, 2, high, low]);
+            if let Answer::Ack(id) = answer {
+                self.answers += 1;
+                let entry = self.entries.get_mut(self.answered);
+                debug_assert!(entry.as_ref().is_some_and(|entry| entry.id == id));
+                if let Some(entry) = entry {
+                    entry.answer = self.answers;
+                    self.answered += 1;
+                }
+            }
+        }
+        while let Some((_, bytes)) = self.held.pop_front_if(|(ticket, _)| *ticket <= committed) {
+            self.held_bytes -= bytes;
+        }
+        before - self.waiting.len()
+    }
+
+    /// The ticket that the next answer waits for.
+    pub(super) fn next_ticket(&self) -> Option<Ticket> {
+        self.waiting.front().map(|(ticket, _)| *ticket)
+    }
+
+    /// Messages and releases that are not answered yet.
+    pub(super) fn unanswered(&self) -> usize {
+        self.waiting.len() + self.open.len()
+    }
+
+    pub(super) const fn unanswered_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Whether a PINGREQ now would shorten the checkpoints.
+    pub(super) fn wants_proof(&self) -> bool {
+        self.pings.is_empty() && self.answered >= UNPROVEN
+    }
+
+    /// Appends a PINGREQ.
+    pub(super) fn ping(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[0xC0, 0]);
+        self.pings.push_back(self.answers);
+    }
+
+    /// Whether a PINGREQ is on its way.
+    pub(super) fn pinging(&self) -> bool {
+        !self.pings.is_empty()
+    }
+
+    /// A PINGRESP: every PUBACK before its PINGREQ has arrived.
+    pub(super) fn pong(&mut self) {
+        let Some(proven) = self.pings.pop_front() else { return };
+        while self.entries.pop_front_if(|e| e.answer != 0 && e.answer <= proven).is_some() {
+            self.answered -= 1;
+        }
+    }
+
+    /// The state after the commit that saves it: one byte of version, the
+    /// subscriptions, the QoS 2 ids, then runs of consecutive packet ids (first
+    /// id, count, a hash for each): four bytes a message where a broker counts
+    /// its ids upwards, eight at worst.
+    pub(super) fn checkpoint(&self) -> Vec<u8> {
+        let mut bytes =
+            Vec::with_capacity(11 + 2 * self.received.len() + 5 * (self.entries.len() + 4));
+        bytes.push(VERSION);
+        bytes.extend_from_slice(&self.subscribed.to_le_bytes());
+        let count = u16::try_from(self.received.len()).unwrap_or(u16::MAX);
+        bytes.extend_from_slice(&count.to_le_bytes());
+        for id in &self.received {
+            bytes.extend_from_slice(&id.to_le_bytes());
+        }
+        let mut run: Option<(usize, u16, u16)> = None;
+        for entry in self.entries.iter().chain(&self.replay) {
+            run = match run {
+                Some((at, first, count)) if first.checked_add(count) == Some(entry.id) => {
+                    Some((at, first, count + 1))
+                }
+                ended => {
+                    close_run(&mut bytes, ended);
+                    let at = bytes.len();
+                    bytes.extend_from_slice(&entry.id.to_le_bytes());
+                    bytes.extend_from_slice(&[0, 0]);
+                    Some((at, entry.id, 1))
+                }
+            };
+            bytes.extend_from_slice(&entry.hash.to_le_bytes());
+        }
+        close_run(&mut bytes, run);
+        bytes
+    }
+}
+
+/// Writes the count of a run into its place.
+fn close_run(bytes: &mut [u8], run: Option<(usize, u16, u16)>) {
+    if let Some((at, _, count)) = run
+        && let Some(place) = bytes.get_mut(at + 2..at + 4)
+    {
+        place.copy_from_slice(&count.to_le_bytes());
+    }
+}
+
+fn decode(mut bytes: &[u8]) -> Option<Session> {
+    fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+        let (head, rest) = bytes.split_first_chunk::<N>()?;
+        *bytes = rest;
+        Some(*head)
+    }
+    if take(&mut bytes)? != [VERSION] {
+        return None;
+    }
+    let mut session =
+        Session { subscribed: u64::from_le_bytes(take(&mut bytes)?), ..Session::default() };
+    for _ in 0..u16::from_le_bytes(take(&mut bytes)?) {
+        session.received.insert(u16::from_le_bytes(take(&mut bytes)?));
+    }
+    while !bytes.is_empty() {
+        let first = u16::from_le_bytes(take(&mut bytes)?);
+        for offset in 0..u16::from_le_bytes(take(&mut bytes)?) {
+            let hash = u32::from_le_bytes(take(&mut bytes)?);
+            session.entries.push_back(Entry { id: first.checked_add(offset)?, hash, answer: 0 });
+        }
+    }
+    Some(session)
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
