@@ -7,7 +7,10 @@
 //!
 //! Everything that blocks is in [`read`]; here is the loop around it.
 
+mod job;
 mod read;
+mod row;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +31,8 @@ use crate::flow::Lane;
 use crate::source::{Error, Setup};
 use crate::supervise::Link;
 use crate::units::Period;
-use read::{Job, Reader, Trouble};
+use job::{Job, Trouble};
+use read::Reader;
 
 /// A table or query of a local `SQLite` database, read by a cursor.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
