@@ -5,8 +5,9 @@
 //! the writer numbered later: reading by key leaves no gaps. `PRAGMA
 //! data_version` tells without a query whether anything was committed since.
 //!
-//! Everything that blocks is in [`read`]; here is the loop around it.
+//! Everything that blocks is in the modules below; here is the loop around it.
 
+mod examine;
 mod job;
 mod read;
 mod row;
@@ -53,7 +54,8 @@ pub struct Config {
     /// One or more columns that order the rows; a new row must be greater than
     /// all that were there. They should have an index. `rowid` works for a
     /// table, but without AUTOINCREMENT `SQLite` may give the number of a
-    /// deleted row to a new one, which is then not read.
+    /// deleted row to a new one, which is then not read. Together they must be
+    /// unique: for a time, add the key behind it (`["ts", "id"]`).
     pub cursor: Vec<String>,
     /// Where to begin the first time: `start` (default) or `end`.
     #[serde(default)]

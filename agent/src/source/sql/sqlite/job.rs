@@ -21,7 +21,9 @@ pub(super) struct Job {
     pub(super) batch: usize,
     /// What a person calls it: `table readings`, `the query`.
     pub(super) subject: String,
-    pub(super) cursor_columns: usize,
+    /// `None` for a query.
+    pub(super) table: Option<String>,
+    pub(super) cursor: Vec<String>,
     pub(super) sql: Sql,
     pub(super) plan: Plan,
 }
@@ -97,7 +99,8 @@ impl Job {
             busy_timeout: config.busy_timeout.get(),
             batch: usize::try_from(config.batch).unwrap_or(usize::MAX),
             subject,
-            cursor_columns: columns.len(),
+            table: config.table.clone(),
+            cursor: config.cursor.clone(),
             sql,
             plan,
         }

@@ -25,9 +25,9 @@ pub(super) struct Reader {
     file: (u64, u64),
     /// The `data_version` up to which everything was read.
     done: Option<i64>,
-    /// Rows without a place were looked for: that may read the whole table, so
+    /// The definition was held against the table: that may read all of it, so
     /// it is done once a connection.
-    looked_for_nulls: bool,
+    examined: bool,
 }
 
 impl Reader {
@@ -44,7 +44,7 @@ impl Reader {
             Ok(connection)
         };
         let connection = connect(&job.path).map_err(|error| job.broken(error))?;
-        Ok(Self { job, connection, file, done: None, looked_for_nulls: false })
+        Ok(Self { job, connection, file, done: None, examined: false })
     }
 
     /// The page behind `place`; empty where nothing was committed since the
@@ -78,9 +78,9 @@ impl Reader {
             {
                 page.seen.push(("cursor", table.fallen_behind(keys)?));
             }
-            if !self.looked_for_nulls {
-                page.seen.push(("null", table.rows_without_place()?));
-                self.looked_for_nulls = true;
+            if !self.examined {
+                page.seen.extend(table.examine()?);
+                self.examined = true;
             }
             // What was just read is handed over before the next look.
             self.done = Some(version);

@@ -46,7 +46,7 @@ impl Table<'_> {
     /// only where the rest does not hold them (`rowid`).
     fn columns(&self, row: &Row<'_>) -> Result<Columns<'_>, Trouble> {
         let all: Vec<rusqlite::Column<'_>> = row.as_ref().columns().collect();
-        let (cursor, rest) = all.split_at(self.job.cursor_columns.min(all.len()));
+        let (cursor, rest) = all.split_at(self.job.cursor.len().min(all.len()));
         let known = |name: &str| rest.iter().any(|c| c.name().eq_ignore_ascii_case(name));
         let own = cursor.iter().enumerate().filter(|(_, column)| !known(column.name()));
         let taken: Vec<(usize, &rusqlite::Column<'_>)> =
@@ -73,8 +73,8 @@ impl Table<'_> {
 
     pub(super) fn keys(&self, row: &Row<'_>) -> Result<Vec<Key>, Trouble> {
         let mut bytes = 0_usize;
-        let mut keys = Vec::with_capacity(self.job.cursor_columns);
-        for index in 0..self.job.cursor_columns {
+        let mut keys = Vec::with_capacity(self.job.cursor.len());
+        for index in 0..self.job.cursor.len() {
             let key = match row.get_ref(index).map_err(|error| self.job.broken(error))? {
                 ValueRef::Integer(number) => Key::I64(number),
                 ValueRef::Real(number) => Key::F64(number),
@@ -90,7 +90,7 @@ impl Table<'_> {
             };
             keys.push(key);
         }
-        if bytes > CURSOR_BYTES || keys.len() != self.job.cursor_columns {
+        if bytes > CURSOR_BYTES || keys.len() != self.job.cursor.len() {
             return Err(Trouble::Broken(Error::new(format!(
                 "a cursor value of {} holds {bytes} bytes, at most {CURSOR_BYTES} are possible",
                 self.job.subject

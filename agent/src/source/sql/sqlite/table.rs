@@ -47,7 +47,9 @@ impl Table<'_> {
         let Sql { rows, from, complete, .. } = &self.job.sql;
         let equal = format!("{complete} AND {}", self.job.sql.compare("=", 1, last.len()));
         let ties = self.count(&equal, last)?;
-        if ties == 1 {
+        // None at all: a query that is not the same twice (`random()`). Its
+        // pages can only be taken as they come.
+        if ties <= 1 {
             return Ok(read.into_page(true));
         }
         let below = self.job.sql.compare("<", 1 + after.len(), last.len());
@@ -143,22 +145,6 @@ impl Table<'_> {
                  source a new name",
                 self.job.subject,
                 cursor::tuple(after)
-            )
-        }))
-    }
-
-    pub(super) fn rows_without_place(&self) -> Result<Option<String>, Trouble> {
-        let Sql { from, incomplete, .. } = &self.job.sql;
-        let text = format!("SELECT EXISTS (SELECT 1 FROM {from} WHERE {incomplete})");
-        let found: bool = self
-            .snapshot
-            .query_row(&text, [], |row| row.get(0))
-            .map_err(|error| self.job.broken(error))?;
-        Ok(found.then(|| {
-            format!(
-                "rows of {} have NULL in a cursor column: they have no place in the order and are \
-                 not read",
-                self.job.subject
             )
         }))
     }
