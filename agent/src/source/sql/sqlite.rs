@@ -111,7 +111,8 @@ const fn default_busy_timeout() -> Period {
 /// More rows would not be faster, and all of a page is in memory.
 const LARGEST_BATCH: u32 = 10_000;
 
-/// Shorter is busy waiting: a look costs some 50 µs.
+/// Shorter is busy waiting: a look at an unchanged file costs some 3 µs and two
+/// changes of thread.
 const SHORTEST_INTERVAL: Period = Period::from_millis(10);
 
 /// A thread waits that long, and a stop of the agent with it.

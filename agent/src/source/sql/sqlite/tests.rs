@@ -496,6 +496,17 @@ fn the_configuration_is_checked_with_what_would_be_right() {
     assert_eq!(keys(&json!({"time_format": "text"})), ["time_column"]);
 }
 
+#[test]
+fn a_source_of_type_sqlite_is_read_and_an_unknown_key_refused() {
+    let read = |text: &str| serde_json::from_str::<crate::source::Config>(text);
+    let good = r#"{"type": "sqlite", "name": "m", "path": "/m.db", "table": "t", "cursor": ["id"],
+        "stream": "rows", "interval": "2 s"}"#;
+    assert!(matches!(read(good), Ok(crate::source::Config::Sqlite(config))
+        if config.interval == Period::from_secs(2) && config.batch == 1_000));
+    let wrong = read(&good.replace("interval", "intervall")).unwrap_err().to_string();
+    assert!(wrong.starts_with("unknown field `intervall`"), "{wrong}");
+}
+
 /// Lets the source run until `enough` says so of a delivery, then stops it.
 async fn run_until(
     source: &mut Source,
