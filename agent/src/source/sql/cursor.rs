@@ -11,7 +11,7 @@ use ciborium::Value as Cbor;
 
 /// One value of the tuple, as the database gave it.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Key {
+pub(super) enum Key {
     I64(i64),
     F64(f64),
     /// As stored: a database may hold text that is not UTF-8, and it must be
@@ -22,7 +22,7 @@ pub enum Key {
 
 /// Where reading goes on.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Place {
+pub(super) enum Place {
     /// At the first row.
     Start,
     /// Behind the last row that stands there when it is looked at first.
@@ -34,7 +34,7 @@ pub enum Place {
 /// Why a saved cursor cannot be used. In both cases reading on would skip or
 /// repeat rows without a word, so that the source stops.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub(super) enum Unusable {
     #[error(
         "the table, query or cursor columns have changed since the last row was read: change them \
          back, or give the source a new name to begin by `from`"
@@ -52,7 +52,7 @@ const RAW_TEXT: u64 = 80_001;
 const VERSION: i64 = 1;
 
 /// A hash of what a cursor belongs to.
-pub fn definition<'a>(parts: impl IntoIterator<Item = &'a str>) -> u64 {
+pub(super) fn definition<'a>(parts: impl IntoIterator<Item = &'a str>) -> u64 {
     let mut bytes = Vec::new();
     for part in parts {
         bytes.extend_from_slice(part.as_bytes());
@@ -62,7 +62,7 @@ pub fn definition<'a>(parts: impl IntoIterator<Item = &'a str>) -> u64 {
 }
 
 impl Place {
-    pub fn save(&self, definition: u64) -> Vec<u8> {
+    pub(super) fn save(&self, definition: u64) -> Vec<u8> {
         let after = match self {
             Self::Start => Cbor::Null,
             Self::End => Cbor::Bool(true),
@@ -74,7 +74,7 @@ impl Place {
         bytes
     }
 
-    pub fn load(bytes: &[u8], definition: u64) -> Result<Self, Unusable> {
+    pub(super) fn load(bytes: &[u8], definition: u64) -> Result<Self, Unusable> {
         let whole: Cbor = ciborium::from_reader(bytes).map_err(|_| Unusable::Damaged)?;
         let Cbor::Array(parts) = whole else { return Err(Unusable::Damaged) };
         let [Cbor::Integer(version), Cbor::Integer(of), after] = parts.as_slice() else {
@@ -139,7 +139,7 @@ impl fmt::Display for Key {
 }
 
 /// The tuple as a person writes it: `(7, 'abc')`.
-pub fn tuple(keys: &[Key]) -> String {
+pub(super) fn tuple(keys: &[Key]) -> String {
     let keys: Vec<String> = keys.iter().map(Key::to_string).collect();
     format!("({})", keys.join(", "))
 }

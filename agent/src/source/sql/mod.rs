@@ -12,7 +12,7 @@
 //!   each row becomes exactly one event.
 //! * One page at a time is in memory; the next is read after it was handed over.
 
-pub mod cursor;
+mod cursor;
 pub mod sqlite;
 
 use serde::{Deserialize, Serialize};
@@ -87,7 +87,7 @@ fn check_definition(
     match (table, query) {
         (None, None) => say("table", "either `table` or `query` must say what is read"),
         (Some(_), Some(_)) => say("query", "`table` and `query` exclude each other: keep one"),
-        (Some(table), None) if table.is_empty() => say("table", "must be the name of a table"),
+        (Some(""), None) => say("table", "must be the name of a table"),
         (None, Some(query)) if !is_select(query) => {
             say("query", "must be one SELECT (or WITH … SELECT) without ORDER BY and LIMIT");
         }

@@ -5,9 +5,13 @@
 //! the writer numbered later: reading by key leaves no gaps. `PRAGMA
 //! data_version` tells without a query whether anything was committed since.
 //!
-//! Everything that blocks is in [`read`]; here is the loop around it.
+//! Everything that blocks is in the modules below; here is the loop around it.
 
+mod examine;
+mod job;
 mod read;
+mod row;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +32,8 @@ use crate::flow::Lane;
 use crate::source::{Error, Setup};
 use crate::supervise::Link;
 use crate::units::Period;
-use read::{Job, Reader, Trouble};
+use job::{Job, Trouble};
+use read::Reader;
 
 /// A table or query of a local `SQLite` database, read by a cursor.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -49,7 +54,8 @@ pub struct Config {
     /// One or more columns that order the rows; a new row must be greater than
     /// all that were there. They should have an index. `rowid` works for a
     /// table, but without AUTOINCREMENT `SQLite` may give the number of a
-    /// deleted row to a new one, which is then not read.
+    /// deleted row to a new one, which is then not read. Together they must be
+    /// unique: for a time, add the key behind it (`["ts", "id"]`).
     pub cursor: Vec<String>,
     /// Where to begin the first time: `start` (default) or `end`.
     #[serde(default)]
@@ -105,7 +111,8 @@ const fn default_busy_timeout() -> Period {
 /// More rows would not be faster, and all of a page is in memory.
 const LARGEST_BATCH: u32 = 10_000;
 
-/// Shorter is busy waiting: a look costs some 50 µs.
+/// Shorter is busy waiting: a look at an unchanged file costs some 3 µs and two
+/// changes of thread.
 const SHORTEST_INTERVAL: Period = Period::from_millis(10);
 
 /// A thread waits that long, and a stop of the agent with it.
