@@ -23,6 +23,11 @@ pub mod ports;
 pub mod kafka;
 pub mod mosquitto;
 pub mod proxy;
+pub mod token;
+
+pub mod modbus;
+pub mod publisher;
+pub mod table;
 
 pub mod agent;
 

@@ -50,7 +50,8 @@ user root
 per_listener_settings true
 persistence true
 persistence_location {folder}/
-log_dest stdout
+log_dest stderr
+log_type all
 connection_messages true
 max_queued_messages 0
 max_inflight_messages 1000
