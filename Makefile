@@ -1,0 +1,23 @@
+# The one door: short recipes that call cargo and the scripts beside it.
+.PHONY: help demo test lint bench
+
+help:
+	@echo "make demo    the real agent between a simulated plant and a simulated Kafka; ARGS=\"--for 20s --json\" unattended"
+	@echo "make test    everything: format, clippy, unit, property and end-to-end tests with a real Kafka and mosquitto"
+	@echo "make lint    format and clippy alone"
+	@echo "make bench   the figures of the whole way beside their limits; takes a release build"
+
+demo:
+	@scripts/setup.sh build
+	cargo run -p tidegate-demo -- $(ARGS)
+
+test:
+	@scripts/test.sh
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --features tidegate-e2e/real-servers -- -D warnings
+
+bench:
+	@scripts/setup.sh test
+	cargo run --release -p tidegate-bench -- $(ARGS)

@@ -1,0 +1,194 @@
+//! The judge: a read-committed consumer that reads every topic to its end and
+//! knows nothing of the agent but the records' own numbers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers as _};
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use serde_json::Value;
+
+use crate::panic_with;
+
+/// How long one look at all topics may take.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// A record as Kafka has it.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub topic: String,
+    pub partition: i32,
+    pub offset: i64,
+    pub key: String,
+    pub headers: BTreeMap<String, String>,
+    pub value: Value,
+}
+
+impl Record {
+    pub fn text(&self, field: &str) -> &str {
+        let value = self.value.get(field).and_then(Value::as_str);
+        value.unwrap_or_else(|| panic_with(&format!("no text `{field}` in {self:?}")))
+    }
+
+    pub fn number(&self, field: &str) -> u64 {
+        let value = self.value.get(field).and_then(Value::as_u64);
+        value.unwrap_or_else(|| panic_with(&format!("no number `{field}` in {self:?}")))
+    }
+
+    /// `<gateway>/<epoch>/<seq>`
+    pub fn id(&self) -> String {
+        format!("{}/{}/{}", self.text("gateway"), self.text("epoch"), self.number("seq"))
+    }
+
+    fn of(message: &BorrowedMessage<'_>) -> Self {
+        let payload = message.payload().unwrap_or_default();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
+        Self {
+            topic: message.topic().to_owned(),
+            partition: message.partition(),
+            offset: message.offset(),
+            key: text(message.key().unwrap_or_default()),
+            headers: headers
+                .map(|header| (header.key.to_owned(), text(header.value.unwrap_or_default())))
+                .collect(),
+            value: serde_json::from_slice(payload).unwrap_or_else(|error| {
+                panic_with(&format!("not JSON ({error}): {}", text(payload)))
+            }),
+        }
+    }
+}
+
+/// Reads on from where it was at each look.
+#[derive(Debug)]
+pub struct Judge {
+    client: ClientConfig,
+    /// Next offset of each topic and partition.
+    next: BTreeMap<(String, i32), i64>,
+    pub records: Vec<Record>,
+}
+
+impl Judge {
+    pub fn new(kafka: &crate::kafka::Kafka) -> Self {
+        let mut client = kafka.client();
+        client
+            .set("group.id", "judge")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "50");
+        Self { client, next: BTreeMap::new(), records: Vec::new() }
+    }
+
+    /// Reads everything that is committed now, of every topic but Kafka's own.
+    pub fn look(&mut self) -> &[Record] {
+        let consumer: BaseConsumer = self.client.create().expect("the settings are valid");
+        let metadata = consumer.fetch_metadata(None, LOOK).expect("Kafka answers the judge");
+        for topic in metadata.topics().iter().filter(|topic| !topic.name().starts_with("__")) {
+            let partitions =
+                topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id);
+            self.read(topic.name(), partitions.collect());
+        }
+        &self.records
+    }
+
+    /// Looks until `enough` says so; fails the test after `within`.
+    pub fn look_until(
+        &mut self,
+        what: &str,
+        within: Duration,
+        mut enough: impl FnMut(&[Record]) -> bool,
+    ) {
+        let since = Instant::now();
+        while !enough(self.look()) {
+            let count = self.records.len();
+            assert!(since.elapsed() < within, "{count} records after {within:?}, but not {what}");
+        }
+    }
+
+    /// A new consumer for each look and topic: librdkafka says the end of a partition
+    /// once, and without naming the topic.
+    fn read(&mut self, topic: &str, mut unread: BTreeSet<i32>) {
+        let consumer: BaseConsumer = self.client.create().expect("the settings are valid");
+        let mut places = TopicPartitionList::new();
+        for &partition in &unread {
+            let next = self.next.get(&(topic.to_owned(), partition));
+            let place = next.map_or(Offset::Beginning, |next| Offset::Offset(*next));
+            places.add_partition_offset(topic, partition, place).expect("an offset is a place");
+        }
+        consumer.assign(&places).expect("partitions can be assigned");
+        let since = Instant::now();
+        while !unread.is_empty() {
+            assert!(since.elapsed() < LOOK, "topic {topic} was not read to its end in {LOOK:?}");
+            match consumer.poll(Duration::from_millis(100)) {
+                None => {}
+                Some(Ok(message)) => {
+                    let place = (topic.to_owned(), message.partition());
+                    self.next.insert(place, message.offset() + 1);
+                    self.records.push(Record::of(&message));
+                }
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    unread.remove(&partition);
+                }
+                // A broker that has just come back; the deadline tells it from a dead one.
+                Some(Err(_)) => {}
+            }
+        }
+    }
+}
+
+/// Every seq of every epoch once, from 1, without gaps; all of these records.
+pub fn assert_gap_free(records: &[Record]) {
+    let mut epochs: BTreeMap<(&str, &str), Vec<u64>> = BTreeMap::new();
+    for record in records {
+        let epoch = (record.text("gateway"), record.text("epoch"));
+        epochs.entry(epoch).or_default().push(record.number("seq"));
+    }
+    for (epoch, mut seqs) in epochs {
+        seqs.sort_unstable();
+        let wrong: Vec<_> = (1..).zip(&seqs).filter(|(want, seq)| want != *seq).take(1).collect();
+        assert!(wrong.is_empty(), "{epoch:?}: want and have {wrong:?} of {} events", seqs.len());
+    }
+}
+
+/// In order per device and topic: an epoch never comes back, its seqs rise.
+pub fn assert_in_order(records: &[Record]) {
+    let mut last: BTreeMap<(&str, &str), (&str, u64)> = BTreeMap::new();
+    let mut left: BTreeSet<(&str, &str, &str)> = BTreeSet::new();
+    for record in records {
+        let (topic, device) = (record.topic.as_str(), record.text("device"));
+        let (epoch, seq) = (record.text("epoch"), record.number("seq"));
+        assert_eq!(record.key, device, "the key is the device: {record:?}");
+        if let Some((was, highest)) = last.insert((topic, device), (epoch, seq)) {
+            if was == epoch {
+                assert!(seq > highest, "{topic}/{device}: {seq} comes after {highest}");
+            } else {
+                left.insert((topic, device, was));
+                let back = left.contains(&(topic, device, epoch));
+                assert!(!back, "{topic}/{device}: epoch {epoch} comes back");
+            }
+        }
+    }
+}
+
+/// `numbers` are 1 to `count`, each once, in whatever order.
+pub fn assert_each_once(what: &str, count: u64, numbers: impl IntoIterator<Item = u64>) {
+    let mut times: BTreeMap<u64, u32> = (1..=count).map(|number| (number, 0)).collect();
+    for number in numbers {
+        *times.entry(number).or_default() += 1;
+    }
+    let lost: Vec<_> = times.iter().filter(|(_, times)| **times == 0).map(|(n, _)| *n).collect();
+    let many: Vec<_> = times.iter().filter(|(_, times)| **times > 1).collect();
+    let foreign: Vec<_> = times.keys().filter(|number| !(1..=count).contains(*number)).collect();
+    assert!(
+        lost.is_empty() && many.is_empty() && foreign.is_empty(),
+        "{what}: {} lost ({:?} …), {} more than once ({:?} …), {} never sent",
+        lost.len(),
+        lost.iter().take(10).collect::<Vec<_>>(),
+        many.len(),
+        many.iter().take(10).collect::<Vec<_>>(),
+        foreign.len(),
+    );
+}

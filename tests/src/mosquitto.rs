@@ -1,0 +1,109 @@
+//! One real mosquitto: a plain listener, one with a password, and one for TLS
+//! with client certificates.
+//!
+//! It keeps sessions on disk when it ends by SIGTERM; over its own SIGKILL it keeps
+//! nothing, so that is no scenario here. Its queue for a session whose client is
+//! away has no limit: the default of 1,000 drops what it has acknowledged.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::certificates::Certificates;
+use crate::process::Process;
+use crate::{folder, ports};
+
+/// The user of the listener with a password.
+pub const USER: &str = "edge";
+pub const PASSWORD: &str = "edge-secret";
+
+const START: Duration = Duration::from_secs(20);
+
+/// The broker; dropped, it is killed.
+#[derive(Debug)]
+pub struct Mosquitto {
+    folder: PathBuf,
+    /// Anonymous.
+    pub port: u16,
+    /// Asks for [`USER`] and [`PASSWORD`].
+    pub login_port: u16,
+    /// TLS; asks for a client certificate.
+    pub tls_port: u16,
+    pub certificates: Certificates,
+    broker: Option<Process>,
+}
+
+impl Mosquitto {
+    pub fn started(name: &str) -> Self {
+        let folder = folder(name);
+        let certificates = Certificates::make(&folder.join("tls"));
+        let (port, login_port, tls_port) = (ports::free(), ports::free(), ports::free());
+        let passwords = folder.join("passwords");
+        let mut make = Command::new("mosquitto_passwd");
+        make.arg("-c").arg("-b").arg(&passwords).args([USER, PASSWORD]);
+        let mut make = Process::start("mosquitto_passwd", &path(&make));
+        assert!(make.wait(START).success(), "no password file\n{}", make.log.tail());
+        // Started as root it would become a user who cannot read the folder.
+        let config = format!(
+            "\
+user root
+per_listener_settings true
+persistence true
+persistence_location {folder}/
+log_dest stderr
+log_type all
+connection_messages true
+max_queued_messages 0
+max_inflight_messages 1000
+set_tcp_nodelay true
+listener {port} 127.0.0.1
+allow_anonymous true
+listener {login_port} 127.0.0.1
+allow_anonymous false
+password_file {passwords}
+listener {tls_port} 127.0.0.1
+allow_anonymous true
+require_certificate true
+cafile {ca}
+certfile {certificate}
+keyfile {key}
+",
+            folder = folder.display(),
+            passwords = passwords.display(),
+            ca = certificates.ca.display(),
+            certificate = certificates.server.certificate.display(),
+            key = certificates.server.key.display(),
+        );
+        std::fs::write(folder.join("mosquitto.conf"), config).expect("it is writable");
+        let mut mosquitto = Self { folder, port, login_port, tls_port, certificates, broker: None };
+        mosquitto.start();
+        mosquitto
+    }
+
+    pub fn start(&mut self) {
+        assert!(self.broker.is_none(), "the broker is started once");
+        let mut command = Command::new("mosquitto");
+        command.arg("-c").arg(self.folder.join("mosquitto.conf"));
+        let broker = Process::start("mosquitto", &path(&command));
+        broker.wait_line("running", START);
+        self.broker = Some(broker);
+    }
+
+    /// SIGTERM: it saves its sessions and goes.
+    pub fn stop(&mut self) {
+        self.broker.take().expect("the broker runs").terminate();
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+}
+
+/// Debian keeps the server out of a user's path.
+fn path(command: &Command) -> Command {
+    let mut found = Command::new(command.get_program());
+    found.args(command.get_args());
+    let path = std::env::var("PATH").unwrap_or_default();
+    found.env("PATH", format!("{path}:/usr/sbin"));
+    found
+}
