@@ -97,9 +97,9 @@ impl Registers {
         let end = end.ok_or(ExceptionCode::IllegalDataAddress)?;
         let number = if start == 0 { state.ledger.produce(Source::Boiler, DEVICE) } else { 0 };
         let number = u32::try_from(number).map_err(|_| ExceptionCode::ServerDeviceFailure)?;
-        let temperature = state.temperature.next();
+        let temperature = state.temperature.step();
         let heating = temperature < 82.0;
-        let image = image(number, temperature, state.pressure.next(), state.flow.next(), heating);
+        let image = image(number, temperature, state.pressure.step(), state.flow.step(), heating);
         let range = usize::from(start)..usize::from(end);
         image.get(range).map(<[u16]>::to_vec).ok_or(ExceptionCode::IllegalDataAddress)
     }

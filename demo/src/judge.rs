@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::metadata::{MetadataPartition, MetadataTopic};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde::Deserialize;
 
@@ -94,8 +95,8 @@ fn ends(consumer: &BaseConsumer) -> anyhow::Result<TopicPartitionList> {
         let metadata = consumer
             .fetch_metadata(Some(topic), PATIENCE)
             .with_context(|| format!("cannot ask for the topic {topic}"))?;
-        let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-        for partition in partitions.map(|partition| partition.id()) {
+        let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+        for partition in partitions.map(MetadataPartition::id) {
             let (_, end) = consumer
                 .fetch_watermarks(topic, partition, PATIENCE)
                 .with_context(|| format!("cannot ask for the end of {topic}/{partition}"))?;

@@ -92,7 +92,7 @@ impl Table {
         // Numbered before the commit, so that no reader is faster than the ledger.
         let number = ledger.produce(Source::Machine, DEVICE);
         let part = format!("P-{:04}", number % 37);
-        let force = rounded(self.force.next());
+        let force = rounded(self.force.step());
         let written = self.connection.execute(
             "INSERT INTO cycles (n, at, machine, part, force)
              VALUES (?1, strftime('%Y-%m-%dT%H:%M:%fZ', ?2, 'unixepoch', 'subsec'), ?3, ?4, ?5)",

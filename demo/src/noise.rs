@@ -11,12 +11,13 @@ impl Noise {
     }
 
     /// The next number from -1 to 1.
-    pub fn next(&mut self) -> f64 {
+    pub fn draw(&mut self) -> f64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
-        let top = u32::try_from(self.0 >> 32).expect("half of 64 bits are 32");
-        f64::from(top) / f64::from(u32::MAX) * 2.0 - 1.0
+        // The high half is the better one.
+        let [a, b, c, d, ..] = self.0.to_be_bytes();
+        f64::from(u32::from_be_bytes([a, b, c, d])) / f64::from(u32::MAX) * 2.0 - 1.0
     }
 }
 
@@ -36,8 +37,8 @@ impl Wander {
 
     /// The next value: most of the old distance from the middle and a step, which
     /// together never leave the width.
-    pub fn next(&mut self) -> f64 {
-        self.offset = self.offset * 0.9 + self.noise.next() * 0.1;
+    pub fn step(&mut self) -> f64 {
+        self.offset = self.offset * 0.9 + self.noise.draw() * 0.1;
         self.middle + self.width * self.offset
     }
 }
@@ -54,8 +55,8 @@ mod tests {
     #[test]
     fn a_wandering_value_stays_within_its_width_and_moves() {
         let mut value = Wander::new(80.0, 5.0, 7);
-        let run: Vec<f64> = (0..1_000).map(|_| value.next()).collect();
+        let run: Vec<f64> = (0..1_000).map(|_| value.step()).collect();
         assert!(run.iter().all(|v| (75.0..=85.0).contains(v)));
-        assert!(run.windows(2).all(|pair| pair[0] != pair[1]));
+        assert!(run.windows(2).all(|pair| (pair[0] - pair[1]).abs() > 0.0));
     }
 }

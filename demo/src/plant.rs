@@ -109,7 +109,7 @@ async fn measure(broker: Shared, rate: u32, ledger: Ledger, stop: CancellationTo
             due -= 1.0;
             turn = (turn + 1) % sensors.len();
             if let Some((name, topic, value)) = sensors.get_mut(turn) {
-                publish(&broker, &ledger, name, topic, value.next());
+                publish(&broker, &ledger, name, topic, value.step());
             }
         }
     }

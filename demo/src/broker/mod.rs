@@ -1,7 +1,7 @@
-//! A small MQTT 3.1.1 broker for the demo and tests: QoS 0 and 1, persistent
+//! A small MQTT 3.1.1 broker for the demo and tests: `QoS` 0 and 1, persistent
 //! sessions, redelivery, messages in order.
 //!
-//! It is not for production: no QoS 2, no retained messages, no wills, no
+//! It is not for production: no `QoS` 2, no retained messages, no wills, no
 //! keep-alive, no login, and its sessions live in memory only.
 
 mod session;
