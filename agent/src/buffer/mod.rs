@@ -69,7 +69,6 @@ impl std::fmt::Display for Epoch {
 #[derive(Debug, Clone)]
 pub struct Batch {
     pub id: BatchId,
-    pub gateway: Arc<str>,
     pub epoch: Epoch,
     /// Number of the batch within its epoch, from 1.
     pub number: u64,
@@ -134,13 +133,6 @@ pub struct ArrayRef<'a> {
     /// CBOR of the elements, one behind the other.
     pub(crate) bytes: &'a [u8],
     pub(crate) len: usize,
-}
-
-impl<'a> ArrayRef<'a> {
-    /// The elements in order.
-    pub fn iter(&self) -> impl Iterator<Item = ValueRef<'a>> + use<'a> {
-        std::iter::empty()
-    }
 }
 
 impl Batch {

@@ -16,15 +16,3 @@ pub struct Position {
     pub epochs: Vec<Epoch>,
     pub flows: BTreeMap<flow::Hash, (Epoch, u64)>,
 }
-
-impl Position {
-    pub fn advance(&mut self, flow: flow::Hash, epoch: Epoch, number: u64) {
-        self.flows.insert(flow, (epoch, number));
-    }
-    pub fn encode(&self) -> String {
-        String::new()
-    }
-    pub fn parse(_text: &str) -> Result<Self, std::fmt::Error> {
-        Ok(Self::default())
-    }
-}

@@ -23,6 +23,8 @@ mod native;
 mod run;
 mod sieve;
 mod size;
+#[cfg(test)]
+mod tests;
 mod token;
 mod trouble;
 mod voice;
@@ -59,7 +61,7 @@ pub struct Forwarder {
     pub status: watch::Receiver<Status>,
     stop: run::StopAt,
     thread: JoinHandle<()>,
-    ended: Receiver<()>,
+    ended: Receiver<std::convert::Infallible>,
 }
 
 /// What a call into a hung broker may take beyond the grace.
@@ -84,8 +86,8 @@ pub fn start(
         run::Forward::new(config, gateway.to_owned(), store, clock, Arc::clone(&stop), sender);
     let thread = std::thread::Builder::new().name("forward".to_owned()).spawn(move || {
         forward.run();
-        // Nobody waits any more when this fails.
-        drop(end.try_send(()));
+        // Dropping the sender says that the thread is done.
+        drop(end);
     })?;
     Ok(Forwarder { status, stop, thread, ended })
 }
@@ -98,7 +100,8 @@ impl Forwarder {
         *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + grace);
         self.thread.thread().unpark();
         match self.ended.recv_timeout(grace + LAST_CALL) {
-            Ok(()) | Err(RecvTimeoutError::Disconnected) => {
+            Ok(never) => match never {},
+            Err(RecvTimeoutError::Disconnected) => {
                 // A panic of the thread has been told by the panic hook.
                 drop(self.thread.join());
             }

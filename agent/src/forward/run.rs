@@ -233,7 +233,7 @@ impl Forward {
             let kept = self.kept.position.clone();
             self.store.adopt(&kept, &self.cluster).map_err(|_| gone())?;
         } else {
-            self.kept.position = self.resumed(None)?;
+            self.kept.position = self.store.next_position(None, &self.cluster);
         }
         self.load.clear();
         self.next.clear();
@@ -263,7 +263,7 @@ impl Forward {
                 if adopted.deleted_events > 0 {
                     info!(events = adopted.deleted_events, "already in Kafka, deleted here");
                 }
-                self.kept.position = self.resumed(Some(&kept.position))?;
+                self.kept.position = self.store.next_position(Some(&kept.position), &self.cluster);
                 self.kept.offset = kept.offset;
             }
             None => {
@@ -272,18 +272,10 @@ impl Forward {
                         position = %memory.position.as_ref().map(Position::encode).unwrap_or_default(),
                         "the position in Kafka is lost: everything that is stored is sent, some of it may come twice under the same id");
                 }
-                self.kept.position = self.resumed(None)?;
+                self.kept.position = self.store.next_position(None, &self.cluster);
             }
         }
         Ok(())
-    }
-
-    /// The position to go on with.
-    fn resumed(&mut self, kafka: Option<&Position>) -> Result<Position, Trouble> {
-        let mut position = kafka.cloned().unwrap_or_default();
-        position.gateway.clone_from(&self.gateway);
-        position.cluster.clone_from(&self.cluster);
-        Ok(position)
     }
 
     fn send(&mut self) -> Result<Outcome, Trouble> {
@@ -300,7 +292,13 @@ impl Forward {
         if self.load.is_empty() && !renew {
             linked(&self.link)?.poll();
             if self.stopping().is_none() {
-                self.seen = self.store.wait_newer(self.seen, IDLE);
+                let since = Instant::now();
+                let newest = self.store.wait_newer(self.seen, IDLE);
+                // A store that goes down answers at once; its forwarder is
+                // stopped a moment later and must not spin until then.
+                if newest <= self.seen {
+                    self.rest(IDLE.saturating_sub(since.elapsed()));
+                }
             }
             return Ok(Outcome::Idle);
         }
@@ -574,7 +572,8 @@ impl Forward {
     /// Kafka has it. A power cut from here on costs nothing: the position says
     /// so at the next start.
     fn committed(&mut self) {
-        let (events, bytes) = (self.load.records.len(), self.load.bytes());
+        let events = self.load.records.iter().filter(|record| !record.buried).count();
+        let bytes = self.load.bytes();
         if events > 0 {
             self.sizer.committed(events, self.began.elapsed());
         }
@@ -591,6 +590,7 @@ impl Forward {
         self.status.send_modify(|status| {
             status.delivered_events += events as u64;
             status.delivered_bytes += bytes as u64;
+            status.last_error = None;
         });
     }
 
