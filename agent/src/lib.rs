@@ -27,4 +27,5 @@ pub mod encode;
 
 pub mod forward;
 
+pub mod agent;
 pub mod notify;

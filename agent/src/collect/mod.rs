@@ -22,7 +22,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use crate::buffer::{self, File, Message, Shared, Stats, Store};
+use crate::buffer::{self, Epoch, File, Message, Shared, Stats, Store};
 use crate::clock::Clock;
 use crate::event::Event;
 use crate::flow::Flows;
@@ -254,6 +254,11 @@ impl Buffer {
     /// The last committed checkpoint of the source with this name.
     pub fn saved(&self, source: &str) -> Option<Checkpoint> {
         self.file.saved(source).cloned()
+    }
+
+    /// The epoch of this run.
+    pub fn epoch(&self) -> Epoch {
+        self.file.epochs().last().expect("opening begins an epoch").epoch
     }
 
     pub fn store(&self) -> Store {

@@ -81,6 +81,16 @@ pub struct Stream {
     pub create: Option<Create>,
 }
 
+impl Stream {
+    pub fn definition(&self) -> crate::flow::Stream {
+        crate::flow::Stream {
+            name: self.name.clone(),
+            topic: self.topic.clone().unwrap_or_else(|| self.name.clone()),
+            create: self.create.clone(),
+        }
+    }
+}
+
 /// `[log]`: what the agent says and how.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,11 +1,113 @@
 //! Sends batches in order of priority, one Kafka transaction at a time.
+//!
+//! One thread of its own, `forward`, does everything here, because librdkafka
+//! blocks. [`core`] decides what follows from what, [`run`] does it, [`link`]
+//! is the shell on librdkafka.
+//!
+//! Invariants (SAFETY.md, "Positions" and "Transactions"):
+//! - every new producer runs the whole start: fence, read the position, delete
+//!   what it covers, only then send;
+//! - a commit is repeated until its outcome is known;
+//! - nothing leaves the file before Kafka has committed it;
+//! - a record becomes a dead letter only when it was refused alone, and is
+//!   buried before the position passes it;
+//! - a topic that is missing holds up nobody but its own streams.
 
-use serde::{Deserialize, Serialize};
+mod config;
+mod context;
+mod core;
+mod lineup;
+mod link;
+mod load;
+mod native;
+mod run;
+mod sieve;
+mod size;
+#[cfg(test)]
+mod tests;
+mod token;
+mod trouble;
+mod voice;
 
-/// `[kafka]`: the brokers, the login, and how events are handed over.
-#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// Host and port of one or more brokers: `"a:9092,b:9092"`.
-    pub brokers: String,
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+pub use config::{Compression, Config, Delivery, Finding, Login, Mechanism, Tls};
+
+use crate::buffer::Store;
+use crate::clock::Clock;
+
+/// How the forwarder is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// A word for it: connecting, reading position, sending, committing,
+    /// aborting, stopped.
+    pub state: &'static str,
+    /// Since the start of the process; bytes are those of keys and values.
+    pub delivered_events: u64,
+    pub delivered_bytes: u64,
+    /// What keeps it from delivering now.
+    pub last_error: Option<String>,
+}
+
+/// The running forward thread.
+#[derive(Debug)]
+pub struct Forwarder {
+    /// Changes with each transaction and each change of state.
+    pub status: watch::Receiver<Status>,
+    stop: run::StopAt,
+    thread: JoinHandle<()>,
+    ended: Receiver<std::convert::Infallible>,
+}
+
+/// What a call into a hung broker may take beyond the grace.
+const LAST_CALL: Duration = Duration::from_secs(3);
+
+/// Starts forwarding what `store` holds.
+pub fn start(
+    config: Config,
+    gateway: &str,
+    store: Store,
+    clock: Clock,
+) -> std::io::Result<Forwarder> {
+    let stop = run::StopAt::default();
+    let (sender, status) = watch::channel(Status {
+        state: "connecting",
+        delivered_events: 0,
+        delivered_bytes: 0,
+        last_error: None,
+    });
+    let (end, ended) = sync_channel(1);
+    let forward =
+        run::Forward::new(config, gateway.to_owned(), store, clock, Arc::clone(&stop), sender);
+    let thread = std::thread::Builder::new().name("forward".to_owned()).spawn(move || {
+        forward.run();
+        // Dropping the sender says that the thread is done.
+        drop(end);
+    })?;
+    Ok(Forwarder { status, stop, thread, ended })
+}
+
+impl Forwarder {
+    /// Sends what is stored until the grace is over or nothing is left, then
+    /// ends. Blocking. A call that a dead broker holds up does not keep this
+    /// from returning: what was not committed is sent at the next start.
+    pub fn stop(self, grace: Duration) {
+        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + grace);
+        self.thread.thread().unpark();
+        match self.ended.recv_timeout(grace + LAST_CALL) {
+            Ok(never) => match never {},
+            Err(RecvTimeoutError::Disconnected) => {
+                // A panic of the thread has been told by the panic hook.
+                drop(self.thread.join());
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                tracing::warn!("the Kafka client does not end, the rest is sent at the next start");
+            }
+        }
+    }
 }

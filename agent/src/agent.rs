@@ -1,0 +1,146 @@
+//! Puts the stages together: opens the file, starts the forwarder, the writer
+//! and the sources, and takes them down in the order in which an event goes.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::buffer::{self, Epoch};
+use crate::clock::Clock;
+use crate::collect::{self, Buffer, Checkpoint, Collector, SourceInfo};
+use crate::config::Config;
+use crate::flow::Flows;
+use crate::forward::{self, Forwarder};
+use crate::source::{Setup, Source};
+use crate::supervise::{self, Link};
+
+/// A running agent. It runs until [`Agent::stop`].
+#[derive(Debug)]
+pub struct Agent {
+    sources: JoinSet<()>,
+    links: Vec<watch::Receiver<supervise::State>>,
+    stop: CancellationToken,
+    collector: Collector,
+    forwarder: Forwarder,
+    buffer: watch::Receiver<buffer::Stats>,
+    epoch: Epoch,
+    grace: std::time::Duration,
+}
+
+/// What the agent has done so far: cheap to take, for the status line.
+#[derive(Debug, Clone)]
+pub struct Stats {
+    pub sources: Vec<supervise::State>,
+    pub buffer: buffer::Stats,
+    pub forward: forward::Status,
+}
+
+impl Agent {
+    /// Starts everything. The file is opened before anything else, under its
+    /// lock; neither the sources nor Kafka need to be there.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened or is another agent's, or a source cannot be
+    /// set up. Nothing runs then.
+    pub fn start(config: Config) -> anyhow::Result<Self> {
+        let clock = Clock::system();
+        let mut flows = Flows::new(config.streams.iter().map(crate::config::Stream::definition));
+        let file = Buffer::open(&config.buffer, &config.gateway.id, clock.clone())?;
+        let epoch = file.epoch();
+        let mut sources = Vec::new();
+        let mut infos = Vec::new();
+        for wanted in config.sources {
+            let name: Arc<str> = wanted.name().into();
+            let mut labels = config.gateway.labels.clone();
+            labels.extend(wanted.labels().clone());
+            let saved = file.saved(&name).map(|saved| match saved {
+                Checkpoint::Cursor(bytes) | Checkpoint::Session(bytes) => bytes,
+            });
+            let gateway = &config.gateway.id;
+            let setup = Setup { gateway, flows: &mut flows, clock: clock.clone(), saved };
+            let source = Source::new(&wanted, setup);
+            let labels = labels.into_iter().map(|(name, value)| (name.into(), value.into()));
+            infos.push(SourceInfo { name: Arc::clone(&name), labels: labels.collect() });
+            sources.push((name, source));
+        }
+        let stats = file.stats();
+        let store = file.store();
+        let (collector, intakes) = collect::start(file, infos, flows)?;
+        let forwarder = forward::start(config.kafka, &config.gateway.id, store, clock)?;
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let mut links = Vec::new();
+        for ((name, source), intake) in sources.into_iter().zip(intakes) {
+            let link = Link::new(name);
+            links.push(link.watch());
+            tasks.spawn(supervise::supervise(source, intake, link, stop.clone()));
+        }
+        Ok(Self {
+            sources: tasks,
+            links,
+            stop,
+            collector,
+            forwarder,
+            buffer: stats,
+            epoch,
+            grace: config.gateway.shutdown_grace.get(),
+        })
+    }
+
+    /// The epoch of this run: part of the id of every event that it takes.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub fn stats(&self) -> Stats {
+        Stats {
+            sources: self.links.iter().map(|link| link.borrow().clone()).collect(),
+            buffer: self.buffer.borrow().clone(),
+            forward: self.forwarder.status.borrow().clone(),
+        }
+    }
+
+    /// Waits until a part has ended that must not end: the agent is then of no
+    /// use and its supervisor starts it anew.
+    pub async fn broken(&mut self) -> anyhow::Error {
+        tokio::select! {
+            _ = self.buffer.wait_for(|_| false) => anyhow::anyhow!("the buffer's thread has ended"),
+            _ = self.forwarder.status.wait_for(|_| false) => {
+                anyhow::anyhow!("the forwarder's thread has ended")
+            }
+            Some(Err(cause)) = self.sources.join_next() => {
+                anyhow::Error::new(cause).context("a source's task has ended")
+            }
+        }
+    }
+
+    /// Stops the sources, commits what they handed over, sends what is stored
+    /// as far as the grace allows, and ends. What is not sent stays in the
+    /// file. Gives the number of events that are still in it.
+    pub async fn stop(mut self) -> anyhow::Result<u64> {
+        let deadline = tokio::time::Instant::now() + self.grace;
+        self.stop.cancel();
+        let all_ended = async { while self.sources.join_next().await.is_some() {} };
+        if tokio::time::timeout_at(deadline, all_ended).await.is_err() {
+            info!("a source did not stop in time and is left behind");
+            self.sources.shutdown().await;
+        }
+        let (forwarder, collector) = (self.forwarder, self.collector);
+        // These block their thread; the sources' tasks have ended.
+        tokio::task::spawn_blocking(move || {
+            let settled = collector.settle();
+            forwarder.stop(deadline.saturating_duration_since(tokio::time::Instant::now()));
+            collector.close();
+            settled
+        })
+        .await
+        .context("the buffer did not close")?;
+        let events = self.buffer.borrow().events;
+        Ok(events)
+    }
+}

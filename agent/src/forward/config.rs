@@ -1,0 +1,448 @@
+//! `[kafka]`: the brokers, the login, and how events are handed over.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Secret, SecretError};
+use crate::flow::Create;
+use crate::units::Period;
+
+/// `[kafka]`: the brokers, the login, and how events are handed over.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Host and port of one or more brokers: `"a:9092,b:9092"`.
+    pub brokers: String,
+    /// `exactly_once` (default): Kafka transactions, nothing twice and nothing
+    /// lost. `at_least_once`: cheaper, after a crash some events come twice
+    /// under the same id.
+    #[serde(default)]
+    pub delivery: Delivery,
+    /// Encrypts the connection. Without it everything travels in the open.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+    /// Logs in with a name and a secret (SASL).
+    #[serde(default)]
+    pub login: Option<Login>,
+    /// How batches are compressed: `zstd` (default), `lz4`, `gzip`, `snappy`
+    /// or `none`.
+    #[serde(default)]
+    pub compression: Compression,
+    /// Topic under which the position stands as a committed offset; it stays
+    /// empty. Default `tidegate.positions`.
+    #[serde(default = "default_positions_topic")]
+    pub positions_topic: String,
+    /// How to make the topic of positions where it is missing; by default with
+    /// one partition and the broker's replication.
+    #[serde(default = "default_positions_create")]
+    pub positions_create: Create,
+    /// How long the broker lets a transaction stand open, from "10 s" to the
+    /// broker's `transaction.max.timeout.ms` (15 min). Default "60 s".
+    #[serde(default = "default_transaction_timeout")]
+    pub transaction_timeout: Period,
+    /// Name that the brokers' logs and quotas see; default
+    /// `tidegate-<gateway>`.
+    #[serde(default)]
+    pub client_id: Option<String>,
+    /// Further settings of librdkafka by their names, for experts. Those that
+    /// would break the promise are refused.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+/// What is promised about each event.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    #[default]
+    ExactlyOnce,
+    AtLeastOnce,
+}
+
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    #[default]
+    Zstd,
+    Lz4,
+    Gzip,
+    Snappy,
+    None,
+}
+
+/// `[kafka.tls]`
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file with the certificates that sign the brokers'; by default those
+    /// of the system.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// PEM file with this gateway's own certificate (mutual TLS).
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// PEM file with the key of `certificate`.
+    #[serde(default)]
+    pub key: Option<PathBuf>,
+    /// Password of `key`, where it has one.
+    #[serde(default)]
+    pub key_password: Option<Secret>,
+    /// Whether the broker's certificate and name are checked. Default true;
+    /// false gives the connection to whoever answers.
+    #[serde(default = "yes")]
+    pub verify: bool,
+}
+
+/// `[kafka.login]`
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// `plain`, `scram-sha-256`, `scram-sha-512` or `oauthbearer`.
+    pub mechanism: Mechanism,
+    /// Name, for all but `oauthbearer`.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// Password, for all but `oauthbearer`; read again at each new producer.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// For `oauthbearer`: a JWT that something else keeps fresh; read again at
+    /// each refresh.
+    #[serde(default)]
+    pub token: Option<Secret>,
+    /// For `oauthbearer` without `token`: URL that gives one for
+    /// `client_id` and `client_secret`.
+    #[serde(default)]
+    pub token_endpoint: Option<String>,
+    /// Client name at `token_endpoint`.
+    #[serde(default)]
+    pub client_id: Option<String>,
+    /// Client secret at `token_endpoint`.
+    #[serde(default)]
+    pub client_secret: Option<Secret>,
+    /// Scope to ask for at `token_endpoint`.
+    #[serde(default)]
+    pub scope: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mechanism {
+    Plain,
+    #[serde(rename = "scram-sha-256")]
+    ScramSha256,
+    #[serde(rename = "scram-sha-512")]
+    ScramSha512,
+    Oauthbearer,
+}
+
+impl Mechanism {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+            Self::Oauthbearer => "OAUTHBEARER",
+        }
+    }
+}
+
+fn default_positions_topic() -> String {
+    "tidegate.positions".to_owned()
+}
+const fn default_positions_create() -> Create {
+    Create { partitions: 1, replication: -1, config: BTreeMap::new() }
+}
+const fn default_transaction_timeout() -> Period {
+    Period::from_secs(60)
+}
+const fn yes() -> bool {
+    true
+}
+
+/// Settings that carry the promise, or that have a key of their own.
+const REFUSED_OPTIONS: &[&str] = &[
+    "acks",
+    "allow.auto.create.topics",
+    "bootstrap.servers",
+    "client.id",
+    "compression.codec",
+    "compression.type",
+    "delivery.report.only.error",
+    "delivery.timeout.ms",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "group.id",
+    "isolation.level",
+    "max.in.flight",
+    "max.in.flight.requests.per.connection",
+    "message.send.max.retries",
+    "message.timeout.ms",
+    "metadata.broker.list",
+    "partitioner",
+    "queuing.strategy",
+    "request.required.acks",
+    "retries",
+    "sasl.password",
+    "sasl.username",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "security.protocol",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "transaction.timeout.ms",
+    "transactional.id",
+];
+
+/// A mistake that no single key shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Key below `kafka`, with dots: `login.password`.
+    pub key: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+    /// Whether the agent may start all the same.
+    pub warning: bool,
+}
+
+impl Config {
+    /// What only shows between keys.
+    pub fn check(&self) -> Vec<Finding> {
+        let mut found = Vec::new();
+        let mut say = |key: &str, message: String, warning| {
+            found.push(Finding { key: key.to_owned(), message, warning });
+        };
+        for broker in self.brokers.split(',') {
+            let port = broker
+                .trim()
+                .rsplit_once(':')
+                .and_then(|(h, p)| (!h.is_empty()).then(|| p.parse::<u16>().ok()).flatten());
+            if port.is_none() {
+                say("brokers", format!("`{broker}` is not HOST:PORT"), false);
+            }
+        }
+        if self.transaction_timeout < Period::from_secs(10) {
+            say("transaction_timeout", "is below 10 s".to_owned(), false);
+        }
+        for name in self.options.keys() {
+            if REFUSED_OPTIONS.contains(&name.as_str()) {
+                let message = "would break what the agent promises, or has a key of its own";
+                say(&format!("options.{name}"), message.to_owned(), false);
+            }
+        }
+        if let Some(tls) = &self.tls {
+            if tls.certificate.is_some() != tls.key.is_some() {
+                say("tls", "`certificate` and `key` belong together".to_owned(), false);
+            }
+            if !tls.verify {
+                let message = "the broker's certificate is not checked: anybody can pose as it";
+                say("tls.verify", message.to_owned(), true);
+            }
+        }
+        let Some(login) = &self.login else { return found };
+        if self.tls.is_none() {
+            let message = "a login without `[kafka.tls]` can be read or hijacked on its way";
+            say("login", message.to_owned(), true);
+        }
+        if login.mechanism == Mechanism::Oauthbearer {
+            let endpoint = login.token_endpoint.is_some()
+                && login.client_id.is_some()
+                && login.client_secret.is_some();
+            if login.token.is_some() == endpoint {
+                let message = "oauthbearer needs `token`, or `token_endpoint`, `client_id` and `client_secret`";
+                say("login", message.to_owned(), false);
+            }
+        } else if login.username.is_none() || login.password.is_none() {
+            let message = "this mechanism needs `username` and `password`";
+            say("login", message.to_owned(), false);
+        }
+        found
+    }
+
+    /// What every client of ours has in common: where and as whom. Reads the
+    /// secrets, so that each new client takes rotated ones.
+    pub(super) fn client(&self, gateway: &str) -> Result<ClientConfig, SecretError> {
+        let mut client = ClientConfig::new();
+        client.set_log_level(RDKafkaLogLevel::Info);
+        for (name, value) in &self.options {
+            client.set(name, value);
+        }
+        let id = self.client_id.clone().unwrap_or_else(|| format!("tidegate-{gateway}"));
+        client
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", id)
+            .set("allow.auto.create.topics", "false")
+            .set(
+                "security.protocol",
+                match (&self.tls, &self.login) {
+                    (None, None) => "plaintext",
+                    (Some(_), None) => "ssl",
+                    (None, Some(_)) => "sasl_plaintext",
+                    (Some(_), Some(_)) => "sasl_ssl",
+                },
+            );
+        for (name, value) in [
+            ("socket.keepalive.enable", "true"),
+            // A gateway that nobody drives to must find its broker soon after
+            // the uplink is back.
+            ("reconnect.backoff.max.ms", "5000"),
+            ("log.connection.close", "false"),
+        ] {
+            if !self.options.contains_key(name) {
+                client.set(name, value);
+            }
+        }
+        if let Some(tls) = &self.tls {
+            for (name, path) in [
+                ("ssl.ca.location", &tls.ca),
+                ("ssl.certificate.location", &tls.certificate),
+                ("ssl.key.location", &tls.key),
+            ] {
+                if let Some(path) = path {
+                    client.set(name, path.to_string_lossy());
+                }
+            }
+            if let Some(password) = &tls.key_password {
+                client.set("ssl.key.password", password.read()?);
+            }
+            if !tls.verify {
+                client.set("enable.ssl.certificate.verification", "false");
+                client.set("ssl.endpoint.identification.algorithm", "none");
+            }
+        }
+        if let Some(login) = &self.login {
+            client.set("sasl.mechanisms", login.mechanism.as_str());
+            if login.mechanism != Mechanism::Oauthbearer {
+                if let Some(name) = &login.username {
+                    client.set("sasl.username", name);
+                }
+                if let Some(password) = &login.password {
+                    client.set("sasl.password", password.read()?);
+                }
+            }
+        }
+        Ok(client)
+    }
+
+    /// The producer's settings on top of [`Config::client`].
+    pub(super) fn producer(&self, gateway: &str) -> Result<ClientConfig, SecretError> {
+        let mut client = self.client(gateway)?;
+        client
+            .set("enable.idempotence", "true")
+            .set(
+                "compression.codec",
+                match self.compression {
+                    Compression::Zstd => "zstd",
+                    Compression::Lz4 => "lz4",
+                    Compression::Gzip => "gzip",
+                    Compression::Snappy => "snappy",
+                    Compression::None => "none",
+                },
+            )
+            // As Java's clients have it; another one would break the order of
+            // a device when it is changed later.
+            .set("partitioner", "murmur2_random")
+            // Success is what a flush says that leaves nothing behind; a report
+            // for each record costs more than the record (DOMAIN J.1).
+            .set("delivery.report.only.error", "true")
+            .set("message.timeout.ms", self.message_timeout().as_millis().to_string());
+        for (name, value) in [
+            // A transaction is flushed at its end, so lingering costs no time.
+            ("linger.ms", "20"),
+            // The queue is the file; here stands one transaction, and half as
+            // much again for what librdkafka counts beside the bytes.
+            ("queue.buffering.max.messages", "20000"),
+            ("queue.buffering.max.kbytes", "8192"),
+        ] {
+            if !self.options.contains_key(name) {
+                client.set(name, value);
+            }
+        }
+        if self.delivery == Delivery::ExactlyOnce {
+            client.set("transactional.id", format!("tidegate-{gateway}")).set(
+                "transaction.timeout.ms",
+                self.transaction_timeout.get().as_millis().to_string(),
+            );
+        }
+        Ok(client)
+    }
+
+    /// A record must fail before its transaction does: half of the latter's
+    /// time-out leaves time to abort.
+    fn message_timeout(&self) -> std::time::Duration {
+        self.transaction_timeout.get() / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(more: serde_json::Value) -> Config {
+        let mut all = serde_json::json!({"brokers": "a:9092"});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(all).unwrap()
+    }
+
+    fn findings(more: serde_json::Value) -> Vec<String> {
+        let warn = |f: &Finding| if f.warning { "warning: " } else { "" };
+        config(more)
+            .check()
+            .iter()
+            .map(|f| format!("{}{}: {}", warn(f), f.key, f.message))
+            .collect()
+    }
+
+    #[test]
+    fn defaults_have_no_findings() {
+        assert_eq!(findings(serde_json::json!({})), Vec::<String>::new());
+    }
+
+    #[test]
+    fn options_that_would_break_the_promise_are_refused() {
+        assert_eq!(
+            findings(serde_json::json!({"options": {"acks": "1", "linger.ms": "5"}})),
+            ["options.acks: would break what the agent promises, or has a key of its own"]
+        );
+    }
+
+    #[test]
+    fn a_login_in_the_open_is_a_warning() {
+        assert_eq!(
+            findings(
+                serde_json::json!({"login": {"mechanism": "scram-sha-512", "username": "u", "password": {"env": "P"}}})
+            ),
+            ["warning: login: a login without `[kafka.tls]` can be read or hijacked on its way"]
+        );
+    }
+
+    #[test]
+    fn a_login_without_its_parts_is_refused() {
+        for login in [
+            serde_json::json!({"mechanism": "plain", "username": "u"}),
+            serde_json::json!({"mechanism": "oauthbearer"}),
+            serde_json::json!({"mechanism": "oauthbearer", "token_endpoint": "http://x"}),
+        ] {
+            let found = findings(serde_json::json!({"tls": {}, "login": login}));
+            assert_eq!(found.len(), 1, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn every_setting_is_one_that_the_library_knows() {
+        for more in [
+            serde_json::json!({}),
+            serde_json::json!({"delivery": "at_least_once", "compression": "lz4"}),
+            serde_json::json!({"tls": {"verify": false}}),
+        ] {
+            config(more).producer("gw1").unwrap().create_native_config().unwrap();
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! Which flows may be sent, in which order, and which stand aside (SAFETY 7).
+//!
+//! A flow enters a shared transaction only when its topic was seen in fresh
+//! metadata. One whose topic is missing or refused stands aside with a
+//! back-off; when it comes back it is tried in a transaction of its own, so
+//! that it can spoil no other's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::buffer::BatchId;
+use crate::flow::{self, Lane, Stream};
+
+/// First time that a flow stands aside; it doubles up to [`LONGEST_ASIDE`].
+const FIRST_ASIDE: Duration = Duration::from_secs(2);
+
+/// Somebody who made the topic by hand waits no longer than this.
+const LONGEST_ASIDE: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Its topic has not been looked for yet.
+    Unknown,
+    Ready,
+    /// Looked for again at this time.
+    Aside {
+        until: Instant,
+    },
+    /// Came back: goes alone until a transaction with it was committed.
+    Trial,
+}
+
+#[derive(Debug)]
+pub(super) struct Topic {
+    pub(super) standing: Standing,
+    times_aside: u32,
+    /// Records in one request at most, learned by sifting.
+    pub(super) chunk: Option<usize>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) hash: flow::Hash,
+    lane: Lane,
+    pub(super) stream: Arc<Stream>,
+    /// Last batch that is committed in Kafka.
+    sent: BatchId,
+    /// Last batch that was put into a load.
+    pub(super) loaded: BatchId,
+    /// When it last came first, so that flows of one lane take turns.
+    turn: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Lineup {
+    entries: Vec<Entry>,
+    topics: BTreeMap<String, Topic>,
+    turns: u64,
+}
+
+impl Lineup {
+    /// Takes over what flows the file has.
+    pub(super) fn refresh(&mut self, flows: Vec<(flow::Hash, Lane, Arc<Stream>)>) {
+        for (hash, lane, stream) in flows {
+            if !self.topics.contains_key(&stream.topic) {
+                let new = Topic { standing: Standing::Unknown, times_aside: 0, chunk: None };
+                self.topics.insert(stream.topic.clone(), new);
+            }
+            match self.entries.iter_mut().find(|entry| entry.hash == hash) {
+                Some(entry) => (entry.lane, entry.stream) = (lane, stream),
+                None => self.entries.push(Entry {
+                    hash,
+                    lane,
+                    stream,
+                    sent: BatchId(0),
+                    loaded: BatchId(0),
+                    turn: 0,
+                }),
+            }
+        }
+    }
+
+    /// Everything behind the position is read again: a new producer, or the
+    /// file deleted what the position covers.
+    pub(super) fn restart(&mut self) {
+        for entry in &mut self.entries {
+            (entry.sent, entry.loaded) = (BatchId(0), BatchId(0));
+        }
+        for topic in self.topics.values_mut() {
+            topic.standing = Standing::Unknown;
+        }
+    }
+
+    /// What was loaded but not committed is read again.
+    pub(super) fn rewind(&mut self) {
+        for entry in &mut self.entries {
+            entry.loaded = entry.sent;
+        }
+    }
+
+    pub(super) fn committed(&mut self, ends: &[(flow::Hash, BatchId, crate::buffer::Epoch, u64)]) {
+        for (hash, batch, ..) in ends {
+            let Some(entry) = self.entries.iter_mut().find(|entry| entry.hash == *hash) else {
+                continue;
+            };
+            entry.sent = *batch;
+            if let Some(topic) = self.topics.get_mut(&entry.stream.topic) {
+                topic.times_aside = 0;
+                topic.standing = Standing::Ready;
+                // A limit that was learned is tested again, gently.
+                topic.chunk =
+                    topic.chunk.map(|chunk| chunk.saturating_mul(2)).filter(|c| *c < 5_000);
+            }
+        }
+    }
+
+    /// Topics to look for in the metadata now.
+    pub(super) fn to_look_for(&self, now: Instant) -> Vec<Arc<Stream>> {
+        let mut wanted: Vec<Arc<Stream>> = Vec::new();
+        for entry in &self.entries {
+            let due = self.topics.get(&entry.stream.topic).is_some_and(|t| match t.standing {
+                Standing::Unknown => true,
+                Standing::Aside { until } => until <= now,
+                Standing::Ready | Standing::Trial => false,
+            });
+            if due && !wanted.iter().any(|known| known.topic == entry.stream.topic) {
+                wanted.push(Arc::clone(&entry.stream));
+            }
+        }
+        wanted
+    }
+
+    /// The topic is there. True when it had been missing.
+    pub(super) fn found(&mut self, topic: &str) -> bool {
+        let Some(topic) = self.topics.get_mut(topic) else { return false };
+        let back = matches!(topic.standing, Standing::Aside { .. });
+        topic.standing = if back { Standing::Trial } else { Standing::Ready };
+        back
+    }
+
+    /// The topic is missing or refused. True when that is news.
+    pub(super) fn aside(&mut self, topic: &str, now: Instant) -> bool {
+        let Some(topic) = self.topics.get_mut(topic) else { return false };
+        let pause = FIRST_ASIDE.saturating_mul(1 << topic.times_aside.min(10)).min(LONGEST_ASIDE);
+        topic.times_aside = topic.times_aside.saturating_add(1);
+        topic.standing = Standing::Aside { until: now + pause };
+        topic.times_aside == 1
+    }
+
+    /// The flows of the next shared transaction, in order: lane by lane, and
+    /// within a lane in turns.
+    pub(super) fn order(&self) -> Vec<Entry> {
+        let mut order: Vec<Entry> = self
+            .entries
+            .iter()
+            .filter(|e| self.standing(e) == Some(&Standing::Ready))
+            .cloned()
+            .collect();
+        order.sort_by_key(|entry| (entry.lane, entry.turn));
+        order
+    }
+
+    /// The flows that go alone.
+    pub(super) fn trials(&self) -> Vec<Entry> {
+        self.entries
+            .iter()
+            .filter(|e| self.standing(e) == Some(&Standing::Trial))
+            .cloned()
+            .collect()
+    }
+
+    fn standing(&self, entry: &Entry) -> Option<&Standing> {
+        self.topics.get(&entry.stream.topic).map(|topic| &topic.standing)
+    }
+
+    /// Batches of the flow up to this one are in a load.
+    pub(super) fn loaded(&mut self, hash: flow::Hash, batch: BatchId) {
+        self.turns += 1;
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.hash == hash) {
+            entry.loaded = batch;
+            entry.turn = self.turns;
+        }
+    }
+
+    pub(super) fn chunk(&self, topic: &str) -> Option<usize> {
+        self.topics.get(topic).and_then(|topic| topic.chunk)
+    }
+
+    pub(super) fn set_chunk(&mut self, topic: &str, chunk: usize) {
+        if let Some(topic) = self.topics.get_mut(topic) {
+            topic.chunk = Some(chunk.max(1));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lineup(flows: &[(&str, Lane)]) -> Lineup {
+        let mut lineup = Lineup::default();
+        lineup.refresh(
+            flows
+                .iter()
+                .map(|(name, lane)| {
+                    let stream = Stream {
+                        name: (*name).to_owned(),
+                        topic: (*name).to_owned(),
+                        create: None,
+                    };
+                    (flow::Hash::of(name, *lane), *lane, Arc::new(stream))
+                })
+                .collect(),
+        );
+        lineup
+    }
+
+    fn names(entries: &[Entry]) -> Vec<&str> {
+        entries.iter().map(|entry| entry.stream.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_flow_waits_until_its_topic_was_seen() {
+        let mut lineup = lineup(&[("a", Lane::Live), ("b", Lane::Live)]);
+        assert!(lineup.order().is_empty());
+        lineup.found("b");
+        assert_eq!(names(&lineup.order()), ["b"]);
+    }
+
+    #[test]
+    fn alarms_go_first_and_flows_of_a_lane_take_turns() {
+        let mut lineup = lineup(&[("a", Lane::Live), ("b", Lane::Live), ("c", Lane::Alarm)]);
+        for topic in ["a", "b", "c"] {
+            lineup.found(topic);
+        }
+        assert_eq!(names(&lineup.order()), ["c", "a", "b"]);
+        lineup.loaded(flow::Hash::of("a", Lane::Live), BatchId(1));
+        assert_eq!(names(&lineup.order()), ["c", "b", "a"]);
+    }
+
+    #[test]
+    fn a_flow_that_comes_back_goes_alone_until_it_is_committed() {
+        let now = Instant::now();
+        let mut lineup = lineup(&[("a", Lane::Live), ("b", Lane::Live)]);
+        lineup.found("a");
+        assert!(lineup.aside("b", now));
+        assert!(lineup.to_look_for(now).is_empty());
+        assert!(!lineup.aside("b", now), "the same again is no news");
+        assert_eq!(lineup.to_look_for(now + LONGEST_ASIDE).len(), 1);
+        assert!(lineup.found("b"));
+        assert_eq!((names(&lineup.order()), names(&lineup.trials())), (vec!["a"], vec!["b"]));
+        let hash = flow::Hash::of("b", Lane::Live);
+        lineup.committed(&[(hash, BatchId(7), crate::buffer::Epoch(1), 7)]);
+        assert_eq!(names(&lineup.order()), ["a", "b"]);
+        assert!(lineup.aside("b", now), "after a commit it is news again");
+    }
+
+    #[test]
+    fn what_was_not_committed_is_loaded_again() {
+        let mut lineup = lineup(&[("a", Lane::Live)]);
+        lineup.found("a");
+        let hash = flow::Hash::of("a", Lane::Live);
+        lineup.loaded(hash, BatchId(5));
+        lineup.committed(&[(hash, BatchId(5), crate::buffer::Epoch(1), 5)]);
+        lineup.loaded(hash, BatchId(9));
+        lineup.rewind();
+        assert_eq!(lineup.order()[0].loaded, BatchId(5));
+        lineup.restart();
+        lineup.found("a");
+        assert_eq!(lineup.order()[0].loaded, BatchId(0));
+    }
+}

@@ -1,0 +1,296 @@
+//! The thin shell on librdkafka: one producer and what it can be asked.
+//!
+//! Every call is bounded in time, so that a stop is never held up by a broker
+//! that does not answer.
+
+use std::time::Duration;
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::config::{Config, Delivery};
+use super::context::{Context, Failure};
+use super::load::{Load, Record};
+use super::native;
+use super::trouble::{Class, Trouble};
+use crate::buffer::Position;
+use crate::clock::Clock;
+use crate::encode::record;
+use crate::event::Timestamp;
+use crate::flow::Create;
+
+/// Longest a single call blocks: a stop waits no longer for it.
+const CALL: Duration = Duration::from_secs(2);
+
+/// Making a topic takes a controller's round of all brokers.
+const CREATE: Duration = Duration::from_secs(10);
+
+/// Events of the client's served at a time; more wait for the next turn.
+const MOST_POLLS: usize = 64;
+
+/// Whether a topic can be sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Presence {
+    There,
+    Missing,
+    Forbidden,
+}
+
+/// What Kafka keeps of the position, with the counter that its offset is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) offset: i64,
+    pub(super) position: Position,
+}
+
+pub(super) struct Link {
+    producer: BaseProducer<Context>,
+    pub(super) context: Context,
+    group: Option<ConsumerGroupMetadata>,
+    transactional: bool,
+    id: String,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("transactional", &self.transactional).finish_non_exhaustive()
+    }
+}
+
+impl Link {
+    /// Makes the producer; nothing is sent yet.
+    pub(super) fn open(config: &Config, gateway: &str, clock: &Clock) -> Result<Self, Trouble> {
+        let context = Context::new(config.login.clone(), clock.clone());
+        let settings = config
+            .producer(gateway)
+            .map_err(|error| Trouble::new(Class::Rebuild, error.to_string()))?;
+        let producer = settings.create_with_context(context.clone()).map_err(|error| {
+            Trouble::new(Class::Rebuild, format!("cannot make a Kafka client: {error}"))
+        })?;
+        let transactional = config.delivery == Delivery::ExactlyOnce;
+        Ok(Self { producer, context, group: None, transactional, id: String::new() })
+    }
+
+    /// Serves the client's events: errors, its log, a token to be fetched.
+    pub(super) fn poll(&self) {
+        for _ in 0..MOST_POLLS {
+            self.producer.poll(Duration::ZERO);
+            if self.producer.in_flight_count() == 0 {
+                break;
+            }
+        }
+    }
+
+    /// Fences what an earlier producer left open. May be called again until
+    /// it is done.
+    pub(super) fn init(&self) -> Result<(), Trouble> {
+        self.poll();
+        if !self.transactional {
+            return Ok(());
+        }
+        let done = self.producer.init_transactions(CALL);
+        self.poll();
+        done.map_err(|e| Trouble::of_transaction("cannot begin with transactions", &e))
+    }
+
+    pub(super) fn cluster(&self) -> Result<String, Trouble> {
+        let cluster = self.producer.client().fetch_cluster_id(CALL);
+        self.poll();
+        cluster.ok_or_else(|| Trouble::new(Class::Repeat, "no broker names its cluster"))
+    }
+
+    pub(super) fn presence(&self, topic: &str) -> Result<Presence, Trouble> {
+        let metadata = self.producer.client().fetch_metadata(Some(topic), CALL);
+        self.poll();
+        let metadata = metadata
+            .map_err(|e| Trouble::of_call(&format!("cannot look for the topic {topic}"), &e))?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Ok(Presence::Missing);
+        };
+        Ok(match found.error().map(Code::from) {
+            Some(Code::TopicAuthorizationFailed) => Presence::Forbidden,
+            Some(_) => Presence::Missing,
+            None if found.partitions().is_empty() => Presence::Missing,
+            None => Presence::There,
+        })
+    }
+
+    /// Makes a topic; a client of its own does it, for that moment.
+    pub(super) fn create(
+        &self,
+        config: &Config,
+        gateway: &str,
+        topic: &str,
+        create: &Create,
+    ) -> Result<(), String> {
+        let settings = config.client(gateway).map_err(|error| error.to_string())?;
+        let admin: AdminClient<Context> = settings
+            .create_with_context(self.context.clone())
+            .map_err(|error| error.to_string())?;
+        let mut new =
+            NewTopic::new(topic, create.partitions, TopicReplication::Fixed(create.replication));
+        for (name, value) in &create.config {
+            new = new.set(name, value);
+        }
+        let options =
+            AdminOptions::new().request_timeout(Some(CREATE)).operation_timeout(Some(CREATE));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .map_err(|error| error.to_string())?;
+        let results = runtime
+            .block_on(admin.create_topics([&new], &options))
+            .map_err(|error| error.to_string())?;
+        match results.into_iter().next() {
+            Some(Err((_, code))) if code != Code::TopicAlreadyExists => Err(code.to_string()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads what is kept under the gateway's group. A consumer is made for
+    /// it and dropped again: its threads and memory are not needed later.
+    pub(super) fn read_position(
+        &mut self,
+        config: &Config,
+        gateway: &str,
+    ) -> Result<Option<Kept>, Trouble> {
+        let group = format!("tidegate-{gateway}");
+        self.id.clone_from(&group);
+        let mut settings = config
+            .client(gateway)
+            .map_err(|error| Trouble::new(Class::Repeat, error.to_string()))?;
+        settings
+            .set("group.id", &group)
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false");
+        let what = "cannot read the position";
+        let consumer: BaseConsumer<Context> = settings
+            .create_with_context(self.context.clone())
+            .map_err(|error| Trouble::of_call(what, &error))?;
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition(&config.positions_topic, 0);
+        // Serves the token of a login.
+        drop(consumer.poll(Duration::ZERO));
+        let read = consumer.committed_offsets(wanted, CALL * 2);
+        drop(consumer.poll(Duration::ZERO));
+        let read = read.map_err(|error| Trouble::of_call(what, &error))?;
+        self.group = consumer.group_metadata();
+        let Some(element) = read.find_partition(&config.positions_topic, 0) else {
+            return Err(Trouble::new(Class::Repeat, format!("{what}: the answer lacks it")));
+        };
+        element.error().map_err(|error| Trouble::of_call(what, &error))?;
+        match element.offset() {
+            Offset::Offset(offset) => {
+                let position = Position::parse(element.metadata()).map_err(|error| {
+                    Trouble::new(Class::Repeat, format!("cannot read the position: {error}"))
+                })?;
+                Ok(Some(Kept { offset, position }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) fn begin(&self) -> Result<(), Trouble> {
+        if !self.transactional {
+            return Ok(());
+        }
+        self.producer
+            .begin_transaction()
+            .map_err(|error| Trouble::of_transaction("cannot begin a transaction", &error))
+    }
+
+    /// Hands a record over to the client. `Ok(false)`: its queue is full, try
+    /// again after [`Link::flush`]. A record that it refuses at once is
+    /// gathered among the failures.
+    pub(super) fn produce(
+        &self,
+        load: &Load,
+        index: usize,
+        given: &Record,
+        now: Timestamp,
+        id: &mut String,
+    ) -> Result<bool, Trouble> {
+        record::id(&given.gateway, given.epoch, given.seq, id);
+        let mut headers = OwnedHeaders::new_with_capacity(3)
+            .insert(Header { key: "id", value: Some(id.as_str()) })
+            .insert(Header { key: "schema", value: Some(record::SCHEMA) });
+        if record::is_backfill(given.time, given.read_at, now) {
+            headers = headers.insert(Header { key: "backfill", value: Some("1") });
+        }
+        let stamp = if given.stamped { now } else { given.time };
+        let sent = self.producer.send(
+            BaseRecord::with_opaque_to(&load.stream(given).topic, index)
+                .key(load.key(given))
+                .payload(load.value(given))
+                .timestamp(record::timestamp(stamp, now))
+                .headers(headers),
+        );
+        match sent {
+            Ok(()) => Ok(true),
+            Err((KafkaError::MessageProduction(Code::QueueFull), _)) => Ok(false),
+            Err((error, _)) => {
+                self.context
+                    .failed(index, error.rdkafka_error_code().unwrap_or(Code::InvalidMessage));
+                Ok(true)
+            }
+        }
+    }
+
+    /// Waits for all answers; true when none is missing.
+    pub(super) fn flush(&self, at_most: Duration) -> bool {
+        let done = native::flush(&self.producer, at_most);
+        self.poll();
+        done
+    }
+
+    pub(super) fn take_failures(&self) -> Vec<Failure> {
+        self.context.take_failures()
+    }
+
+    /// Puts the position into the transaction.
+    pub(super) fn send_position(&self, topic: &str, kept: &Kept) -> Result<(), Trouble> {
+        let Some(group) = &self.group else { return Ok(()) };
+        let what = "cannot add the position to the transaction";
+        let mut offsets = TopicPartitionList::new();
+        offsets
+            .add_partition_offset(topic, 0, Offset::Offset(kept.offset))
+            .map_err(|error| Trouble::of_call(what, &error))?;
+        if let Some(mut element) = offsets.find_partition(topic, 0) {
+            element.set_metadata(kept.position.encode());
+        }
+        self.producer
+            .send_offsets_to_transaction(&offsets, group, CALL)
+            .map_err(|error| Trouble::of_transaction(what, &error))
+    }
+
+    /// Asks for the commit, or asks again for its answer.
+    pub(super) fn commit(&self, at_most: Duration) -> Result<(), Trouble> {
+        if !self.transactional {
+            return Ok(());
+        }
+        let done = self.producer.commit_transaction(at_most);
+        self.poll();
+        done.map_err(|error| match error {
+            // The crate's own flush before the commit: nothing was asked yet.
+            KafkaError::Flush(_) => Trouble::of_call("cannot commit", &error),
+            error => Trouble::of_transaction("cannot commit", &error),
+        })
+    }
+
+    pub(super) fn abort(&self) -> Result<(), Trouble> {
+        if !self.transactional {
+            // Without transactions a new producer is the way to forget.
+            return Err(Trouble::new(Class::Rebuild, "records were not delivered"));
+        }
+        let done = self.producer.abort_transaction(CALL);
+        self.poll();
+        done.map_err(|error| Trouble::of_transaction("cannot abort", &error))
+    }
+
+    pub(super) const fn is_transactional(&self) -> bool {
+        self.transactional
+    }
+}

@@ -1,0 +1,142 @@
+//! What one transaction carries, encoded: records, and the position after it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::buffer::{Batch, BatchId, Epoch};
+use crate::collect::{DEAD_LETTER_BYTES, DeadLetter};
+use crate::encode::json::Encoder;
+use crate::event::Timestamp;
+use crate::flow::{self, Stream};
+
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) gateway: Arc<str>,
+    pub(super) epoch: Epoch,
+    pub(super) seq: u64,
+    /// Index into [`Load::streams`].
+    pub(super) stream: usize,
+    key: Range<usize>,
+    value: Range<usize>,
+    pub(super) time: Timestamp,
+    pub(super) read_at: Option<Timestamp>,
+    /// Stamped with the time of sending, because its own was refused.
+    pub(super) stamped: bool,
+    /// A dead letter by now: not sent again.
+    pub(super) buried: bool,
+}
+
+/// Records of one or more flows in the order in which they are sent. Its
+/// memory is used again for the next one.
+#[derive(Debug, Default)]
+pub(super) struct Load {
+    bytes: Vec<u8>,
+    pub(super) records: Vec<Record>,
+    pub(super) streams: Vec<Arc<Stream>>,
+    /// For each flow the last batch that is in it.
+    pub(super) ends: Vec<(flow::Hash, BatchId, Epoch, u64)>,
+    /// What could not be encoded; buried before the position passes it.
+    pub(super) dead: Vec<DeadLetter>,
+    encoder: Encoder,
+}
+
+impl Load {
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.records.clear();
+        self.streams.clear();
+        self.ends.clear();
+        self.dead.clear();
+    }
+
+    /// Encodes a batch behind what is there.
+    pub(super) fn add(&mut self, stream: &Arc<Stream>, batch: &Batch) {
+        let index =
+            self.streams.iter().position(|known| known.name == stream.name).unwrap_or_else(|| {
+                self.streams.push(Arc::clone(stream));
+                self.streams.len() - 1
+            });
+        let before = (self.bytes.len(), self.records.len());
+        self.encoder.begin(&batch.gateway, batch.epoch);
+        let (bytes, records, encoder) = (&mut self.bytes, &mut self.records, &mut self.encoder);
+        let walked = batch.events(|event| {
+            let start = bytes.len();
+            bytes.extend_from_slice(event.device.as_bytes());
+            let middle = bytes.len();
+            encoder.event(&event, bytes);
+            records.push(Record {
+                gateway: Arc::clone(&batch.gateway),
+                epoch: batch.epoch,
+                seq: event.seq,
+                stream: index,
+                key: start..middle,
+                value: middle..bytes.len(),
+                time: event.time,
+                read_at: event.read_at,
+                stamped: false,
+                buried: false,
+            });
+            Ok(())
+        });
+        if let Err(damaged) = walked {
+            // Half a batch would make seqs that look like a loss of the rest.
+            self.bytes.truncate(before.0);
+            self.records.truncate(before.1);
+            let end = batch.first_seq.saturating_add(u64::from(batch.count)).saturating_sub(1);
+            self.dead.push(dead_letter(
+                damaged.to_string(),
+                format!(
+                    "{}/{}/{}..{end} for {}",
+                    batch.gateway, batch.epoch, batch.first_seq, stream.topic
+                ),
+                &batch.events,
+            ));
+        }
+        let end = (batch.flow, batch.id, batch.epoch, batch.number);
+        match self.ends.iter_mut().find(|known| known.0 == batch.flow) {
+            Some(known) => *known = end,
+            None => self.ends.push(end),
+        }
+    }
+
+    pub(super) fn stream(&self, record: &Record) -> &Arc<Stream> {
+        self.streams.get(record.stream).expect("records only point at streams of their load")
+    }
+
+    pub(super) fn key(&self, record: &Record) -> &[u8] {
+        self.bytes.get(record.key.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn value(&self, record: &Record) -> &[u8] {
+        self.bytes.get(record.value.clone()).unwrap_or_default()
+    }
+
+    /// The dead letter of a record that the broker refuses alone.
+    pub(super) fn letter(&self, record: &Record, reason: &str) -> DeadLetter {
+        let origin = format!(
+            "{}/{}/{} for {}",
+            record.gateway,
+            record.epoch,
+            record.seq,
+            self.stream(record).topic
+        );
+        dead_letter(reason.to_owned(), origin, self.value(record))
+    }
+}
+
+fn dead_letter(reason: String, origin: String, bytes: &[u8]) -> DeadLetter {
+    DeadLetter {
+        reason,
+        origin,
+        payload: bytes.get(..DEAD_LETTER_BYTES).unwrap_or(bytes).to_vec(),
+        length: bytes.len() as u64,
+    }
+}

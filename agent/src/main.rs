@@ -1,0 +1,181 @@
+//! The program `tidegate`: its commands, its log, its signals, its exit codes.
+
+use std::fmt::Display;
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use tidegate::agent::Agent;
+use tidegate::config::{self, Config, LogFormat, LogLevel};
+use tidegate::notify;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+/// Exit code of a wrong configuration (`EX_CONFIG` of sysexits.h): the unit
+/// does not restart on it.
+const WRONG_CONFIGURATION: u8 = 78;
+
+/// Reads sensors and databases, keeps every event in one file, and hands it to
+/// Kafka exactly once.
+#[derive(Debug, Parser)]
+#[command(version, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the agent until SIGTERM or SIGINT.
+    Run {
+        /// The configuration file.
+        #[arg(short, long, default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+    },
+    /// Check a configuration and say everything that is wrong with it.
+    Check {
+        /// The configuration file.
+        #[arg(short, long, default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+        /// Print one JSON object instead of sentences.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema,
+}
+
+const DEFAULT_CONFIG: &str = "/etc/tidegate/gateway.toml";
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run { config } => match load(&config) {
+            Ok(config) => run(config),
+            Err(code) => code,
+        },
+        Command::Check { config, json } => check(&config, json),
+        Command::Schema => {
+            let schema = config::schema();
+            say(format_args!("{schema:#}"));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn load(path: &std::path::Path) -> Result<Config, ExitCode> {
+    match config::load(path) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                complain(format_args!("warning: {warning}"));
+            }
+            Ok(loaded.config)
+        }
+        Err(problems) => {
+            complain(&problems);
+            Err(ExitCode::from(WRONG_CONFIGURATION))
+        }
+    }
+}
+
+fn check(path: &std::path::Path, json: bool) -> ExitCode {
+    let loaded = config::load(path);
+    if json {
+        let (problems, warnings) = match &loaded {
+            Ok(loaded) => (Vec::new(), loaded.warnings.clone()),
+            Err(problems) => (problems.0.clone(), Vec::new()),
+        };
+        let good = problems.is_empty();
+        say(serde_json::json!({ "ok": good, "problems": problems, "warnings": warnings }));
+    } else {
+        match &loaded {
+            Ok(loaded) => {
+                for warning in &loaded.warnings {
+                    say(format_args!("warning: {warning}"));
+                }
+                let sources = loaded.config.sources.len();
+                say(format_args!("{}: good, {sources} source(s)", path.display()));
+            }
+            Err(problems) => complain(problems),
+        }
+    }
+    loaded.map_or(ExitCode::from(WRONG_CONFIGURATION), |_| ExitCode::SUCCESS)
+}
+
+fn run(config: Config) -> ExitCode {
+    start_log(&config.log);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        // Database reads are the only blocking calls; one at a time is enough.
+        .max_blocking_threads(2)
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(run_until_signal(config)),
+        Err(cause) => Err(cause).context("cannot start the runtime"),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(cause) => {
+            error!(error = format!("{cause:#}"), "agent failed");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run_until_signal(config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let gateway = config.gateway.id.clone();
+    let mut agent = Agent::start(config)?;
+    info!(%gateway, version = env!("CARGO_PKG_VERSION"), epoch = %agent.epoch(), "READY");
+    tell(notify::State::Ready);
+    let reason = tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+        broken = agent.broken() => Err(broken),
+    };
+    tell(notify::State::Stopping);
+    match reason {
+        Ok(signal) => {
+            info!(signal, "stopping");
+            let left = agent.stop().await?;
+            info!(events_left = left, "stopped");
+            Ok(())
+        }
+        Err(broken) => Err(broken),
+    }
+}
+
+fn tell(state: notify::State) {
+    if let Err(cause) = notify::notify(state) {
+        warn!(error = %cause, ?state, "cannot tell the service manager");
+    }
+}
+
+fn start_log(log: &config::Log) {
+    let level = match log.level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+    };
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match log.format {
+        LogFormat::Text => lines.with_target(false).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+}
+
+/// One line for the person or program that called. A closed pipe is no error
+/// worth a word.
+fn say(text: impl Display) {
+    drop(writeln!(std::io::stdout(), "{text}"));
+}
+
+fn complain(text: impl Display) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
