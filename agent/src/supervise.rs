@@ -64,6 +64,12 @@ impl Link {
         }
     }
 
+    /// What is wrong now, by subject.
+    #[cfg(test)]
+    pub(crate) fn faults(&self) -> &BTreeMap<String, String> {
+        &self.faults
+    }
+
     fn down(&mut self, error: &Error, pause: Duration) {
         let text = in_full(error);
         // A connection that never came up says the same reason only once.

@@ -35,6 +35,8 @@ mod connection;
 mod group;
 mod plan;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -82,7 +84,7 @@ pub struct Counts {
 #[derive(Debug)]
 struct Unit {
     name: Arc<str>,
-    unit: u8,
+    id: u8,
     health: Health,
 }
 
@@ -102,7 +104,7 @@ impl Source {
             }
             devices.push(Unit {
                 name: Arc::from(device.name.as_str()),
-                unit: device.unit,
+                id: device.unit,
                 health: Health::default(),
             });
         }
@@ -186,7 +188,7 @@ impl Source {
             return deliver(intake, vec![event], group.bytes).await.map_err(End::from);
         }
 
-        let reading = group.read(&mut self.peer, device.unit).await;
+        let reading = group.read(&mut self.peer, device.id).await;
         // The last answer has just come.
         let time = self.clock.now();
         self.counts.refused += reading.refusals;
