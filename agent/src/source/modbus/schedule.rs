@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn the_first_value_of_a_slow_group_comes_within_a_second() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(vec![Duration::from_secs(3600); 2]);
+        let mut schedule = Schedule::new(vec![Duration::from_hours(1); 2]);
         schedule.begin(start);
         assert!(schedule.take(start).is_some());
         assert_eq!(schedule.due(), Some(start + 500 * MS));

@@ -483,6 +483,48 @@ async fn a_unit_that_its_gateway_cannot_reach_rests_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn a_device_is_asked_again_after_its_rest_and_its_silence_is_told_once() {
+    let (listener, address) = listen().await;
+    let devices = r#"
+        timeout = "30 s"
+        [[device]]
+        name = "sleeper"
+        unit = 1
+        group = [{ interval = "20 ms", signals = [{ name = "a", table = "holding", address = 0 }] }]
+        [[device]]
+        name = "alive"
+        unit = 2
+        group = [{ interval = "20 ms", signals = [{ name = "a", table = "holding", address = 0 }] }]
+    "#;
+    let (mut bench, mut commits) = bench(&address, devices);
+    let script = async {
+        let mut wire = Wire::accept(&listener).await;
+        let mut asleep = Vec::new();
+        while asleep.len() < 2 {
+            let asked = wire.asked().await;
+            if asked.unit == 2 {
+                wire.answer(asked, 5).await;
+                assert_eq!(&*commits.event().await.device, "alive");
+                continue;
+            }
+            if asleep.is_empty() {
+                wire.exception(asked, 0x0A).await;
+            } else {
+                wire.answer(asked, 9).await;
+            }
+            asleep.push(commits.event().await);
+        }
+        asleep
+    };
+    let (end, asleep) = bench.run(script).await;
+    assert!(end.is_ok());
+    assert_eq!((asleep[0].quality, asleep[1].quality), (Quality::Timeout, Quality::Good));
+    assert_eq!(fields(&asleep[1]), [("a", Value::U64(9), None)]);
+    assert!(bench.faults().is_empty());
+    assert_eq!(bench.source.counts().failed, 1);
+}
+
+#[tokio::test]
 async fn what_was_read_before_the_silence_is_kept() {
     let (listener, address) = listen().await;
     let (mut bench, mut commits) = bench(&address, &THREE.replace("30 s", "50 ms"));
