@@ -278,19 +278,20 @@ async fn what_was_read_before_the_silence_is_kept() {
 }
 
 #[tokio::test]
-async fn a_peer_that_closes_a_new_connection_ends_the_run() {
+async fn a_peer_that_closes_each_new_connection_ends_the_run_and_is_told_once() {
     let (listener, address) = listen().await;
     let (mut bench, mut commits) = bench(&address, ONE);
-    let run = bench.source.run(&mut bench.intake, &mut bench.link, &bench.stop);
-    let script = async {
-        let mut wire = Wire::accept(&listener).await;
-        wire.asked().await;
-        drop(wire);
-        commits.event().await
-    };
-    let (end, event) = tokio::join!(run, script);
-    assert_eq!(end.unwrap_err().to_string(), format!("{address} closed the connection"));
+    for _ in 0..2 {
+        let run = bench.source.run(&mut bench.intake, &mut bench.link, &bench.stop);
+        let script = async { drop(Wire::accept(&listener).await.asked().await) };
+        let (end, ()) = tokio::join!(run, script);
+        assert_eq!(end.unwrap_err().to_string(), format!("{address} closed the connection"));
+        // As if its rest were over.
+        bench.source.devices[0].health = Health::default();
+    }
+    let event = commits.event().await;
     assert_eq!((fields(&event), event.quality), (nothing(), Quality::Timeout));
+    assert!(commits.deliveries.try_recv().is_err());
 }
 
 #[tokio::test]
