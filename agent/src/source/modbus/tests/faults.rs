@@ -283,7 +283,9 @@ async fn a_peer_that_closes_each_new_connection_ends_the_run_and_is_told_once() 
     let (mut bench, mut commits) = bench(&address, ONE);
     for _ in 0..2 {
         let run = bench.source.run(&mut bench.intake, &mut bench.link, &bench.stop);
-        let script = async { drop(Wire::accept(&listener).await.asked().await) };
+        let script = async {
+            Wire::accept(&listener).await.asked().await;
+        };
         let (end, ()) = tokio::join!(run, script);
         assert_eq!(end.unwrap_err().to_string(), format!("{address} closed the connection"));
         // As if its rest were over.
