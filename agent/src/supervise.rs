@@ -89,6 +89,12 @@ impl Link {
         });
     }
 
+    /// What is wrong now, by subject.
+    #[cfg(test)]
+    pub(crate) fn faults(&self) -> &BTreeMap<String, String> {
+        &self.faults
+    }
+
     fn down(&mut self, error: &Error, pause: Duration) {
         let text = in_full(error);
         self.0.send_if_modified(|state| {

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_modbus::client::{self, Client as _};
 use tokio_modbus::slave::SlaveContext as _;
 use tokio_modbus::{Response, Slave};
@@ -27,6 +28,10 @@ use crate::source::Error;
 
 /// Header of a frame: transaction, protocol, length, unit.
 const HEADER: usize = 7;
+/// After this long a firewall may have forgotten the connection without a word,
+/// which would cost a slow group its reading; opening another is cheap.
+const LONGEST_IDLE: Duration = Duration::from_mins(1);
+
 /// Function code and byte count, or function code and exception.
 const PREFIX: usize = 2;
 
@@ -80,13 +85,13 @@ impl Peer {
     /// Opens a new connection.
     pub(super) async fn connect(&mut self) -> Result<(), Error> {
         self.connection = None;
-        match Connection::open(&self.host, self.port, self.timeout).await {
-            Ok(connection) => {
-                self.connection = Some(connection);
-                Ok(())
-            }
-            Err(cause) => Err(Error::because(format!("cannot connect to {self}"), cause)),
-        }
+        self.connection = Some(self.open().await?);
+        Ok(())
+    }
+
+    async fn open(&self) -> Result<Connection, Error> {
+        let opened = Connection::open(&self.host, self.port, self.timeout).await;
+        opened.map_err(|cause| Error::because(format!("cannot connect to {self}"), cause))
     }
 
     /// One request, one answer; on a new connection if the last was dropped.
@@ -96,14 +101,10 @@ impl Peer {
         loop {
             // Taken out, and only put back when it is clean: also a future
             // that is dropped half-way leaves no connection behind.
-            let mut connection = match self.connection.take() {
+            let kept = self.connection.take().filter(|c| c.used.elapsed() < LONGEST_IDLE);
+            let mut connection = match kept {
                 Some(connection) => connection,
-                None => Connection::open(&self.host, self.port, self.timeout).await.map_err(
-                    |cause| {
-                        let what = format!("cannot connect to {self}");
-                        Failure::Unreachable(Error::because(what, cause))
-                    },
-                )?,
+                None => self.open().await.map_err(Failure::Unreachable)?,
             };
             let served = connection.served;
             let answer = connection.read(unit, request).await;
@@ -125,6 +126,7 @@ struct Connection {
     timeout: Duration,
     /// It has answered before: if it is closed now, it was idle for too long.
     served: bool,
+    used: Instant,
 }
 
 impl fmt::Debug for Connection {
@@ -152,7 +154,7 @@ impl Connection {
         let watch = Arc::new(Watch::default());
         let transport = Watched { stream, watch: Arc::clone(&watch) };
         let client = client::tcp::attach(transport);
-        Ok(Self { client, watch, timeout, served: false })
+        Ok(Self { client, watch, timeout, served: false, used: Instant::now() })
     }
 
     /// One request, one answer.
@@ -177,6 +179,7 @@ impl Connection {
             return Err(Failure::Unexpected(what));
         }
         self.served = true;
+        self.used = Instant::now();
         match answer {
             Err(code) => Err(Failure::Exception(code.into())),
             Ok(Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits))
@@ -282,5 +285,37 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_was_idle_for_long_is_not_trusted() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut peer = Peer::new("127.0.0.1".into(), port, Duration::from_secs(30));
+        let request = Request { table: Table::Holding, address: 0, count: 1, signals: Vec::new() };
+        let serve = async |value: u8| {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = [0; 12];
+            stream.read_exact(&mut asked).await.unwrap();
+            let answer = [asked[0], asked[1], 0, 0, 0, 5, asked[6], 3, 2, 0, value];
+            stream.write_all(&answer).await.unwrap();
+            // It stays open: only its age speaks against it.
+            stream
+        };
+        let (first, old) = tokio::join!(peer.exchange(1, &request), serve(1));
+        assert_eq!(first.unwrap(), Reply::Words(vec![1]));
+        let connection = peer.connection.as_mut().unwrap();
+        connection.used = connection.used.checked_sub(LONGEST_IDLE).unwrap();
+        let (second, _new) = tokio::join!(peer.exchange(1, &request), serve(2));
+        assert_eq!(second.unwrap(), Reply::Words(vec![2]));
+        drop(old);
     }
 }

@@ -195,7 +195,9 @@ impl Poll {
             && fields.iter().all(|f| f.quality == Some(shared))
         {
             quality = shared;
-            fields.iter_mut().for_each(|f| f.quality = None);
+            for field in &mut fields {
+                field.quality = None;
+            }
         }
         Event { flow: self.flow, device: Arc::clone(device), time, read_at: None, quality, fields }
     }

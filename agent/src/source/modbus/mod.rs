@@ -2,7 +2,7 @@
 //! function that writes is ever sent.
 //!
 //! One source is one task and one connection. The requests of a group are
-//! planned once ([`plan`]); a group's readings become one event, stamped when
+//! planned once (`plan`); a group's readings become one event, stamped when
 //! its last answer came.
 //!
 //! What goes wrong, and whom it costs:
@@ -19,13 +19,14 @@
 //!   that to `supervise`, whose pauses grow to half a minute, one dead unit
 //!   would silence the healthy ones. It cannot spin: each drop sends a device
 //!   to rest. The same holds for a connection that served before and was
-//!   closed while idle: the request is repeated once on a new one.
+//!   closed while idle: the request is repeated once on a new one; one that was
+//!   idle for a minute is replaced before it is used.
 //! - The **peer** cannot be reached, or closes a fresh connection: `run` ends
 //!   with an error and `supervise` opens it again. What devices are resting
 //!   stands in [`Source`] and outlives the connection.
 //!
 //! Cycles that cannot be read in time (a slow device, a full buffer) are
-//! skipped and counted, never bunched ([`schedule`]).
+//! skipped and counted, never bunched (`schedule`).
 //!
 //! Nothing is acknowledged to a device, so a power cut costs the readings that
 //! were not yet committed, and no more.
@@ -35,6 +36,8 @@ mod connection;
 mod group;
 mod plan;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -82,7 +85,7 @@ pub struct Counts {
 #[derive(Debug)]
 struct Unit {
     name: Arc<str>,
-    unit: u8,
+    id: u8,
     health: Health,
 }
 
@@ -102,7 +105,7 @@ impl Source {
             }
             devices.push(Unit {
                 name: Arc::from(device.name.as_str()),
-                unit: device.unit,
+                id: device.unit,
                 health: Health::default(),
             });
         }
@@ -186,7 +189,7 @@ impl Source {
             return deliver(intake, vec![event], group.bytes).await.map_err(End::from);
         }
 
-        let reading = group.read(&mut self.peer, device.unit).await;
+        let reading = group.read(&mut self.peer, device.id).await;
         // The last answer has just come.
         let time = self.clock.now();
         self.counts.refused += reading.refusals;

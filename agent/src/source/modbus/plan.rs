@@ -56,7 +56,7 @@ pub(super) fn plan(spans: &[Span], limits: Limits) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::new();
     for (index, span) in sorted {
         if let Some(last) = requests.last_mut()
-            && let Some(count) = joined(last, span, limits)
+            && let Some(count) = joined(last, *span, limits)
         {
             last.count = count;
             last.signals.push((index, span.address.saturating_sub(last.address)));
@@ -74,7 +74,7 @@ pub(super) fn plan(spans: &[Span], limits: Limits) -> Vec<Request> {
 
 /// How many registers or bits the request reads with `span` in it too; `None`
 /// where it needs a request of its own. `span` does not start before it.
-fn joined(request: &Request, span: &Span, limits: Limits) -> Option<u16> {
+fn joined(request: &Request, span: Span, limits: Limits) -> Option<u16> {
     if span.table != request.table {
         return None;
     }

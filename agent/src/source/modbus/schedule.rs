@@ -12,8 +12,12 @@ use tokio::time::Instant;
 /// wait longer than this for the first value of a slow one.
 const LONGEST_STAGGER: Duration = Duration::from_secs(1);
 
+/// Late turns in a row that show an interval to be too short; a time-out of
+/// another device makes one, and has a line of its own.
+const BEHIND: u32 = 3;
+
 /// A group that has kept its slots for this long is said to be well again.
-const STEADY: Duration = Duration::from_secs(60);
+const STEADY: Duration = Duration::from_mins(1);
 
 /// A silent device is first left alone this long; it doubles up to [`LONGEST_REST`].
 const FIRST_REST: Duration = Duration::from_secs(1);
@@ -78,7 +82,9 @@ impl Schedule {
 /// Whether a group keeps its slots.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    last_missed: Option<Instant>,
+    late_in_a_row: u32,
+    /// Fallen behind: when it last missed a slot.
+    behind: Option<Instant>,
 }
 
 impl Pace {
@@ -86,10 +92,15 @@ impl Pace {
     /// for long enough, `None` while nothing changes.
     pub(super) fn turn(&mut self, missed: u64, now: Instant) -> Option<bool> {
         if missed > 0 {
-            return self.last_missed.replace(now).is_none().then_some(true);
+            self.late_in_a_row = self.late_in_a_row.saturating_add(1);
+            if self.behind.is_some() || self.late_in_a_row >= BEHIND {
+                return self.behind.replace(now).is_none().then_some(true);
+            }
+            return None;
         }
-        if self.last_missed.is_some_and(|at| now.duration_since(at) >= STEADY) {
-            self.last_missed = None;
+        self.late_in_a_row = 0;
+        if self.behind.is_some_and(|at| now.duration_since(at) >= STEADY) {
+            self.behind = None;
             return Some(false);
         }
         None
@@ -141,7 +152,7 @@ mod tests {
     #[test]
     fn the_first_value_of_a_slow_group_comes_within_a_second() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(vec![Duration::from_secs(3600); 2]);
+        let mut schedule = Schedule::new(vec![Duration::from_hours(1); 2]);
         schedule.begin(start);
         assert!(schedule.take(start).is_some());
         assert_eq!(schedule.due(), Some(start + 500 * MS));
@@ -181,7 +192,10 @@ mod tests {
         let start = Instant::now();
         let mut pace = Pace::default();
         assert_eq!(pace.turn(0, start), None);
-        assert_eq!(pace.turn(2, start), Some(true));
+        for missed in [2, 1, 0, 1, 1] {
+            assert_eq!(pace.turn(missed, start), None);
+        }
+        assert_eq!(pace.turn(1, start), Some(true));
         assert_eq!(pace.turn(1, start + 1000 * MS), None);
         assert_eq!(pace.turn(0, start + 60_000 * MS), None);
         assert_eq!(pace.turn(0, start + 61_000 * MS), Some(false));
