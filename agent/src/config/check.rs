@@ -180,17 +180,14 @@ impl Pass<'_> {
             let remedy = format!("possible are {}", list(&words));
             return self.say(node, &at.key(tag), format!("missing key `{tag}`"), remedy);
         };
-        let word = chosen.node.text();
-        match variants.iter().find(|(name, _)| Some(*name) == word) {
+        let Some(word) = chosen.node.text() else {
+            let what = format!("expected a text, found {}", kind(&chosen.node));
+            let remedy = format!("possible are {}", list(&words));
+            return self.say(&chosen.node, &at.key(tag), what, remedy);
+        };
+        match variants.iter().find(|(name, _)| *name == word) {
             Some((_, table)) => self.table(*table, entries, node, at),
-            None => match word {
-                Some(word) => self.word(&words, word, &chosen.node, &at.key(tag)),
-                None => {
-                    let what = format!("expected a text, found {}", kind(&chosen.node));
-                    let remedy = format!("possible are {}", list(&words));
-                    self.say(&chosen.node, &at.key(tag), what, remedy);
-                }
-            },
+            None => self.word(&words, word, &chosen.node, &at.key(tag)),
         }
     }
 
@@ -203,14 +200,13 @@ impl Pass<'_> {
     ) {
         let names: Vec<&str> = keys.iter().map(|(name, _)| *name).collect();
         for Entry { key, key_origin, node } in entries {
-            match keys.iter().find(|(name, _)| name == key) {
-                Some((_, shape)) => self.value(*shape, node, &at.key(key)),
-                None => {
-                    let remedy = did_you_mean(key, &names, "possible are");
-                    let place = self.document.place_of(key_origin);
-                    let what = format!("unknown key `{key}`");
-                    self.problems.push(Problem::new(&at.key(key), what, remedy).placed(place));
-                }
+            if let Some((_, shape)) = keys.iter().find(|(name, _)| name == key) {
+                self.value(*shape, node, &at.key(key));
+            } else {
+                let remedy = did_you_mean(key, &names, "possible are");
+                let place = self.document.place_of(key_origin);
+                let what = format!("unknown key `{key}`");
+                self.problems.push(Problem::new(&at.key(key), what, remedy).placed(place));
             }
         }
         if entries.len() != 1 {

@@ -37,19 +37,16 @@ impl KeyPath {
         self.with(Step::Index(index))
     }
 
-    /// The value at a written path below this one: `device[0].name`. Keys in
-    /// it are bare.
+    /// The value at a written path below this one: `device[0].name` or
+    /// `device.0.name`.
     #[must_use]
     pub fn below(&self, written: &str) -> Self {
         let mut path = self.clone();
-        for part in written.split('.').filter(|part| !part.is_empty()) {
-            let mut pieces = part.split('[');
-            if let Some(key) = pieces.next().filter(|key| !key.is_empty()) {
-                path = path.key(key);
-            }
-            for index in pieces.filter_map(|piece| piece.trim_end_matches(']').parse().ok()) {
-                path = path.index(index);
-            }
+        for part in written.split(['.', '[', ']']).filter(|part| !part.is_empty()) {
+            path = match part.parse() {
+                Ok(index) => path.index(index),
+                Err(_) => path.key(part),
+            };
         }
         path
     }
@@ -259,6 +256,7 @@ mod tests {
         let path = source.below("device[0].group[11].name");
         assert_eq!(path.to_string(), "source[2].device[0].group[11].name");
         assert_eq!(path.steps().len(), 7);
+        assert_eq!(source.below("device.0.group.11.name"), path);
         assert_eq!(source.below(""), source);
     }
 

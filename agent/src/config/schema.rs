@@ -288,11 +288,17 @@ fn walk(shape: Shape<'_>, path: &str, paths: &mut Vec<String>) {
             }
         }
         Form::Tagged { variants, .. } => {
-            variants.into_iter().for_each(|(_, table)| keys(table.keys()));
+            for (_, table) in variants {
+                keys(table.keys());
+            }
         }
         Form::OneKey(choices) => keys(choices),
         Form::List(Some(items)) => walk(items, &format!("{path}[]"), paths),
-        Form::OneOf(choices) => choices.into_iter().for_each(|choice| walk(choice, path, paths)),
+        Form::OneOf(choices) => {
+            for choice in choices {
+                walk(choice, path, paths);
+            }
+        }
         _ => {}
     }
 }
