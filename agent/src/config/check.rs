@@ -77,10 +77,20 @@ impl Pass<'_> {
                     self.say(node, at, what, format!("it must be from {min} to {max}"));
                 }
             }
-            (Form::List(items), Kind::Array(nodes)) => {
-                let Some(items) = items else { return };
+            (Form::List { first, items, min, max }, Kind::Array(nodes)) => {
+                if !(min..=max).contains(&nodes.len()) {
+                    let what = format!("the list has {} entries", nodes.len());
+                    let remedy = match (min, max) {
+                        (min, usize::MAX) => format!("it must have at least {min}"),
+                        (min, max) if min == max => format!("it must have {min}"),
+                        (min, max) => format!("it must have {min} to {max}"),
+                    };
+                    self.say(node, at, what, remedy);
+                }
                 for (index, item) in nodes.iter().enumerate() {
-                    self.value(items, item, &at.index(index));
+                    if let Some(shape) = first.get(index).copied().or(items) {
+                        self.value(shape, item, &at.index(index));
+                    }
                 }
             }
             (Form::Table(table), Kind::Table(entries)) => self.table(table, entries, node, at),
@@ -158,11 +168,12 @@ impl Pass<'_> {
         }
         for key in table.required() {
             if !meant.contains(&key) && entries.iter().all(|entry| entry.key != key) {
+                let at = at.key(key);
                 let remedy = match table.get(key) {
-                    Some(shape) => format!("it must be {}", expected(&shape.form())),
+                    Some(shape) => written(&shape.form(), &at),
                     None => String::new(),
                 };
-                self.say(node, &at.key(key), format!("missing key `{key}`"), remedy);
+                self.say(node, &at, format!("missing key `{key}`"), remedy);
             }
         }
     }
@@ -246,7 +257,7 @@ fn expected(form: &Form<'_>) -> String {
         Form::Words(words) => format!("one of {}", list(words)),
         Form::Integer { .. } => "a whole number".to_owned(),
         Form::Number { .. } => "a number".to_owned(),
-        Form::List(_) => "a list".to_owned(),
+        Form::List { .. } => "a list".to_owned(),
         Form::Table(_) | Form::Tagged { .. } => "a table".to_owned(),
         Form::OneKey(keys) => {
             let names: Vec<&str> = keys.iter().map(|(name, _)| *name).collect();
@@ -256,6 +267,18 @@ fn expected(form: &Form<'_>) -> String {
             let all: Vec<String> = choices.iter().map(|choice| expected(&choice.form())).collect();
             all.join(" or ")
         }
+    }
+}
+
+/// How somebody adds what is missing.
+fn written(form: &Form<'_>, at: &KeyPath) -> String {
+    let is_table = |form: &Form<'_>| matches!(form, Form::Table(_) | Form::Tagged { .. });
+    match form {
+        Form::List { items: Some(items), .. } if is_table(&items.form()) => {
+            format!("add a section {}", at.header(true))
+        }
+        form if is_table(form) => format!("add a section {}", at.header(false)),
+        form => format!("it must be {}", expected(form)),
     }
 }
 
@@ -309,8 +332,8 @@ fn instead(form: &Form<'_>, node: &Node) -> String {
         (Form::Bool, Kind::Text(text)) if matches!(text.as_str(), "true" | "false") => {
             format!("write {text} without quotes")
         }
-        (Form::List(_), Kind::Table(_)) => "write its header as [[…]]".to_owned(),
-        (Form::List(_), Kind::Text(_) | Kind::Integer(_) | Kind::Float(_)) => {
+        (Form::List { .. }, Kind::Table(_)) => "write its header as [[…]]".to_owned(),
+        (Form::List { .. }, Kind::Text(_) | Kind::Integer(_) | Kind::Float(_)) => {
             "write it in brackets: [ … ]".to_owned()
         }
         (Form::OneKey(keys), _) => match keys.first() {

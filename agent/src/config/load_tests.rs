@@ -143,8 +143,8 @@ topic = "ä"
 #[test]
 fn what_is_missing_is_told_with_what_it_must_be() {
     insta::assert_snapshot!(told("", &[]), @r#"
-    gateway.toml:1:1: gateway: missing key `gateway`, it must be a table
-    gateway.toml:1:1: kafka: missing key `kafka`, it must be a table
+    gateway.toml:1:1: gateway: missing key `gateway`, add a section [gateway]
+    gateway.toml:1:1: kafka: missing key `kafka`, add a section [kafka]
     2 errors
     "#);
     insta::assert_snapshot!(told("[gateway]\n[kafka]\nbroker = \"a\"\n", &[]), @r#"
@@ -228,4 +228,21 @@ fn a_file_of_megabytes_is_not_read() {
     file.as_file().set_len(LARGEST_FILE + 1).unwrap();
     let told = load(file.path()).unwrap_err().to_string();
     assert!(told.contains("a configuration has at most 4194304"), "{told}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_loaded_or_explained_with_a_place(
+        lines in proptest::collection::vec("(\\[{1,2}(gateway|kafka|stream|source|log|a\\.b)\\]{1,2}|\
+            (id|brokers|name|topic|labels|level|create|x\\.y) ?= ?\
+            (\"[a-z]{0,3}\"?|[0-9]{1,25}|\\{ ?[a-z]{1,3} ?= ?1 ?\\}|\\[1,?|true|)|\\PC{0,12})", 0..12),
+    ) {
+        if let Err(problems) = with_env(&lines.join("\n"), &[]) {
+            proptest::prop_assert!(problems.0.iter().any(Problem::is_error));
+            for problem in problems.0 {
+                let placed = matches!(problem.place, Place::File { line: 1.., column: 1.., .. });
+                proptest::prop_assert!(placed, "{problem:?}");
+            }
+        }
+    }
 }

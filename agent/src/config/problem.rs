@@ -19,6 +19,15 @@ pub enum Step {
     Index(usize),
 }
 
+impl Step {
+    fn as_key(&self) -> Option<&str> {
+        match self {
+            Self::Key(key) => Some(key),
+            Self::Index(_) => None,
+        }
+    }
+}
+
 impl KeyPath {
     /// The whole file.
     pub const fn root() -> Self {
@@ -59,6 +68,14 @@ impl KeyPath {
 
     pub fn steps(&self) -> &[Step] {
         &self.0
+    }
+
+    /// The header that begins the table at this path: `[kafka.tls]`, or
+    /// `[[source.device]]` for one of several.
+    pub(crate) fn header(&self, one_of_several: bool) -> String {
+        let keys: Vec<&str> = self.0.iter().filter_map(Step::as_key).collect();
+        let path = keys.join(".");
+        if one_of_several { format!("[[{path}]]") } else { format!("[{path}]") }
     }
 
     /// Whether this is `other` or lies below it.
