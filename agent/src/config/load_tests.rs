@@ -202,6 +202,27 @@ fn more_flows_than_a_position_can_hold_are_refused() {
 }
 
 #[test]
+fn a_stream_that_a_source_names_must_be_a_topics_name() {
+    let text = r#"
+        [[source]]
+        stream = "a"
+        labels = { stream = "not one" }
+        [[source.group]]
+        lane = "alarm"
+        [[source.group]]
+        stream = "b c"
+    "#;
+    let document = Document::parse(text, "a.toml");
+    let mut problems = Vec::new();
+    rules::check(&Parts { sources: Vec::new() }, &document, &mut problems);
+    let told = Problems::new(problems).to_string();
+    insta::assert_snapshot!(told, @r#"
+    source[0].group[1].stream: `b c` contains ' ', 1 to 249 letters (a-z, A-Z), digits, `-`, `_` or `.`
+    1 error
+    "#);
+}
+
+#[test]
 fn what_serde_refuses_alone_still_has_a_place() {
     let document = Document::parse("\n[a]\nb = 1\n", "x.toml");
     let error = ConfigError::At {
