@@ -68,7 +68,8 @@ fn parse(text: &str, units: &[(&str, u64)], example: &str) -> Result<u64, String
     let fraction = number.parse::<f64>().map_err(|_| wrong())?;
     #[expect(clippy::cast_precision_loss, reason = "factors are exact in f64")]
     let scaled = fraction * (*factor as f64);
-    if !scaled.is_finite() || scaled < 0.0 || scaled > 9e15 {
+    // NaN is not in the range either.
+    if !(0.0..=9e15).contains(&scaled) {
         return Err(wrong());
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]

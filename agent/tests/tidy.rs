@@ -1,5 +1,7 @@
 //! The rules of the repository, as tests: a rule that nobody holds drifts.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests may end them")]
+
 use std::path::{Path, PathBuf};
 
 /// A longer file holds more than one component (STYLE).

@@ -77,10 +77,20 @@ impl Pass<'_> {
                     self.say(node, at, what, format!("it must be from {min} to {max}"));
                 }
             }
-            (Form::List(items), Kind::Array(nodes)) => {
-                let Some(items) = items else { return };
+            (Form::List { first, items, min, max }, Kind::Array(nodes)) => {
+                if !(min..=max).contains(&nodes.len()) {
+                    let what = format!("the list has {} entries", nodes.len());
+                    let remedy = match (min, max) {
+                        (min, usize::MAX) => format!("it must have at least {min}"),
+                        (min, max) if min == max => format!("it must have {min}"),
+                        (min, max) => format!("it must have {min} to {max}"),
+                    };
+                    self.say(node, at, what, remedy);
+                }
                 for (index, item) in nodes.iter().enumerate() {
-                    self.value(items, item, &at.index(index));
+                    if let Some(shape) = first.get(index).copied().or(items) {
+                        self.value(shape, item, &at.index(index));
+                    }
                 }
             }
             (Form::Table(table), Kind::Table(entries)) => self.table(table, entries, node, at),
@@ -158,11 +168,12 @@ impl Pass<'_> {
         }
         for key in table.required() {
             if !meant.contains(&key) && entries.iter().all(|entry| entry.key != key) {
+                let at = at.key(key);
                 let remedy = match table.get(key) {
-                    Some(shape) => format!("it must be {}", expected(&shape.form())),
+                    Some(shape) => written(&shape.form(), &at),
                     None => String::new(),
                 };
-                self.say(node, &at.key(key), format!("missing key `{key}`"), remedy);
+                self.say(node, &at, format!("missing key `{key}`"), remedy);
             }
         }
     }
@@ -180,17 +191,14 @@ impl Pass<'_> {
             let remedy = format!("possible are {}", list(&words));
             return self.say(node, &at.key(tag), format!("missing key `{tag}`"), remedy);
         };
-        let word = chosen.node.text();
-        match variants.iter().find(|(name, _)| Some(*name) == word) {
+        let Some(word) = chosen.node.text() else {
+            let what = format!("expected a text, found {}", kind(&chosen.node));
+            let remedy = format!("possible are {}", list(&words));
+            return self.say(&chosen.node, &at.key(tag), what, remedy);
+        };
+        match variants.iter().find(|(name, _)| *name == word) {
             Some((_, table)) => self.table(*table, entries, node, at),
-            None => match word {
-                Some(word) => self.word(&words, word, &chosen.node, &at.key(tag)),
-                None => {
-                    let what = format!("expected a text, found {}", kind(&chosen.node));
-                    let remedy = format!("possible are {}", list(&words));
-                    self.say(&chosen.node, &at.key(tag), what, remedy);
-                }
-            },
+            None => self.word(&words, word, &chosen.node, &at.key(tag)),
         }
     }
 
@@ -203,14 +211,13 @@ impl Pass<'_> {
     ) {
         let names: Vec<&str> = keys.iter().map(|(name, _)| *name).collect();
         for Entry { key, key_origin, node } in entries {
-            match keys.iter().find(|(name, _)| name == key) {
-                Some((_, shape)) => self.value(*shape, node, &at.key(key)),
-                None => {
-                    let remedy = did_you_mean(key, &names, "possible are");
-                    let place = self.document.place_of(key_origin);
-                    let what = format!("unknown key `{key}`");
-                    self.problems.push(Problem::new(&at.key(key), what, remedy).placed(place));
-                }
+            if let Some((_, shape)) = keys.iter().find(|(name, _)| name == key) {
+                self.value(*shape, node, &at.key(key));
+            } else {
+                let remedy = did_you_mean(key, &names, "possible are");
+                let place = self.document.place_of(key_origin);
+                let what = format!("unknown key `{key}`");
+                self.problems.push(Problem::new(&at.key(key), what, remedy).placed(place));
             }
         }
         if entries.len() != 1 {
@@ -250,7 +257,7 @@ fn expected(form: &Form<'_>) -> String {
         Form::Words(words) => format!("one of {}", list(words)),
         Form::Integer { .. } => "a whole number".to_owned(),
         Form::Number { .. } => "a number".to_owned(),
-        Form::List(_) => "a list".to_owned(),
+        Form::List { .. } => "a list".to_owned(),
         Form::Table(_) | Form::Tagged { .. } => "a table".to_owned(),
         Form::OneKey(keys) => {
             let names: Vec<&str> = keys.iter().map(|(name, _)| *name).collect();
@@ -260,6 +267,18 @@ fn expected(form: &Form<'_>) -> String {
             let all: Vec<String> = choices.iter().map(|choice| expected(&choice.form())).collect();
             all.join(" or ")
         }
+    }
+}
+
+/// How somebody adds what is missing.
+fn written(form: &Form<'_>, at: &KeyPath) -> String {
+    let is_table = |form: &Form<'_>| matches!(form, Form::Table(_) | Form::Tagged { .. });
+    match form {
+        Form::List { items: Some(items), .. } if is_table(&items.form()) => {
+            format!("add a section {}", at.header(true))
+        }
+        form if is_table(form) => format!("add a section {}", at.header(false)),
+        form => format!("it must be {}", expected(form)),
     }
 }
 
@@ -313,8 +332,8 @@ fn instead(form: &Form<'_>, node: &Node) -> String {
         (Form::Bool, Kind::Text(text)) if matches!(text.as_str(), "true" | "false") => {
             format!("write {text} without quotes")
         }
-        (Form::List(_), Kind::Table(_)) => "write its header as [[…]]".to_owned(),
-        (Form::List(_), Kind::Text(_) | Kind::Integer(_) | Kind::Float(_)) => {
+        (Form::List { .. }, Kind::Table(_)) => "write its header as [[…]]".to_owned(),
+        (Form::List { .. }, Kind::Text(_) | Kind::Integer(_) | Kind::Float(_)) => {
             "write it in brackets: [ … ]".to_owned()
         }
         (Form::OneKey(keys), _) => match keys.first() {

@@ -112,32 +112,106 @@ fn told(text: &str) -> String {
     crate::config::Problems::new(problems).to_string()
 }
 
+/// Every key of [`Whole`], each on a line of its own.
+const RIGHT: &str = r#"
+word = "input"
+order = "big"
+numbers = { a = 1, b = -2 }
+pair = [1, true]
+ratio = 2
+on = false
+names = ["a"]
+id = 7
+login = { mechanism = "plain", user = "u", password = { env = "P" } }
+[[source]]
+type = "modbus"
+name = "m"
+interval = "200 ms"
+port = 502
+[[source.group]]
+table = "holding"
+[[source]]
+type = "mqtt"
+name = "q"
+max_payload = "1 MiB"
+password = { file = "/p" }
+"#;
+
 #[test]
 fn what_is_right_is_taken() {
-    let text = r#"
-        word = "input"
-        order = "big"
-        numbers = { a = 1, b = -2 }
-        pair = [1, true]
-        ratio = 2
-        on = false
-        names = ["a"]
-        id = 7
-        login = { mechanism = "plain", user = "u", password = { env = "P" } }
-        [[source]]
-        type = "modbus"
-        name = "m"
-        interval = "200 ms"
-        port = 502
-        [[source.group]]
-        table = "holding"
-        [[source]]
-        type = "mqtt"
-        name = "q"
-        max_payload = "1 MiB"
-        password = { file = "/p" }
-    "#;
-    assert_eq!(told(text), "0 errors");
+    assert_eq!(told(RIGHT), "0 errors");
+}
+
+/// What serde makes of it by way of the crate that merges.
+fn taken_by_serde(text: &str) -> Result<Whole, ::config::ConfigError> {
+    let file = ::config::File::from_str(text, ::config::FileFormat::Toml);
+    ::config::Config::builder().add_source(file).build()?.try_deserialize()
+}
+
+#[test]
+fn what_serde_refuses_the_check_has_refused() {
+    let values = [
+        "\"\"",
+        "\"x\"",
+        "\"1 s\"",
+        "\"5 MiB\"",
+        "\"holding\"",
+        "\"mqtt\"",
+        "\"-1 s\"",
+        "0",
+        "-1",
+        "256",
+        "70000",
+        "5000000000",
+        "1.5",
+        "-0.5",
+        "nan",
+        "true",
+        "[]",
+        "[1]",
+        "[1, true]",
+        "[1, true, 2]",
+        "[300, false]",
+        "[[]]",
+        "[{}]",
+        "[\"a\", 1]",
+        "{}",
+        "{ a = 1 }",
+        "{ a = 1.5 }",
+        "{ env = \"X\" }",
+        "{ env = 1 }",
+        "{ env = \"X\", file = \"Y\" }",
+        "{ mechanism = \"none\" }",
+        "{ mechanism = \"plain\" }",
+        "2026-01-01",
+    ];
+    let lines: Vec<&str> = RIGHT.lines().collect();
+    let mut refused = 0;
+    for (number, line) in lines.iter().enumerate() {
+        let replaced: Vec<String> = match line.split_once(" = ") {
+            Some((key, _)) => {
+                let other_values = values.iter().map(|value| format!("{key} = {value}"));
+                other_values.chain([String::new(), format!("{line}\nodd = 1")]).collect()
+            }
+            None => vec![String::new()],
+        };
+        for new in replaced {
+            let mut changed = lines.clone();
+            changed[number] = &new;
+            let text = changed.join("\n");
+            let document = Document::parse(&text, "a.toml");
+            let problems = check_against(&schema(), &document);
+            let unplaced = problems.iter().find(|problem| {
+                !matches!(problem.place, crate::config::Place::File { line: 1.., .. })
+            });
+            assert_eq!(unplaced, None, "{new}");
+            if let Err(error) = taken_by_serde(&text) {
+                refused += 1;
+                assert_ne!(problems.len() + document.syntax.len(), 0, "{new}: {error}");
+            }
+        }
+    }
+    assert!(refused > 300, "only {refused} texts were wrong");
 }
 
 #[test]

@@ -112,16 +112,35 @@ impl Document {
     /// table in which it is missed.
     pub(crate) fn place(&self, path: &KeyPath) -> Place {
         let mut node = &self.root;
-        for step in path.steps() {
+        let mut steps = path.steps();
+        while let Some((step, rest)) = steps.split_first() {
             let next = match step {
-                Step::Key(key) => node.get(key),
-                Step::Index(index) => node.items().get(*index),
+                Step::Key(_) => deepest(node, steps),
+                Step::Index(index) => node.items().get(*index).map(|item| (item, rest)),
             };
-            let Some(next) = next else { break };
-            node = next;
+            let Some((found, left)) = next else { break };
+            (node, steps) = (found, left);
         }
         self.place_of(&node.origin)
     }
+}
+
+/// The value under the next key, and the steps behind it. Where checks write
+/// paths with dots, a quoted key is several steps: `options."ssl.key"`.
+fn deepest<'n, 's>(node: &'n Node, steps: &'s [Step]) -> Option<(&'n Node, &'s [Step])> {
+    let mut joined = String::new();
+    let mut longest = None;
+    for (index, step) in steps.iter().enumerate() {
+        let Step::Key(key) = step else { break };
+        if index > 0 {
+            joined.push('.');
+        }
+        joined.push_str(key);
+        if let Some(found) = node.get(&joined) {
+            longest = Some((found, steps.get(index + 1..).unwrap_or_default()));
+        }
+    }
+    longest
 }
 
 fn from_table(table: DeTable<'_>) -> Kind {
@@ -183,6 +202,15 @@ mod tests {
         assert_eq!(line_and_column(text, &root.key("s").index(1).key("y").key("z")), (7, 7));
         let list = root.key("s").index(1).key("t").key("u");
         assert_eq!(line_and_column(text, &list.index(1)), (10, 2));
+    }
+
+    #[test]
+    fn a_quoted_key_is_found_by_its_path_with_dots() {
+        let text = "[a]\nb = { \"x.y.z\" = 1, x = 2 }\n";
+        let b = KeyPath::root().key("a").key("b");
+        assert_eq!(line_and_column(text, &b.below("x.y.z")), (2, 17));
+        assert_eq!(line_and_column(text, &b.below("x")), (2, 24));
+        assert_eq!(line_and_column(text, &b.below("y.z")), (2, 5));
     }
 
     #[test]

@@ -60,7 +60,7 @@ fn descend<'s>(root: Shape<'s>, keys: &[String]) -> Result<Form<'s>, (String, St
                 (variants.iter().flat_map(|(_, table)| table.keys()).collect(), Others::Refused)
             }
             Form::OneKey(keys) => (keys.clone(), Others::Refused),
-            Form::List(_) | Form::Any => return Err(no_variable()),
+            Form::List { .. } | Form::Any => return Err(no_variable()),
             _ => (Vec::new(), Others::Refused),
         };
         let found = known.iter().find(|(name, _)| name == key).map(|(_, shape)| *shape);
@@ -88,7 +88,7 @@ fn descend<'s>(root: Shape<'s>, keys: &[String]) -> Result<Form<'s>, (String, St
             "the variable names a table".to_owned(),
             format!("name one of its keys: `{}{SEPARATOR}…`", variable(keys)),
         )),
-        Form::List(_) => Err(no_variable()),
+        Form::List { .. } => Err(no_variable()),
         form => Ok(form),
     }
 }

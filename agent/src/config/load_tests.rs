@@ -143,8 +143,8 @@ topic = "ä"
 #[test]
 fn what_is_missing_is_told_with_what_it_must_be() {
     insta::assert_snapshot!(told("", &[]), @r#"
-    gateway.toml:1:1: gateway: missing key `gateway`, it must be a table
-    gateway.toml:1:1: kafka: missing key `kafka`, it must be a table
+    gateway.toml:1:1: gateway: missing key `gateway`, add a section [gateway]
+    gateway.toml:1:1: kafka: missing key `kafka`, add a section [kafka]
     2 errors
     "#);
     insta::assert_snapshot!(told("[gateway]\n[kafka]\nbroker = \"a\"\n", &[]), @r#"
@@ -202,6 +202,27 @@ fn more_flows_than_a_position_can_hold_are_refused() {
 }
 
 #[test]
+fn a_stream_that_a_source_names_must_be_a_topics_name() {
+    let text = r#"
+        [[source]]
+        stream = "a"
+        labels = { stream = "not one" }
+        [[source.group]]
+        lane = "alarm"
+        [[source.group]]
+        stream = "b c"
+    "#;
+    let document = Document::parse(text, "a.toml");
+    let mut problems = Vec::new();
+    rules::check(&Parts { sources: Vec::new() }, &document, &mut problems);
+    let told = Problems::new(problems).to_string();
+    insta::assert_snapshot!(told, @r#"
+    source[0].group[1].stream: `b c` contains ' ', 1 to 249 letters (a-z, A-Z), digits, `-`, `_` or `.`
+    1 error
+    "#);
+}
+
+#[test]
 fn what_serde_refuses_alone_still_has_a_place() {
     let document = Document::parse("\n[a]\nb = 1\n", "x.toml");
     let error = ConfigError::At {
@@ -228,4 +249,21 @@ fn a_file_of_megabytes_is_not_read() {
     file.as_file().set_len(LARGEST_FILE + 1).unwrap();
     let told = load(file.path()).unwrap_err().to_string();
     assert!(told.contains("a configuration has at most 4194304"), "{told}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_loaded_or_explained_with_a_place(
+        lines in proptest::collection::vec("(\\[{1,2}(gateway|kafka|stream|source|log|a\\.b)\\]{1,2}|\
+            (id|brokers|name|topic|labels|level|create|x\\.y) ?= ?\
+            (\"[a-z]{0,3}\"?|[0-9]{1,25}|\\{ ?[a-z]{1,3} ?= ?1 ?\\}|\\[1,?|true|)|\\PC{0,12})", 0..12),
+    ) {
+        if let Err(problems) = with_env(&lines.join("\n"), &[]) {
+            proptest::prop_assert!(problems.0.iter().any(Problem::is_error));
+            for problem in problems.0 {
+                let placed = matches!(problem.place, Place::File { line: 1.., column: 1.., .. });
+                proptest::prop_assert!(placed, "{problem:?}");
+            }
+        }
+    }
 }

@@ -19,6 +19,15 @@ pub enum Step {
     Index(usize),
 }
 
+impl Step {
+    fn as_key(&self) -> Option<&str> {
+        match self {
+            Self::Key(key) => Some(key),
+            Self::Index(_) => None,
+        }
+    }
+}
+
 impl KeyPath {
     /// The whole file.
     pub const fn root() -> Self {
@@ -37,19 +46,16 @@ impl KeyPath {
         self.with(Step::Index(index))
     }
 
-    /// The value at a written path below this one: `device[0].name`. Keys in
-    /// it are bare.
+    /// The value at a written path below this one: `device[0].name` or
+    /// `device.0.name`.
     #[must_use]
     pub fn below(&self, written: &str) -> Self {
         let mut path = self.clone();
-        for part in written.split('.').filter(|part| !part.is_empty()) {
-            let mut pieces = part.split('[');
-            if let Some(key) = pieces.next().filter(|key| !key.is_empty()) {
-                path = path.key(key);
-            }
-            for index in pieces.filter_map(|piece| piece.trim_end_matches(']').parse().ok()) {
-                path = path.index(index);
-            }
+        for part in written.split(['.', '[', ']']).filter(|part| !part.is_empty()) {
+            path = match part.parse() {
+                Ok(index) => path.index(index),
+                Err(_) => path.key(part),
+            };
         }
         path
     }
@@ -62,6 +68,14 @@ impl KeyPath {
 
     pub fn steps(&self) -> &[Step] {
         &self.0
+    }
+
+    /// The header that begins the table at this path: `[kafka.tls]`, or
+    /// `[[source.device]]` for one of several.
+    pub(crate) fn header(&self, one_of_several: bool) -> String {
+        let keys: Vec<&str> = self.0.iter().filter_map(Step::as_key).collect();
+        let path = keys.join(".");
+        if one_of_several { format!("[[{path}]]") } else { format!("[{path}]") }
     }
 
     /// Whether this is `other` or lies below it.
@@ -259,6 +273,7 @@ mod tests {
         let path = source.below("device[0].group[11].name");
         assert_eq!(path.to_string(), "source[2].device[0].group[11].name");
         assert_eq!(path.steps().len(), 7);
+        assert_eq!(source.below("device.0.group.11.name"), path);
         assert_eq!(source.below(""), source);
     }
 

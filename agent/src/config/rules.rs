@@ -57,18 +57,9 @@ fn gateway(root: &Node, problems: &mut Vec<Problem>) {
 }
 
 fn brokers(root: &Node, problems: &mut Vec<Problem>) {
-    let Some(brokers) = text_at(root, "kafka", "brokers") else { return };
-    let at = KeyPath::root().key("kafka").key("brokers");
-    let remedy = "name them as \"host:port,host:port\"";
-    if brokers.trim().is_empty() {
-        return problems.push(Problem::new(&at, "is empty", remedy));
-    }
-    for broker in brokers.split(',').map(str::trim) {
-        let (host, port) = broker.rsplit_once(':').unwrap_or((broker, "9092"));
-        if host.is_empty() || port.parse::<u16>().is_err() {
-            let what = format!("`{broker}` is no host and port of a broker");
-            problems.push(Problem::new(&at, what, remedy));
-        }
+    if text_at(root, "kafka", "brokers").is_some_and(|brokers| brokers.trim().is_empty()) {
+        let at = KeyPath::root().key("kafka").key("brokers");
+        problems.push(Problem::new(&at, "is empty", "name them as \"host:port,host:port\""));
     }
 }
 
@@ -202,32 +193,39 @@ fn repeated(names: Vec<(KeyPath, &str)>, noun: &str, problems: &mut Vec<Problem>
 /// Every pair of a stream and a lane that a source names is a flow.
 fn flows(root: &Node, problems: &mut Vec<Problem>) {
     let mut flows = BTreeSet::new();
+    let at = KeyPath::root().key("source");
     if let Some(sources) = root.get("source") {
-        gather(sources, (None, "live"), &mut flows);
+        gather(sources, &at, (None, "live"), &mut flows, problems);
     }
     if flows.len() > MOST_FLOWS {
         let what = format!("{} pairs of stream and lane are used", flows.len());
         let remedy = format!("at most {MOST_FLOWS} are possible: join streams");
-        problems.push(Problem::new(&KeyPath::root().key("source"), what, remedy));
+        problems.push(Problem::new(&at, what, remedy));
     }
 }
 
 /// A part of a source takes the stream and lane of what it stands in, unless
-/// it names its own.
+/// it names its own. A stream that is not listed is its topic's name, so that
+/// each name must be one that Kafka takes.
 fn gather<'n>(
     node: &'n Node,
+    at: &KeyPath,
     outer: (Option<&'n str>, &'n str),
     flows: &mut BTreeSet<(&'n str, &'n str)>,
+    problems: &mut Vec<Problem>,
 ) {
     let own = |key| node.get(key).and_then(Node::text);
+    if let Some(stream) = own("stream") {
+        name_of_topic(&at.key("stream"), stream, problems);
+    }
     let (stream, lane) = (own("stream").or(outer.0), own("lane").unwrap_or(outer.1));
     if let (Some(stream), true) = (stream, own("stream").or(own("lane")).is_some()) {
         flows.insert((stream, lane));
     }
-    for entry in node.entries() {
-        gather(&entry.node, (stream, lane), flows);
+    for entry in node.entries().iter().filter(|entry| entry.key != "labels") {
+        gather(&entry.node, &at.key(&entry.key), (stream, lane), flows, problems);
     }
-    for item in node.items() {
-        gather(item, (stream, lane), flows);
+    for (index, item) in node.items().iter().enumerate() {
+        gather(item, &at.index(index), (stream, lane), flows, problems);
     }
 }

@@ -40,7 +40,13 @@ pub(crate) enum Form<'s> {
         min: f64,
         max: f64,
     },
-    List(Option<Shape<'s>>),
+    /// `first` are the entries that have a form of their own, by their place.
+    List {
+        first: Vec<Shape<'s>>,
+        items: Option<Shape<'s>>,
+        min: usize,
+        max: usize,
+    },
     Table(Table<'s>),
     /// A table whose key `tag` says which of these it is.
     Tagged {
@@ -119,9 +125,23 @@ impl<'s> Shape<'s> {
             (["boolean"], _) => Form::Bool,
             (["integer"], format) => shape.integer(format),
             (["number"], _) => shape.number(),
-            (["array"], _) => Form::List(shape.at.get("items").map(|at| shape.to(at))),
+            (["array"], _) => shape.list(),
             (["object"], _) => Form::Table(Table(shape)),
             _ => Form::Any,
+        }
+    }
+
+    fn list(self) -> Form<'s> {
+        let bound = |keyword| {
+            let number = self.at.get(keyword).and_then(Value::as_u64)?;
+            usize::try_from(number).ok()
+        };
+        let first = self.at.get("prefixItems").and_then(Value::as_array);
+        Form::List {
+            first: first.into_iter().flatten().map(|at| self.to(at)).collect(),
+            items: self.at.get("items").map(|at| self.to(at)),
+            min: bound("minItems").unwrap_or(0),
+            max: bound("maxItems").unwrap_or(usize::MAX),
         }
     }
 
@@ -288,11 +308,17 @@ fn walk(shape: Shape<'_>, path: &str, paths: &mut Vec<String>) {
             }
         }
         Form::Tagged { variants, .. } => {
-            variants.into_iter().for_each(|(_, table)| keys(table.keys()));
+            for (_, table) in variants {
+                keys(table.keys());
+            }
         }
         Form::OneKey(choices) => keys(choices),
-        Form::List(Some(items)) => walk(items, &format!("{path}[]"), paths),
-        Form::OneOf(choices) => choices.into_iter().for_each(|choice| walk(choice, path, paths)),
+        Form::List { items: Some(items), .. } => walk(items, &format!("{path}[]"), paths),
+        Form::OneOf(choices) => {
+            for choice in choices {
+                walk(choice, path, paths);
+            }
+        }
         _ => {}
     }
 }

@@ -1,6 +1,6 @@
 //! Secrets, by reference only: never in the file, a log, or an error.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ impl Secret {
                 place: format!("from the environment variable {name}"),
                 cause: std::io::Error::other(cause.to_string()),
             }),
-            Self::File(path) => read(path.clone()),
+            Self::File(path) => read(path),
             Self::Credential(name) => {
                 let folder = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| Error {
                     place: format!("from the credential {name}"),
@@ -43,14 +43,14 @@ impl Secret {
                         "CREDENTIALS_DIRECTORY is not set: add `LoadCredential=` to the unit",
                     ),
                 })?;
-                read(PathBuf::from(folder).join(name))
+                read(&PathBuf::from(folder).join(name))
             }
         }
     }
 }
 
-fn read(path: PathBuf) -> Result<String, Error> {
-    let text = std::fs::read_to_string(&path)
+fn read(path: &Path) -> Result<String, Error> {
+    let text = std::fs::read_to_string(path)
         .map_err(|cause| Error { place: format!("from {}", path.display()), cause })?;
     Ok(text
         .strip_suffix('\n')
