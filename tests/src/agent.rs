@@ -8,10 +8,10 @@ use crate::process::Process;
 use crate::target;
 
 /// Until `READY`; a start takes well under a second on an idle machine.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// Longest end after SIGTERM: the configured grace is below.
-const STOP: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_mins(1);
 
 /// The agent and its folder; dropped, it is killed.
 #[derive(Debug)]

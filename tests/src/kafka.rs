@@ -26,7 +26,7 @@ pub const PASSWORD: &str = "edge-secret";
 const VERSION: &str = "4.3.1";
 
 /// A start takes 5 to 11 s on an idle machine.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 
 /// Small and quick to start: a test's broker, not one for load.
 const JAVA: &[&str] = &[
@@ -49,6 +49,8 @@ rootLogger.level = WARN
 rootLogger.appenderRef.c.ref = C
 logger.s.name = kafka.server
 logger.s.level = INFO
+logger.t.name = kafka.coordinator.transaction
+logger.t.level = INFO
 ";
 
 /// The broker; dropped, it is killed.
