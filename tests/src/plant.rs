@@ -40,10 +40,12 @@ pub struct Plant {
     modbus: Modbus,
     table: Table,
     publisher: Publisher,
+    /// `5` or `3.1.1`
+    protocol: &'static str,
 }
 
 impl Plant {
-    pub fn start(name: &str, folder: &Path) -> Self {
+    pub fn start(name: &str, folder: &Path, protocol: &'static str) -> Self {
         let mosquitto = Mosquitto::started(&format!("{name}-mosquitto"));
         Self {
             line: Proxy::to(mosquitto.port),
@@ -51,15 +53,17 @@ impl Plant {
             table: Table::make(&folder.join("machine.db")),
             publisher: Publisher::connect(mosquitto.port, "publisher"),
             mosquitto,
+            protocol,
         }
     }
 
     /// The streams and sources for the agent's configuration.
     pub fn settings(&self) -> String {
+        let protocol = format!("protocol = \"{}\"", self.protocol);
         settings::stream(SENSORS, 3)
             + &settings::stream(BOILER, 1)
             + &settings::stream(MACHINE, 1)
-            + &settings::mqtt("broker", &self.line.address(), SENSORS)
+            + &settings::mqtt("broker", &self.line.address(), SENSORS, &protocol)
             + &settings::modbus("plc", &self.modbus.address(), BOILER, UNITS, REGISTERS)
             + &settings::sqlite("press", &self.table.path, MACHINE)
     }

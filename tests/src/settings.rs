@@ -78,16 +78,16 @@ pub fn stream_without_create(name: &str) -> String {
     format!("\n[[stream]]\nname = \"{name}\"\n")
 }
 
-/// JSON messages below `plant/<line>/<device>/`.
-pub fn mqtt(name: &str, address: &str, stream: &str) -> String {
+/// JSON messages below `plant/<line>/<device>/`; `more` is what else the source says.
+pub fn mqtt(name: &str, address: &str, stream: &str, more: &str) -> String {
     format!(
         "
 [[source]]
 type = \"mqtt\"
 name = \"{name}\"
 address = \"{address}\"
-protocol = \"3.1.1\"
 stream = \"{stream}\"
+{more}
 
 [[source.subscription]]
 topic = \"plant/{{line}}/{{device}}/temp\"

@@ -192,7 +192,7 @@ fn a_payload_that_is_no_json_and_one_of_twenty_megabytes_stop_nothing() {
     let mosquitto = Mosquitto::started("payload-mosquitto");
     let config = settings::head("payload", &folder, &settings::plain(&KAFKA.brokers()))
         + &settings::stream("payload", 1)
-        + &settings::mqtt("broker", &mosquitto.address(), "payload");
+        + &settings::mqtt("broker", &mosquitto.address(), "payload", "");
     let mut agent = Agent::new(&folder, &config);
     agent.start();
     mosquitto.wait_line("Sending SUBACK", DELIVERY);

@@ -37,7 +37,7 @@ impl Gateway {
         let mosquitto = Mosquitto::started(&format!("{name}-mosquitto"));
         let config = settings::head(name, &folder, &settings::plain(&kafka.line.address()))
             + &settings::stream(name, 1)
-            + &settings::mqtt("broker", &mosquitto.address(), name);
+            + &settings::mqtt("broker", &mosquitto.address(), name, "");
         let mut agent = Agent::new(&folder, &config);
         agent.start();
         mosquitto.wait_line("Sending SUBACK", DELIVERY);

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tidegate_e2e::agent::Agent;
 use tidegate_e2e::judge::{self, Judge};
 use tidegate_e2e::kafka::{self, Kafka};
+use tidegate_e2e::mosquitto::{self, Mosquitto};
+use tidegate_e2e::publisher::Publisher;
 use tidegate_e2e::table::Table;
 use tidegate_e2e::token::Tokens;
 use tidegate_e2e::{folder, settings};
@@ -70,4 +72,45 @@ fn oauthbearer_delivers_with_a_token_of_the_endpoint() {
     );
     check("oauthbearer", &settings::login(&KAFKA.secure(), &KAFKA.certificates, &login));
     assert!(tokens.given() > 0);
+}
+
+/// An agent with these lines in its MQTT source takes ten messages.
+fn check_mqtt(name: &str, address: &str, mosquitto: &Mosquitto, more: &str) {
+    let folder = folder(&format!("login-{name}"));
+    let config = settings::head(name, &folder, &settings::plain(&KAFKA.brokers()))
+        + &settings::stream(name, 1)
+        + &settings::mqtt("broker", address, name, more);
+    let mut agent = Agent::new(&folder, &config);
+    agent.environment("MQTT_PASSWORD", mosquitto::PASSWORD);
+    agent.start();
+    mosquitto.wait_line("Sending SUBACK", DELIVERY);
+    let message = |n| ("plant/l1/d1/temp".to_owned(), format!(r#"{{"n":{n}}}"#).into_bytes());
+    let messages: Vec<_> = (1..=10).map(message).collect();
+    Publisher::connect(mosquitto.port, "publisher").publish(&messages);
+    let mut judge = Judge::of_topic(&KAFKA, name);
+    judge.look_until("ten messages", DELIVERY, |records| records.len() >= 10);
+    agent.stop();
+    let numbers = judge.look().iter().map(|record| record.number("n"));
+    judge::assert_each_once("messages", 10, numbers);
+}
+
+#[test]
+fn an_mqtt_broker_that_asks_for_a_client_certificate_is_read() {
+    let mosquitto = Mosquitto::started("mqtt-tls-mosquitto");
+    let certificates = &mosquitto.certificates;
+    let tls = format!(
+        "tls = {{ ca = \"{}\", certificate = \"{}\", key = \"{}\" }}",
+        certificates.ca.display(),
+        certificates.client.certificate.display(),
+        certificates.client.key.display()
+    );
+    check_mqtt("mqtt-tls", &format!("localhost:{}", mosquitto.tls_port), &mosquitto, &tls);
+}
+
+#[test]
+fn an_mqtt_broker_that_asks_for_a_password_is_read() {
+    let mosquitto = Mosquitto::started("mqtt-password-mosquitto");
+    let login =
+        format!("username = \"{}\"\npassword = {{ env = \"MQTT_PASSWORD\" }}", mosquitto::USER);
+    check_mqtt("mqtt-password", &format!("127.0.0.1:{}", mosquitto.login_port), &mosquitto, &login);
 }

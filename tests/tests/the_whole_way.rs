@@ -40,7 +40,7 @@ fn every_event_arrives_once_while_everything_fails() {
 
     let folder = folder("whole-way");
     let mut kafka = Kafka::started("whole-way-kafka");
-    let mut plant = Plant::start("whole-way", &folder);
+    let mut plant = Plant::start("whole-way", &folder, "5");
     let head = settings::head("gw1", &folder, &settings::plain(&kafka.brokers()));
     let mut agent = Agent::new(&folder, &(head + &plant.settings()));
     agent.start();
@@ -88,7 +88,7 @@ fn every_event_arrives_once_while_everything_fails() {
 fn a_kafka_that_comes_later_gets_everything() {
     let folder = folder("late");
     let mut kafka = Kafka::prepared("late-kafka");
-    let mut plant = Plant::start("late", &folder);
+    let mut plant = Plant::start("late", &folder, "3.1.1");
     let head = settings::head("gw1", &folder, &settings::plain(&kafka.brokers()));
     let mut agent = Agent::new(&folder, &(head + &plant.settings()));
     agent.start();
@@ -108,7 +108,7 @@ fn a_kafka_that_comes_later_gets_everything() {
 fn over_tls_with_a_scram_login_it_is_the_same() {
     let folder = folder("scram");
     let mut kafka = Kafka::started("scram-kafka");
-    let mut plant = Plant::start("scram", &folder);
+    let mut plant = Plant::start("scram", &folder, "5");
     let login = settings::password("scram-sha-256");
     let login = settings::login(&kafka.secure(), &kafka.certificates, &login);
     let head = settings::head("gw1", &folder, &login);
