@@ -51,7 +51,9 @@ struct Args {
     #[arg(long, value_name = "HOST:PORT")]
     brokers: Option<String>,
 
-    /// Events a second that the sensors publish together.
+    /// Events a second that the sensors publish together. The broker lets 20 be
+    /// in flight, as mosquitto does, so that some hundreds a second are all that
+    /// a disk's commits let through; the rest waits in the broker.
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     rate: u32,
 

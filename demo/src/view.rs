@@ -89,9 +89,9 @@ pub(crate) fn lines(now: &Snapshot, width: usize, height: usize) -> Vec<Line> {
     say(Tone::Plain, String::new());
     say(Tone::Title, format!(" KAFKA  {}", now.brokers));
     if now.plugged {
-        say(Tone::Good, format!("   ━━━●━━━  the plug is in, {}", now.forward));
+        say(Tone::Good, format!("   ━━━●━━━  the plug is in; the agent: {}", now.forward));
     } else {
-        say(Tone::Watch, format!("   ━━╸ ╺━━  THE PLUG IS PULLED, {}", now.forward));
+        say(Tone::Watch, format!("   ━━╸ ╺━━  THE PLUG IS PULLED; the agent: {}", now.forward));
     }
     let Totals { produced, delivered, lost, duplicated, repeated, out_of_order } = now.totals;
     let way = produced.saturating_sub(delivered + lost);
@@ -194,7 +194,7 @@ mod tests {
             "boiler   modbus tcp        260          4.0         255   up",
             "500 events, 40 KiB, the oldest 7.9 s old, at most 600",
             "▁▄█",
-            "THE PLUG IS PULLED, unreachable",
+            "THE PLUG IS PULLED; the agent: unreachable",
             "delivered 2500, 0.0 a second, 500 on their way",
             "lost 0   duplicated 0   out of order 0",
             "INFO source is up",
