@@ -337,6 +337,8 @@ impl Connection<'_> {
 
     /// Reads what is there, up to a bound, and takes all whole packets of it.
     fn read(&mut self, mut link: Option<&mut Link>) -> Result<usize, End> {
+        // What came in one segment with the CONNACK.
+        self.take_packets(link.as_deref_mut())?;
         let mut total = 0;
         while total < READ_IN_A_TURN {
             match self.stream.read(&mut self.buffer).map_err(|error| self.lost(error))? {
