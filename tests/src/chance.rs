@@ -17,7 +17,17 @@ impl Chance {
             || RandomState::new().build_hasher().finish(),
             |text| text.parse().expect("TIDEGATE_SEED is a number"),
         );
+        Self::of(seed)
+    }
+
+    pub fn of(seed: u64) -> Self {
         Self { seed, state: seed }
+    }
+
+    /// A text that hardly compresses.
+    pub fn letters(&mut self, count: usize) -> String {
+        let letter = |number: u64| char::from(b'a' + u8::try_from(number).expect("below 26"));
+        (0..count).map(|_| letter(self.below(26))).collect()
     }
 
     /// One moment in each of `count` equal parts of `1..=end`: they never fall together.
