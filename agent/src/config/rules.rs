@@ -29,7 +29,6 @@ const LONGEST_TOPIC: usize = 249;
 pub(crate) fn check(parts: &Parts, document: &Document, problems: &mut Vec<Problem>) {
     let root = &document.root;
     gateway(root, problems);
-    brokers(root, problems);
     source_names(root, problems);
     labels(root, problems);
     stream_names(root, problems);
@@ -55,13 +54,6 @@ pub(crate) fn check(parts: &Parts, document: &Document, problems: &mut Vec<Probl
 fn gateway(root: &Node, problems: &mut Vec<Problem>) {
     if let Some(id) = text_at(root, "gateway", "id") {
         name(&KeyPath::root().key("gateway").key("id"), id, problems);
-    }
-}
-
-fn brokers(root: &Node, problems: &mut Vec<Problem>) {
-    if text_at(root, "kafka", "brokers").is_some_and(|brokers| brokers.trim().is_empty()) {
-        let at = KeyPath::root().key("kafka").key("brokers");
-        problems.push(Problem::new(&at, "is empty", "name them as \"host:port,host:port\""));
     }
 }
 

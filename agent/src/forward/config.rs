@@ -219,7 +219,10 @@ impl Config {
         let mut say = |key: &str, message: String, warning| {
             found.push(Finding { key: key.to_owned(), message, warning });
         };
-        for broker in self.brokers.split(',') {
+        if self.brokers.trim().is_empty() {
+            say("brokers", "is empty, name them as \"host:port,host:port\"".to_owned(), false);
+        }
+        for broker in self.brokers.split(',').filter(|_| !self.brokers.trim().is_empty()) {
             let port = broker
                 .trim()
                 .rsplit_once(':')

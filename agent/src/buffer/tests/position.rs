@@ -60,7 +60,7 @@ fn the_longest_text_fits_into_an_offsets_metadata() {
     longest.epochs =
         (0..300).map(|n| Named { epoch: Epoch(n), end: Some((1 << 40) - 1) }).collect();
     assert!(longest.encode().len() <= 4096, "{}", longest.encode().len());
-    for (_, (epoch, _)) in &mut longest.flows {
+    for (epoch, _) in longest.flows.values_mut() {
         *epoch = Epoch(299);
     }
     let text = longest.encode();
