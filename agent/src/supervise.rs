@@ -91,8 +91,8 @@ impl Link {
 
     /// What is wrong now, by subject.
     #[cfg(test)]
-    pub(crate) fn faults(&self) -> &BTreeMap<String, String> {
-        &self.faults
+    pub(crate) fn faults(&self) -> BTreeMap<String, String> {
+        self.0.borrow().faults.clone()
     }
 
     fn down(&mut self, error: &Error, pause: Duration) {

@@ -86,3 +86,29 @@ fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn the_agent_takes_this_configuration_without_a_warning() {
+        let places = Places {
+            id: "demo",
+            brokers: "127.0.0.1:9092",
+            buffer: Path::new("/tmp/a \"folder\"/buffer.db"),
+            boiler: (Ipv4Addr::LOCALHOST, 502).into(),
+            broker: (Ipv4Addr::LOCALHOST, 1883).into(),
+            database: Path::new("/tmp/machine.db"),
+        };
+        let loaded =
+            tidegate::config::load_str(&text(&places), "gateway.toml", std::iter::empty()).unwrap();
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        let names: Vec<&str> =
+            loaded.config.sources.iter().map(tidegate::source::Config::name).collect();
+        assert_eq!(names, ["boiler", "sensors", "machine"]);
+        assert_eq!(loaded.config.buffer.path, places.buffer);
+    }
+}

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
+use tidegate::agent::Agent;
 use tidegate::event::Timestamp;
 
 /// The agent's figures that the demo shows.
@@ -20,19 +22,36 @@ pub(crate) struct Stats {
 
 /// The running agent.
 #[derive(Debug)]
-pub(crate) struct Gateway;
+pub(crate) struct Gateway(Agent);
 
 impl Gateway {
-    /// PLACEHOLDER: there is no agent to start on this branch yet.
-    pub(crate) fn start(_config: &Path) -> anyhow::Result<Self> {
-        anyhow::bail!("this build holds no agent")
+    /// Loads the configuration as `tidegate run` does, and starts; inside the
+    /// runtime.
+    pub(crate) fn start(config: &Path) -> anyhow::Result<Self> {
+        let loaded = tidegate::config::load(config)
+            .with_context(|| format!("{} is wrong", config.display()))?;
+        Ok(Self(Agent::start(loaded.config).context("cannot start the agent")?))
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        Stats::default()
+        let stats = self.0.stats();
+        let forward = match &stats.forward.last_error {
+            Some(error) => format!("{}: {error}", stats.forward.state),
+            None => stats.forward.state.to_owned(),
+        };
+        Stats {
+            sources: stats.sources.iter().map(|s| (s.source.to_string(), s.up)).collect(),
+            events: stats.buffer.events,
+            bytes: stats.buffer.bytes,
+            oldest: stats.buffer.oldest,
+            dead_letters: stats.buffer.dead_letters,
+            forward,
+        }
     }
 
+    /// Stops the sources, commits and sends what is there.
     pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.0.stop().await?;
         Ok(())
     }
 }

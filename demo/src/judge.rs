@@ -129,6 +129,7 @@ mod tests {
 
     use super::*;
     use crate::kafka::Kafka;
+    use crate::uplink::Uplink;
 
     fn record(gateway: &str, seq: u64, n: &str) -> String {
         format!(
@@ -138,12 +139,18 @@ mod tests {
 
     #[test]
     fn the_judge_enters_the_numbers_of_its_gateway_and_reads_on_after_an_outage() {
-        let mut kafka = Kafka::simulated().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let kafka = Kafka::simulated().unwrap();
+        let uplink = runtime.block_on(Uplink::start(kafka.brokers())).unwrap();
         let ledger = Ledger::new(true);
         for _ in 0..3 {
             ledger.produce(Source::Sensors, "a");
         }
-        let judge = Judge::start(kafka.brokers(), "gw", ledger.clone()).unwrap();
+        let judge = Judge::start(uplink.brokers(), "gw", ledger.clone()).unwrap();
         let producer: BaseProducer = ClientConfig::new()
             .set("bootstrap.servers", kafka.brokers())
             .set("enable.idempotence", "true")
@@ -165,9 +172,9 @@ mod tests {
         send(1, "another", "2");
         send(2, "gw", "null");
         until(3);
-        kafka.plug(false).unwrap();
-        kafka.plug(true).unwrap();
+        uplink.plug(false);
         send(3, "gw", "3");
+        uplink.plug(true);
         send(3, "gw", "3");
         until(5);
         // Entered right after it was counted; dropping the judge waits for that.

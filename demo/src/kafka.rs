@@ -1,8 +1,7 @@
-//! The Kafka of the demo: librdkafka's mock cluster in this process, whose
-//! plug can be pulled, or a real one, whose plug cannot.
+//! The Kafka of the demo: librdkafka's mock cluster in this process, or a real
+//! one.
 //!
-//! The mock keeps what producers send, and it can go away and come back. It
-//! keeps neither the end of transactions nor the offsets that a transaction
+//! The mock keeps what producers send. It keeps neither the end of transactions nor the offsets that a transaction
 //! commits (librdkafka 2.12.1), so it cannot show that aborted records stay
 //! hidden, nor that a restarted agent finds its position. A real one does.
 
@@ -32,15 +31,13 @@ pub const MOCK_NOTE: &str = "librdkafka's mock cluster shows aborted records and
 `repeated` counts copies under the same id of events made before the outage ended, which a \
 read-committed reader of a real Kafka does not see; run with --brokers to prove that";
 
-/// What a run against a real Kafka leaves out.
-pub const REAL_NOTE: &str = "read committed from a real Kafka; every copy counts as a duplicate. \
-The plug of a Kafka that is not the demo's own cannot be pulled, so there was no outage";
+/// What the result of a run with a real Kafka stands for.
+pub const REAL_NOTE: &str = "read committed from a real Kafka: every copy counts as a duplicate";
 
-/// The uplink's other end.
+/// The other end of the [uplink](crate::uplink).
 pub struct Kafka {
     brokers: String,
     mock: Option<MockCluster<'static, DefaultProducerContext>>,
-    plugged: bool,
 }
 
 impl std::fmt::Debug for Kafka {
@@ -48,7 +45,6 @@ impl std::fmt::Debug for Kafka {
         f.debug_struct("Kafka")
             .field("brokers", &self.brokers)
             .field("mock", &self.mock.is_some())
-            .field("plugged", &self.plugged)
             .finish()
     }
 }
@@ -62,7 +58,7 @@ impl Kafka {
             mock.create_topic(source.topic(), PARTITIONS, 1)
                 .with_context(|| format!("cannot make the topic {}", source.topic()))?;
         }
-        Ok(Self { brokers: mock.bootstrap_servers(), mock: Some(mock), plugged: true })
+        Ok(Self { brokers: mock.bootstrap_servers(), mock: Some(mock) })
     }
 
     /// A Kafka that is there already; makes the topics that it lacks.
@@ -87,7 +83,7 @@ impl Kafka {
                 anyhow::bail!("cannot make the topic {topic}: {error}");
             }
         }
-        Ok(Self { brokers: brokers.to_owned(), mock: None, plugged: true })
+        Ok(Self { brokers: brokers.to_owned(), mock: None })
     }
 
     pub fn brokers(&self) -> &str {
@@ -98,24 +94,8 @@ impl Kafka {
         self.mock.is_some()
     }
 
-    pub fn plugged(&self) -> bool {
-        self.plugged
-    }
-
     /// What a reader of the result must know.
     pub fn note(&self) -> &'static str {
         if self.is_mock() { MOCK_NOTE } else { REAL_NOTE }
-    }
-
-    /// Pulls the plug, or puts it back; `false` where that is not ours to do.
-    pub fn plug(&mut self, plugged: bool) -> anyhow::Result<bool> {
-        let Some(mock) = &self.mock else { return Ok(false) };
-        if plugged {
-            mock.broker_up(1).context("cannot put the plug back")?;
-        } else {
-            mock.broker_down(1).context("cannot pull the plug")?;
-        }
-        self.plugged = plugged;
-        Ok(true)
     }
 }

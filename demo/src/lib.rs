@@ -16,3 +16,4 @@ pub mod plant;
 
 pub mod judge;
 pub mod kafka;
+pub mod uplink;

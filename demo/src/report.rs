@@ -9,6 +9,9 @@ use tidegate_demo::ledger::{Ledger, Source, Totals};
 /// The result; as JSON, the last line of `--json`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
+    /// Whether all that was under way at the end was waited for; if not, it
+    /// does not count as lost.
+    complete: bool,
     produced: u64,
     /// Most events that were in the buffer at once.
     buffered_peak: u64,
@@ -30,13 +33,16 @@ pub(crate) struct Report {
 impl Report {
     pub(crate) fn new(
         ledger: &Ledger,
+        complete: bool,
         buffered_peak: u64,
         dead_letters: u64,
         note: &'static str,
     ) -> Self {
-        let all = ledger.at_end(None);
-        let by = |source: Source| (source.name(), ledger.at_end(Some(source)));
+        let totals = |source| if complete { ledger.at_end(source) } else { ledger.live(source) };
+        let all = totals(None);
+        let by = |source: Source| (source.name(), totals(Some(source)));
         Self {
+            complete,
             produced: all.produced,
             buffered_peak,
             delivered: all.delivered,
@@ -72,6 +78,9 @@ impl fmt::Display for Report {
             "{:<8} produced {}, delivered {}, lost {}, duplicated {}, at most {} in the buffer",
             "all", self.produced, self.delivered, self.lost, self.duplicated, self.buffered_peak
         )?;
+        if !self.complete {
+            writeln!(f, "ended before everything that was under way had arrived")?;
+        }
         if self.repeated > 0 {
             writeln!(f, "{} copies under the same id around an outage", self.repeated)?;
         }
@@ -90,11 +99,11 @@ mod tests {
         ledger.produce(Source::Sensors, "s");
         ledger.arrived(Source::Sensors, "s", 1, "g/e/1");
         ledger.arrived(Source::Sensors, "s", 1, "g/e/2");
-        let report = Report::new(&ledger, 7, 1, "a note");
+        let report = Report::new(&ledger, true, 7, 1, "a note");
         assert!(!report.is_clean());
         let json = serde_json::to_value(&report).unwrap();
         let expected = serde_json::json!({
-            "produced": 2, "buffered_peak": 7, "delivered": 1, "lost": 1, "duplicated": 1,
+            "complete": true, "produced": 2, "buffered_peak": 7, "delivered": 1, "lost": 1, "duplicated": 1,
             "repeated": 0, "out_of_order": 0, "unexpected": 0, "dead_letters": 1,
             "note": "a note",
             "sources": {
@@ -110,7 +119,15 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_waited_for_is_not_called_lost() {
+        let ledger = Ledger::new(true);
+        ledger.produce(Source::Boiler, "b");
+        let report = Report::new(&ledger, false, 0, 0, "");
+        assert_eq!((report.produced, report.delivered, report.lost), (1, 0, 0));
+    }
+
+    #[test]
     fn a_run_without_events_proves_nothing() {
-        assert!(!Report::new(&Ledger::new(true), 0, 0, "").is_clean());
+        assert!(!Report::new(&Ledger::new(true), true, 0, 0, "").is_clean());
     }
 }

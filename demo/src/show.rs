@@ -11,6 +11,7 @@ use tidegate_demo::judge::Judge;
 use tidegate_demo::kafka::Kafka;
 use tidegate_demo::ledger::{Ledger, Source};
 use tidegate_demo::plant::Plant;
+use tidegate_demo::uplink::Uplink;
 
 use crate::config;
 use crate::gateway::{Gateway, Stats};
@@ -32,6 +33,7 @@ pub(crate) struct Show {
     clock: Clock,
     ledger: Ledger,
     kafka: Kafka,
+    uplink: Uplink,
     plant: Plant,
     judge: Option<Judge>,
     gateway: Option<Gateway>,
@@ -54,6 +56,7 @@ impl Show {
             Some(brokers) => Kafka::real(brokers).await?,
             None => Kafka::simulated()?,
         };
+        let uplink = Uplink::start(kafka.brokers()).await.context("cannot open the uplink")?;
         let ledger = Ledger::new(kafka.is_mock());
         let clock = Clock::system();
         // In a Kafka that others use, too, each run is a gateway of its own.
@@ -64,7 +67,7 @@ impl Show {
         let path = folder.path().join("gateway.toml");
         let text = config::text(&config::Places {
             id: &id,
-            brokers: kafka.brokers(),
+            brokers: uplink.brokers(),
             buffer: &folder.path().join("buffer.db"),
             boiler: plant.boiler(),
             broker: plant.broker().address(),
@@ -79,6 +82,7 @@ impl Show {
             clock,
             ledger,
             kafka,
+            uplink,
             plant,
             judge: Some(judge),
             stats: gateway.stats(),
@@ -91,15 +95,15 @@ impl Show {
     }
 
     pub(crate) fn plugged(&self) -> bool {
-        self.kafka.plugged()
+        self.uplink.plugged()
     }
 
-    /// Pulls the plug or puts it back, where it is ours.
-    pub(crate) fn plug(&mut self, plugged: bool) -> anyhow::Result<()> {
-        if self.kafka.plug(plugged)? && plugged {
+    /// Pulls the uplink's plug or puts it back.
+    pub(crate) fn plug(&mut self, plugged: bool) {
+        self.uplink.plug(plugged);
+        if plugged {
             self.ledger.outage_over();
         }
-        Ok(())
     }
 
     /// Takes the agent's figures anew.
@@ -162,8 +166,7 @@ impl Show {
                 Duration::from_nanos(u64::try_from(age).unwrap_or(0))
             }),
             history: self.history.iter().copied().collect(),
-            plugged: self.kafka.plugged(),
-            can_unplug: self.kafka.is_mock(),
+            plugged: self.uplink.plugged(),
             brokers: self.kafka.brokers().to_owned(),
             forward: self.stats.forward.clone(),
             totals,

@@ -34,7 +34,6 @@ pub(crate) struct Snapshot {
     /// Depths, oldest first.
     pub(crate) history: Vec<u64>,
     pub(crate) plugged: bool,
-    pub(crate) can_unplug: bool,
     pub(crate) brokers: String,
     pub(crate) forward: String,
     pub(crate) totals: Totals,
@@ -78,25 +77,21 @@ pub(crate) fn lines(now: &Snapshot, width: usize, height: usize) -> Vec<Line> {
     }
     say(Tone::Plain, String::new());
     say(Tone::Title, " BUFFER".to_owned());
-    let oldest =
-        now.oldest.map_or_else(|| "none".to_owned(), |age| format!("{:.1} s", seconds_of(age)));
+    let oldest = now
+        .oldest
+        .map_or_else(String::new, |age| format!(", the oldest {:.1} s old", age.as_secs_f64()));
     let tone = if now.plugged { Tone::Plain } else { Tone::Watch };
     say(
         tone,
-        format!(
-            "   {} events, {} KiB, the oldest {oldest} old, at most {}",
-            now.depth,
-            now.bytes / 1024,
-            now.peak
-        ),
+        format!("   {} events, {} KiB{oldest}, at most {}", now.depth, now.bytes / 1024, now.peak),
     );
     say(tone, format!("   {}", sparkline(&now.history, width.saturating_sub(6))));
     say(Tone::Plain, String::new());
     say(Tone::Title, format!(" KAFKA  {}", now.brokers));
     if now.plugged {
-        say(Tone::Good, format!("   ━━━●━━━  the plug is in, {}", now.forward));
+        say(Tone::Good, format!("   ━━━●━━━  the plug is in; the agent: {}", now.forward));
     } else {
-        say(Tone::Watch, format!("   ━━╸ ╺━━  THE PLUG IS PULLED, {}", now.forward));
+        say(Tone::Watch, format!("   ━━╸ ╺━━  THE PLUG IS PULLED; the agent: {}", now.forward));
     }
     let Totals { produced, delivered, lost, duplicated, repeated, out_of_order } = now.totals;
     let way = produced.saturating_sub(delivered + lost);
@@ -124,11 +119,7 @@ pub(crate) fn lines(now: &Snapshot, width: usize, height: usize) -> Vec<Line> {
 }
 
 fn keys(now: &Snapshot) -> &'static str {
-    match (now.can_unplug, now.plugged) {
-        (true, true) => " p  pull the plug    q  quit",
-        (true, false) => " p  put the plug back    q  quit",
-        (false, _) => " q  quit    (the plug of a Kafka that is not the demo's cannot be pulled)",
-    }
+    if now.plugged { " p  pull the plug    q  quit" } else { " p  put the plug back    q  quit" }
 }
 
 /// The same in one line, for where there is no screen.
@@ -139,12 +130,8 @@ pub(crate) fn status(now: &Snapshot) -> String {
         now.elapsed.as_secs(),
         if now.plugged { "in " } else { "OUT" },
         now.depth,
-        now.oldest.map_or(0.0, seconds_of),
+        now.oldest.map_or(0.0, |age| age.as_secs_f64()),
     )
-}
-
-fn seconds_of(age: Duration) -> f64 {
-    age.as_secs_f64()
 }
 
 fn line(tone: Tone, text: String) -> Line {
@@ -189,7 +176,6 @@ mod tests {
             oldest: Some(Duration::from_millis(7_900)),
             history: vec![0, 250, 500],
             plugged: false,
-            can_unplug: true,
             brokers: "127.0.0.1:9092".to_owned(),
             forward: "unreachable".to_owned(),
             totals: Totals { produced: 3_000, delivered: 2_500, ..Totals::default() },
@@ -208,7 +194,7 @@ mod tests {
             "boiler   modbus tcp        260          4.0         255   up",
             "500 events, 40 KiB, the oldest 7.9 s old, at most 600",
             "▁▄█",
-            "THE PLUG IS PULLED, unreachable",
+            "THE PLUG IS PULLED; the agent: unreachable",
             "delivered 2500, 0.0 a second, 500 on their way",
             "lost 0   duplicated 0   out of order 0",
             "INFO source is up",

@@ -8,10 +8,10 @@ use crate::process::Process;
 use crate::target;
 
 /// Until `READY`; a start takes well under a second on an idle machine.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// Longest end after SIGTERM: the configured grace is below.
-const STOP: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_mins(1);
 
 /// The agent and its folder; dropped, it is killed.
 #[derive(Debug)]
@@ -61,6 +61,12 @@ impl Agent {
         assert!(self.process.is_none(), "the agent is started once");
         let mut agent = Command::new(binary());
         agent.arg(command).arg("--config").arg(self.config());
+        // Variables of this name are configuration to the agent; ours are not meant for it.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("TIDEGATE_") {
+                agent.env_remove(name);
+            }
+        }
         agent.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process = Some(Process::start("tidegate", &agent));
     }

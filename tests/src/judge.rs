@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::panic_with;
 
 /// How long one look at all topics may take.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_mins(1);
 
 /// A record as Kafka has it.
 #[derive(Debug, Clone)]
@@ -67,6 +67,8 @@ pub struct Judge {
     client: ClientConfig,
     /// Next offset of each topic and partition.
     next: BTreeMap<(String, i32), i64>,
+    /// Only this topic; `None`: all but Kafka's own.
+    only: Option<String>,
     pub records: Vec<Record>,
 }
 
@@ -79,14 +81,22 @@ impl Judge {
             .set("isolation.level", "read_committed")
             .set("enable.partition.eof", "true")
             .set("fetch.wait.max.ms", "50");
-        Self { client, next: BTreeMap::new(), records: Vec::new() }
+        Self { client, next: BTreeMap::new(), only: None, records: Vec::new() }
     }
 
-    /// Reads everything that is committed now, of every topic but Kafka's own.
+    /// For a broker that others use too: looks at this topic alone.
+    pub fn of_topic(kafka: &crate::kafka::Kafka, topic: &str) -> Self {
+        Self { only: Some(topic.to_owned()), ..Self::new(kafka) }
+    }
+
+    /// Reads everything that is committed now.
     pub fn look(&mut self) -> &[Record] {
         let consumer: BaseConsumer = self.client.create().expect("the settings are valid");
         let metadata = consumer.fetch_metadata(None, LOOK).expect("Kafka answers the judge");
-        for topic in metadata.topics().iter().filter(|topic| !topic.name().starts_with("__")) {
+        let wanted =
+            |name: &str| self.only.as_ref().map_or(!name.starts_with("__"), |only| only == name);
+        let topics = metadata.topics().iter().filter(|topic| wanted(topic.name()));
+        for topic in topics.collect::<Vec<_>>() {
             let partitions =
                 topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id);
             self.read(topic.name(), partitions.collect());
@@ -123,7 +133,6 @@ impl Judge {
         while !unread.is_empty() {
             assert!(since.elapsed() < LOOK, "topic {topic} was not read to its end in {LOOK:?}");
             match consumer.poll(Duration::from_millis(100)) {
-                None => {}
                 Some(Ok(message)) => {
                     let place = (topic.to_owned(), message.partition());
                     self.next.insert(place, message.offset() + 1);
@@ -133,7 +142,7 @@ impl Judge {
                     unread.remove(&partition);
                 }
                 // A broker that has just come back; the deadline tells it from a dead one.
-                Some(Err(_)) => {}
+                None | Some(Err(_)) => {}
             }
         }
     }
@@ -191,4 +200,16 @@ pub fn assert_each_once(what: &str, count: u64, numbers: impl IntoIterator<Item 
         many.iter().take(10).collect::<Vec<_>>(),
         foreign.len(),
     );
+}
+
+/// The id in the header is that of the value, and no id stands for two events.
+pub fn assert_ids(records: &[Record]) {
+    let mut events: BTreeMap<String, &Value> = BTreeMap::new();
+    for record in records {
+        let id = record.id();
+        assert_eq!(record.headers.get("id"), Some(&id), "the header's id: {record:?}");
+        if let Some(other) = events.insert(id, &record.value) {
+            assert_eq!(other, &record.value, "one id, two events");
+        }
+    }
 }

@@ -26,7 +26,7 @@ pub const PASSWORD: &str = "edge-secret";
 const VERSION: &str = "4.3.1";
 
 /// A start takes 5 to 11 s on an idle machine.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 
 /// Small and quick to start: a test's broker, not one for load.
 const JAVA: &[&str] = &[
@@ -49,6 +49,8 @@ rootLogger.level = WARN
 rootLogger.appenderRef.c.ref = C
 logger.s.name = kafka.server
 logger.s.level = INFO
+logger.t.name = kafka.coordinator.transaction
+logger.t.level = INFO
 ";
 
 /// The broker; dropped, it is killed.
@@ -116,6 +118,11 @@ impl Kafka {
     }
 
     /// SIGKILL: it crashes.
+    ///
+    /// A single broker of 4.3.1 that is killed right after it has answered a commit forgets the
+    /// commit's markers at its next start now and then ("Couldn't find leader endpoint … can be
+    /// skipped" in its log: 2 of 8 kills). Readers of these partitions, and of the position, then
+    /// wait until the same producer commits there again: after a kill the load must go on.
     pub fn kill(&mut self) {
         self.broker.take().expect("the broker runs").kill();
     }

@@ -30,6 +30,10 @@ pub mod publisher;
 pub mod table;
 
 pub mod agent;
+pub mod settings;
+
+pub mod chance;
+pub mod plant;
 
 pub mod judge;
 

@@ -94,6 +94,20 @@ keyfile {key}
         self.broker.take().expect("the broker runs").terminate();
     }
 
+    /// Waits for a line that contains `text`, said since the last start.
+    pub fn wait_line(&self, text: &str, within: Duration) -> String {
+        self.process().wait_line(text, within)
+    }
+
+    /// How often the broker has said this since its last start.
+    pub fn count(&self, text: &str) -> usize {
+        self.process().log.matching(0, |line| line.contains(text)).len()
+    }
+
+    fn process(&self) -> &Process {
+        self.broker.as_ref().expect("the broker runs")
+    }
+
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }

@@ -17,7 +17,7 @@ use crate::{panic_with, wait_until};
 const LAST_LINES: usize = 40;
 
 /// How long a server may take to end after SIGTERM.
-const TERMINATION: Duration = Duration::from_secs(60);
+const TERMINATION: Duration = Duration::from_mins(1);
 
 /// A running server; dropped, it is killed.
 #[derive(Debug)]

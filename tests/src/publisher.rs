@@ -1,4 +1,4 @@
-//! A QoS 1 publisher on the bare protocol: it numbers its messages, 1, 2, 3 …,
+//! A publisher of quality 1 on the bare protocol: it numbers its messages, 1, 2, 3 …,
 //! and says which were acknowledged.
 //!
 //! It goes straight to the broker, never over a line that is cut: a message
@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 /// A broker that is silent for so long is broken.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 /// Messages that wait for their acknowledgement at most.
 const WINDOW: usize = 200;

@@ -18,17 +18,26 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty table `log (id, device, value)` in a new database.
+    /// An empty table `log (id, device, value, note)` in a new database.
     pub fn make(path: &Path) -> Self {
         let connection = Connection::open(path).expect("a database can be made");
         connection.busy_timeout(BUSY).expect("it takes a time-out");
         connection
             .execute_batch(
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;
-                 CREATE TABLE log (id INTEGER PRIMARY KEY, device TEXT NOT NULL, value REAL);",
+                 CREATE TABLE log (id INTEGER PRIMARY KEY, device TEXT NOT NULL, value REAL, note TEXT);",
             )
             .expect("a table can be made");
         Self { path: path.to_owned(), connection, rows: 0 }
+    }
+
+    /// Writes one row more, with a text.
+    pub fn write_note(&mut self, note: &str) {
+        self.rows += 1;
+        let row = (i64::try_from(self.rows).expect("rows are few"), note);
+        self.connection
+            .execute("INSERT INTO log (id, device, note) VALUES (?1, 'press', ?2)", row)
+            .expect("a row can be written");
     }
 
     /// Writes so many rows more, in one transaction.

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use tidegate_e2e::certificates::Certificates;
 use tidegate_e2e::folder;
 use tidegate_e2e::judge::Judge;
 use tidegate_e2e::kafka::Kafka;
@@ -12,7 +14,7 @@ use tidegate_e2e::mosquitto::Mosquitto;
 use tidegate_e2e::publisher::Publisher;
 use tidegate_e2e::table::Table;
 
-const SEND: Duration = Duration::from_secs(60);
+const SEND: Duration = Duration::from_mins(1);
 
 #[test]
 fn the_judge_reads_what_is_committed_over_stop_and_crash_of_kafka() {
@@ -34,10 +36,13 @@ fn the_judge_reads_what_is_committed_over_stop_and_crash_of_kafka() {
                 producer.abort_transaction(SEND).unwrap();
             }
         }
+        // The commit is answered before its marker stands in the log.
+        judge.look_until("its commit", SEND, |records| records.len() == round);
         end(&mut kafka);
         kafka.start();
-        judge.look_until("both rounds", SEND, |records| records.len() == round);
     }
+    let mut judge = Judge::new(&kafka);
+    assert_eq!(judge.look().len(), 2);
     assert!(judge.records.iter().all(|record| record.value["committed"] == true));
 }
 
@@ -77,4 +82,47 @@ fn a_table_grows_by_numbered_rows() {
     let count = "SELECT count(*) || ' ' || max(id) FROM log";
     let rows: String = reader.query_row(count, (), |row| row.get(0)).unwrap();
     assert_eq!(rows, "15 15");
+}
+
+#[test]
+fn every_listener_of_kafka_takes_its_login_and_no_other() {
+    let kafka = Kafka::started("harness-logins");
+    let ca = kafka.certificates.ca.to_str().unwrap();
+    let sasl = |mechanism, password| {
+        let mut client = rdkafka::ClientConfig::new();
+        client
+            .set("bootstrap.servers", kafka.secure())
+            .set("security.protocol", "sasl_ssl")
+            .set("ssl.ca.location", ca)
+            .set("sasl.mechanisms", mechanism)
+            .set("sasl.username", tidegate_e2e::kafka::USER)
+            .set("sasl.password", password);
+        client
+    };
+    let mutual = |pair: &tidegate_e2e::certificates::Pair| {
+        let mut client = rdkafka::ClientConfig::new();
+        client
+            .set("bootstrap.servers", kafka.mutual())
+            .set("security.protocol", "ssl")
+            .set("ssl.ca.location", ca)
+            .set("ssl.certificate.location", pair.certificate.to_str().unwrap())
+            .set("ssl.key.location", pair.key.to_str().unwrap());
+        client
+    };
+    let mut line = rdkafka::ClientConfig::new();
+    line.set("bootstrap.servers", kafka.line.address());
+    let is_taken = |client: &rdkafka::ClientConfig, within: u64| {
+        let consumer: BaseConsumer = client.create().unwrap();
+        consumer.fetch_metadata(None, Duration::from_secs(within)).is_ok()
+    };
+    let password = tidegate_e2e::kafka::PASSWORD;
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        assert!(is_taken(&sasl(mechanism, password), 60), "{mechanism}");
+    }
+    assert!(is_taken(&mutual(&kafka.certificates.client), 60));
+    assert!(is_taken(&line, 60));
+    // Refused, it would be tried again for ever: the time is how long we listen.
+    assert!(!is_taken(&sasl("SCRAM-SHA-256", "wrong"), 2));
+    let foreign = Certificates::make(&folder("harness-foreign"));
+    assert!(!is_taken(&mutual(&foreign.client), 2));
 }

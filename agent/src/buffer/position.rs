@@ -157,24 +157,19 @@ impl Position {
     pub fn encode(&self) -> String {
         let mut short = self.clone();
         short.trim();
-        let mut text = format!("1;{};{};", name(&short.gateway), name(&short.cluster));
-        for (place, named) in short.epochs.iter().enumerate() {
-            let comma = if place > 0 { "," } else { "" };
-            write!(text, "{comma}{}", named.epoch).expect(INFALLIBLE);
-            if let Some(end) = named.end {
-                write!(text, ".{}", Base36(end)).expect(INFALLIBLE);
-            }
-        }
-        text.push(';');
-        let mut comma = "";
-        for (flow, (epoch, number)) in &short.flows {
-            let place = short.epochs.iter().position(|named| named.epoch == *epoch);
-            let place = place.expect("trim leaves no flow without its epoch");
-            write!(text, "{comma}{}{}{}", Base64(flow.0), Base36(place as u64), Base36(*number))
-                .expect(INFALLIBLE);
-            comma = ",";
-        }
-        text
+        let epochs: Vec<String> = short.epochs.iter().map(Named::to_string).collect();
+        let place = |epoch: Epoch| short.epochs.iter().position(|named| named.epoch == epoch);
+        let flows: Vec<String> = short
+            .flows
+            .iter()
+            .filter_map(|(flow, (epoch, number))| {
+                // `trim` leaves no flow without its epoch.
+                let place = Base36(place(*epoch)? as u64);
+                Some(format!("{}{place}{}", Base64(flow.0), Base36(*number)))
+            })
+            .collect();
+        let (gateway, cluster) = (name(&short.gateway), name(&short.cluster));
+        format!("1;{gateway};{cluster};{};{}", epochs.join(","), flows.join(","))
     }
 
     /// Reads the text; any text gives `Ok` or `Err`.
@@ -232,7 +227,14 @@ impl Position {
     }
 }
 
-const INFALLIBLE: &str = "writing to a string does not fail";
+impl std::fmt::Display for Named {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.end {
+            None => write!(f, "{}", self.epoch),
+            Some(end) => write!(f, "{}.{}", self.epoch, Base36(end)),
+        }
+    }
+}
 
 /// A name as the text can hold it.
 fn name(raw: &str) -> String {

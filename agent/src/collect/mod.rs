@@ -299,10 +299,10 @@ pub fn start(
     });
     let mut intakes = Vec::new();
     let mut known = Vec::new();
-    for (index, source) in sources.into_iter().enumerate() {
+    for (index, source) in (0..=u16::MAX).zip(sources) {
         let committed = watch::Sender::new(Ticket::default());
         intakes.push(Intake {
-            source: SourceId(u16::try_from(index).expect("check refuses more sources")),
+            source: SourceId(index),
             shared: Arc::clone(&shared),
             room: Arc::clone(&room),
             committed: committed.subscribe(),

@@ -101,3 +101,288 @@ async fn what_is_committed_is_read_and_forgotten() {
     assert_eq!(store.stats().borrow().events, 0);
     collector.close();
 }
+
+/// Opens a copy of what stands on the disk at this moment: what a power cut
+/// would have left.
+fn killed(folder: &Path) -> (tempfile::TempDir, Buffer) {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["buffer.db", "buffer.db-wal"] {
+        std::fs::copy(folder.join(name), copy.path().join(name)).unwrap();
+    }
+    let buffer = open(&config(copy.path()));
+    (copy, buffer)
+}
+
+fn pending<F: Future>(future: std::pin::Pin<&mut F>) -> bool {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    future.poll(&mut context).is_pending()
+}
+
+#[tokio::test]
+async fn an_acknowledged_delivery_and_its_checkpoint_outlive_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, mut intakes, flow, id } = begin(&config(folder.path()), Lane::Live);
+    for round in 0..5_u8 {
+        let mut next = delivery(id, i64::from(round) * 2..i64::from(round) * 2 + 2);
+        next.checkpoint = Some(Checkpoint::Cursor([round].as_slice().into()));
+        next.urgent = true;
+        let ticket = intakes[0].deliver(next).await.unwrap();
+        intakes[0].wait_committed(ticket).await.unwrap();
+
+        let (_copy, buffer) = killed(folder.path());
+        assert_eq!(buffer.saved("a"), Some(Checkpoint::Cursor([round].as_slice().into())));
+        assert_eq!(buffer.saved("b"), None);
+        let times: Vec<i64> = (0..i64::from(round) * 2 + 2).collect();
+        assert_eq!(stored(&buffer.store(), &flow), times);
+    }
+    collector.close();
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_before_its_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, mut intakes, flow, id } = begin(&config(folder.path()), Lane::Live);
+    let mut next = delivery(id, 0..2);
+    next.checkpoint = Some(Checkpoint::Session([1].as_slice().into()));
+    intakes[0].deliver(next).await.unwrap();
+    // A call of the forwarder has been answered since: it does not wait for
+    // what is gathered, or it commits that too.
+    collector.store().adopt(&collector.store().next_position(None, "kafka"), "kafka").unwrap();
+    let (_copy, buffer) = killed(folder.path());
+    let there = stored(&buffer.store(), &flow).len() == 2;
+    assert_eq!(there, intakes[0].committed() == Ticket(1));
+    assert_eq!(there, buffer.saved("a").is_some());
+    collector.close();
+}
+
+#[tokio::test]
+async fn an_alarm_commits_all_that_was_collected_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut flows = Flows::default();
+    let (live, alarm) = (flows.id("plant", Lane::Live), flows.id("plant", Lane::Alarm));
+    let flow = flows.get(live).clone();
+    let source = |name: &str| SourceInfo { name: name.into(), labels: Vec::new() };
+    let sources = vec![source("a"), source("b")];
+    let (collector, mut intakes) = start(open(&config(folder.path())), sources, flows).unwrap();
+    let before = intakes[0].deliver(delivery(live, 0..2)).await.unwrap();
+    let loud = intakes[1].deliver(delivery(alarm, 2..3)).await.unwrap();
+    intakes[1].wait_committed(loud).await.unwrap();
+    intakes[0].wait_committed(before).await.unwrap();
+    assert_eq!(stored(&collector.store(), &flow), [0, 1]);
+    collector.close();
+}
+
+#[tokio::test]
+async fn a_thousand_events_are_a_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, mut intakes, flow, id } = begin(&config(folder.path()), Lane::Live);
+    let first = intakes[0].deliver(delivery(id, 0..600)).await.unwrap();
+    let second = intakes[0].deliver(delivery(id, 600..1_000)).await.unwrap();
+    intakes[0].wait_committed(second).await.unwrap();
+    assert!(intakes[0].committed() > first);
+    assert_eq!(all(&collector.store(), &flow).len(), 1);
+    collector.close();
+}
+
+#[tokio::test]
+async fn a_long_delivery_becomes_batches_of_five_thousand_in_one_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, mut intakes, flow, id } = begin(&config(folder.path()), Lane::Live);
+    let ticket = intakes[0].deliver(delivery(id, 0..12_000)).await.unwrap();
+    intakes[0].wait_committed(ticket).await.unwrap();
+    let rows: Vec<_> = all(&collector.store(), &flow)
+        .iter()
+        .map(|batch| (batch.number, batch.first_seq, batch.count))
+        .collect();
+    assert_eq!(rows, [(1, 1, 5_000), (2, 5_001, 5_000), (3, 10_001, 2_000)]);
+    collector.close();
+}
+
+#[tokio::test]
+async fn labels_of_the_source_stand_with_its_events() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, mut intakes, flow, id } = begin(&config(folder.path()), Lane::Live);
+    intakes[0].deliver(delivery(id, 0..1)).await.unwrap();
+    assert!(collector.settle());
+    all(&collector.store(), &flow)[0]
+        .events(|event| {
+            assert_eq!(event.labels, [("site", "north")]);
+            Ok(())
+        })
+        .unwrap();
+    let flows = collector.store().reader().unwrap().flows().unwrap();
+    assert_eq!(flows, [(flow.hash, flow.lane, flow.stream)]);
+    collector.close();
+}
+
+#[tokio::test]
+async fn an_id_never_comes_again_after_the_file_was_emptied() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let Fixture { collector, mut intakes, flow, id } =
+            begin(&config(folder.path()), Lane::Live);
+        let store = collector.store();
+        intakes[0].deliver(delivery(id, 0..2)).await.unwrap();
+        assert!(collector.settle());
+        let batch = all(&store, &flow).remove(0);
+        assert!(seen.iter().all(|(known, epoch)| *known < batch.id && *epoch != batch.epoch));
+        seen.push((batch.id, batch.epoch));
+        let mut position = store.next_position(store.memory().position.as_ref(), "kafka");
+        position.advance(flow.hash, batch.epoch, batch.number);
+        store.forget(position, "kafka").unwrap();
+        // The end commits what is still to be deleted.
+        collector.close();
+        assert_eq!(stored(&open(&config(folder.path())).store(), &flow), Vec::<i64>::new());
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_the_writer_is_bounded_and_a_dropped_delivery_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    // Full from the first: the writer commits nothing.
+    let config = buffer::Config { max_size: ByteSize(1), ..config(folder.path()) };
+    let Fixture { collector, mut intakes, id, .. } = begin(&config, Lane::Live);
+    for n in 0..QUEUE_DELIVERIES {
+        let n = i64::try_from(n).unwrap();
+        intakes[0].deliver(delivery(id, n..n + 1)).await.unwrap();
+    }
+    assert!(pending(std::pin::pin!(intakes[0].deliver(delivery(id, 0..1)))));
+    assert!(pending(std::pin::pin!(intakes[1].deliver(delivery(id, 0..1)))));
+    assert_eq!(intakes[0].last.0, QUEUE_DELIVERIES as u64);
+    assert_eq!(intakes[0].committed(), Ticket(0));
+    assert!(!collector.settle());
+    intakes[0].deliver(delivery(id, 0..1)).await.unwrap_err();
+    collector.close();
+}
+
+#[tokio::test]
+async fn a_full_file_holds_the_sources_back_until_deletes_made_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = buffer::Config { max_size: ByteSize(256 * 1024), ..config(folder.path()) };
+    let Fixture { collector, mut intakes, flow, id } = begin(&config, Lane::Live);
+    let store = collector.store();
+    let mut stats = store.stats();
+    let mut sent = 0;
+    while !stats.borrow().held_back {
+        let mut next = delivery(id, sent..sent + 1);
+        // Noise, so that it takes room.
+        let mut noise = 0x9e37_79b9_u64.wrapping_mul(sent.cast_unsigned() + 1);
+        let bytes: Vec<u8> = (0..8_192)
+            .map(|_| {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                noise.to_be_bytes()[0]
+            })
+            .collect();
+        next.events[0].fields[0].value = Value::Bytes(bytes.into());
+        next.urgent = true;
+        let ticket = intakes[0].deliver(next).await.unwrap();
+        intakes[0].wait_committed(ticket).await.unwrap();
+        sent += 1;
+    }
+    let mut held = delivery(id, sent..sent + 1);
+    held.urgent = true;
+    let ticket = intakes[0].deliver(held).await.unwrap();
+    assert!(pending(std::pin::pin!(intakes[0].wait_committed(ticket))));
+
+    let last = all(&store, &flow).pop().unwrap();
+    assert_eq!(stored(&store, &flow), (0..sent).collect::<Vec<_>>());
+    let mut position = store.next_position(None, "kafka");
+    position.advance(flow.hash, last.epoch, last.number);
+    store.adopt(&position, "kafka").unwrap();
+    intakes[0].wait_committed(ticket).await.unwrap();
+    stats.wait_for(|stats| !stats.held_back).await.unwrap();
+    assert_eq!(stored(&store, &flow), [sent]);
+    collector.close();
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_is_kept_and_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, mut intakes, flow, id } = begin(&config(folder.path()), Lane::Live);
+    let mut stats = collector.store().stats();
+    let other = rusqlite::Connection::open(folder.path().join("buffer.db")).unwrap();
+    other.execute_batch("ALTER TABLE batch RENAME TO hidden").unwrap();
+    let mut next = delivery(id, 0..2);
+    next.urgent = true;
+    let ticket = intakes[0].deliver(next).await.unwrap();
+    stats.wait_for(|stats| stats.failing.is_some()).await.unwrap();
+    assert_eq!(intakes[0].committed(), Ticket(0));
+    other.execute_batch("ALTER TABLE hidden RENAME TO batch").unwrap();
+    intakes[0].wait_committed(ticket).await.unwrap();
+    assert_eq!(stored(&collector.store(), &flow), [0, 1]);
+    assert_eq!(all(&collector.store(), &flow)[0].first_seq, 1);
+    collector.close();
+}
+
+#[tokio::test]
+async fn dead_letters_are_on_disk_when_the_call_returns() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, .. } = begin(&config(folder.path()), Lane::Live);
+    let dead = DeadLetter {
+        reason: "too large".to_owned(),
+        origin: "topic".to_owned(),
+        payload: vec![1, 2],
+        length: 9,
+    };
+    collector.store().bury(vec![dead.clone(), dead]).unwrap();
+    let (copy, _buffer) = killed(folder.path());
+    let other = rusqlite::Connection::open(copy.path().join("buffer.db")).unwrap();
+    let count: i64 = other
+        .query_row("SELECT count(*) FROM dead_letter WHERE length = 9 AND at = 7", [], |r| r.get(0))
+        .unwrap();
+    assert_eq!(count, 2);
+    assert_eq!(collector.store().stats().borrow().dead_letters, 2);
+    collector.close();
+}
+
+#[tokio::test]
+async fn the_end_commits_what_was_handed_in_and_takes_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, mut intakes, flow, id } = begin(&config(folder.path()), Lane::Live);
+    let store = collector.store();
+    let ticket = intakes[0].deliver(delivery(id, 0..2)).await.unwrap();
+    collector.close();
+    intakes[0].wait_committed(ticket).await.unwrap();
+    intakes[0].deliver(delivery(id, 2..3)).await.unwrap_err();
+    store.adopt(&store.next_position(None, "kafka"), "kafka").unwrap_err();
+    assert_eq!(stored(&store, &flow), [0, 1]);
+}
+
+#[test]
+fn a_second_agent_is_told_who_has_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let _first = open(&config);
+    let error = Buffer::open(&config, "gw1", Clock::system()).unwrap_err();
+    let path = config.path.display();
+    let pid = std::process::id();
+    assert_eq!(error.to_string(), format!("{path} is in use by another agent (pid {pid})"));
+}
+
+#[test]
+fn a_file_of_another_program_or_a_newer_layout_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    drop(open(&config));
+    let other = rusqlite::Connection::open(&config.path).unwrap();
+    other.pragma_update(None, "user_version", 2).unwrap();
+    let newer = Buffer::open(&config, "gw1", Clock::system()).unwrap_err();
+    assert!(matches!(newer, buffer::OpenError::Newer { found: 2, known: 1, .. }), "{newer}");
+
+    config.path = folder.path().join("other.db");
+    let other = rusqlite::Connection::open(&config.path).unwrap();
+    other.execute_batch("CREATE TABLE t (x)").unwrap();
+    let foreign = Buffer::open(&config, "gw1", Clock::system()).unwrap_err();
+    assert!(matches!(foreign, buffer::OpenError::Foreign(_)), "{foreign}");
+}
+
+#[tokio::test]
+async fn a_batch_keeps_the_gateway_that_it_was_written_under() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, mut intakes, flow, id } = begin(&config(folder.path()), Lane::Live);
+    intakes[0].deliver(delivery(id, 0..2)).await.unwrap();
+    collector.close();
+    let renamed = Buffer::open(&config(folder.path()), "gw2", Clock::system()).unwrap();
+    assert_eq!(&*all(&renamed.store(), &flow)[0].gateway, "gw1");
+}

@@ -239,6 +239,8 @@ impl Writer {
             info!("the buffer can be written again");
         }
         self.retry = None;
+        // Before the acknowledgement: who gets one sees whether it is full now.
+        self.measure();
         if events {
             let group = std::mem::take(&mut self.group);
             self.due = None;
@@ -253,7 +255,6 @@ impl Writer {
         self.forget = None;
         self.forget_due = None;
         *locked(&self.shared.memory) = self.file.memory().clone();
-        self.measure();
         match self.call.take() {
             Some(Call::Adopt { reply, .. }) => {
                 answer(&reply, adopted.pop().unwrap_or_default());

@@ -214,7 +214,7 @@ fn a_stream_that_a_source_names_must_be_a_topics_name() {
     "#;
     let document = Document::parse(text, "a.toml");
     let mut problems = Vec::new();
-    rules::check(&Parts { sources: Vec::new() }, &document, &mut problems);
+    rules::check(&Parts { kafka: None, sources: Vec::new() }, &document, &mut problems);
     let told = Problems::new(problems).to_string();
     insta::assert_snapshot!(told, @r#"
     source[0].group[1].stream: `b c` contains ' ', 1 to 249 letters (a-z, A-Z), digits, `-`, `_` or `.`

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::{Document, Kind, Node};
 use super::problem::{KeyPath, Problem};
-use crate::source;
+use crate::{encode, forward, source};
 
 /// The sections that check themselves, with their places. A section is here
 /// only if its types could be made; the rules below read the document itself,
 /// so that one wrong key does not hide what is wrong beside it.
 #[derive(Debug)]
 pub(crate) struct Parts {
+    pub(crate) kafka: Option<forward::Config>,
     pub(crate) sources: Vec<(KeyPath, source::Config)>,
 }
 
@@ -25,10 +26,6 @@ const LONGEST_ID: usize = 64;
 /// Kafka's own limit, so that a partition's folder has a legal name.
 const LONGEST_TOPIC: usize = 249;
 
-/// Names of the record's own fields; a label must not hide one.
-const RESERVED: &[&str] =
-    &["gateway", "epoch", "seq", "device", "ts", "ts_ns", "month", "quality", "read_ts", "clock"];
-
 pub(crate) fn check(parts: &Parts, document: &Document, problems: &mut Vec<Problem>) {
     let root = &document.root;
     gateway(root, problems);
@@ -39,6 +36,11 @@ pub(crate) fn check(parts: &Parts, document: &Document, problems: &mut Vec<Probl
     topics(root, problems);
     replicas(root, problems);
     flows(root, problems);
+    let at = KeyPath::root().key("kafka");
+    for found in parts.kafka.iter().flat_map(forward::Config::check) {
+        let make = if found.warning { Problem::warning } else { Problem::new };
+        problems.push(make(&at.below(&found.key), found.message, String::new()));
+    }
     for (at, source) in &parts.sources {
         let wrong = source.check().into_iter().map(|(path, what)| (at.below(&path), what));
         // An empty name, say, is told once and not by each who looks at it.
@@ -98,9 +100,12 @@ fn characters(at: &KeyPath, name: &str, longest: usize, problems: &mut Vec<Probl
 pub fn check_label(at: &KeyPath, label: &str, problems: &mut Vec<Problem>) {
     if label.is_empty() {
         problems.push(Problem::new(at, "a label needs a name", ""));
-    } else if RESERVED.contains(&label) {
+    } else if encode::names::RESERVED.contains(&label) {
         let what = format!("`{label}` is a field of every record already");
         problems.push(Problem::new(at, what, "choose another name"));
+    } else if encode::names::rename(label) != label {
+        let what = format!("`{label}` becomes `{}` in the record", encode::names::rename(label));
+        problems.push(Problem::warning(at, what, ""));
     }
 }
 

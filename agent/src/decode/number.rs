@@ -11,16 +11,19 @@ const DOUBLE_DIGITS: usize = 17;
 /// Integers stay integers at any width that a decimal holds.
 pub fn parse(text: &str) -> Option<Value> {
     let text = text.strip_prefix('+').unwrap_or(text);
-    let (mut digits, mut integer) = (0, true);
+    let (mut any, mut significant, mut integer) = (false, 0, true);
     for byte in text.bytes() {
         match byte {
-            b'0'..=b'9' => digits += 1,
+            b'0'..=b'9' => {
+                any = true;
+                significant += usize::from(byte != b'0' || significant > 0);
+            }
             b'-' => {}
             b'.' | b'e' | b'E' | b'+' => integer = false,
             _ => return None,
         }
     }
-    if digits == 0 {
+    if !any {
         return None;
     }
     if integer {
@@ -31,7 +34,7 @@ pub fn parse(text: &str) -> Option<Value> {
             return Some(Value::U64(number));
         }
     }
-    if (integer || digits > DOUBLE_DIGITS)
+    if (integer || significant > DOUBLE_DIGITS)
         && let Some(exact) = decimal(text)
     {
         return Some(Value::Decimal(exact));

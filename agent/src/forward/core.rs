@@ -89,7 +89,8 @@ impl Core {
     /// The step of the present state ended so; how long to pause before the
     /// next one.
     pub(super) fn settle(&mut self, outcome: Outcome) -> Duration {
-        use {Outcome::*, State::*};
+        use Outcome::{Done, Failed, Idle, Refused};
+        use State::{Aborting, Committing, Connecting, ReadingPosition, Sending, Sifting};
         let state = self.state;
         self.state = match (state, outcome) {
             (_, Failed(Class::Rebuild)) => {

@@ -16,7 +16,10 @@ use crate::flow::{self, Lane, Stream};
 const FIRST_ASIDE: Duration = Duration::from_secs(2);
 
 /// Somebody who made the topic by hand waits no longer than this.
-const LONGEST_ASIDE: Duration = Duration::from_secs(60);
+const LONGEST_ASIDE: Duration = Duration::from_mins(1);
+
+/// A topic that was just made shows itself to all brokers within this.
+const APPEARS: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -131,12 +134,19 @@ impl Lineup {
         wanted
     }
 
-    /// The topic is there. True when it had been missing.
+    /// The topic is there. True when it was said to be missing.
     pub(super) fn found(&mut self, topic: &str) -> bool {
         let Some(topic) = self.topics.get_mut(topic) else { return false };
         let back = matches!(topic.standing, Standing::Aside { .. });
         topic.standing = if back { Standing::Trial } else { Standing::Ready };
-        back
+        back && topic.times_aside > 0
+    }
+
+    /// The topic was made just now; it is looked for again at once.
+    pub(super) fn made(&mut self, topic: &str, now: Instant) {
+        if let Some(topic) = self.topics.get_mut(topic) {
+            topic.standing = Standing::Aside { until: now + APPEARS };
+        }
     }
 
     /// The topic is missing or refused. True when that is news.

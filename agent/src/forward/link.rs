@@ -52,7 +52,8 @@ pub(super) struct Link {
     pub(super) context: Context,
     group: Option<ConsumerGroupMetadata>,
     transactional: bool,
-    id: String,
+    /// `init_transactions` is done once for each producer.
+    initialised: bool,
 }
 
 impl std::fmt::Debug for Link {
@@ -72,7 +73,7 @@ impl Link {
             Trouble::new(Class::Rebuild, format!("cannot make a Kafka client: {error}"))
         })?;
         let transactional = config.delivery == Delivery::ExactlyOnce;
-        Ok(Self { producer, context, group: None, transactional, id: String::new() })
+        Ok(Self { producer, context, group: None, transactional, initialised: false })
     }
 
     /// Serves the client's events: errors, its log, a token to be fetched.
@@ -87,14 +88,16 @@ impl Link {
 
     /// Fences what an earlier producer left open. May be called again until
     /// it is done.
-    pub(super) fn init(&self) -> Result<(), Trouble> {
+    pub(super) fn init(&mut self) -> Result<(), Trouble> {
         self.poll();
-        if !self.transactional {
+        if !self.transactional || self.initialised {
             return Ok(());
         }
         let done = self.producer.init_transactions(CALL);
         self.poll();
-        done.map_err(|e| Trouble::of_transaction("cannot begin with transactions", &e))
+        done.map_err(|e| Trouble::of_transaction("cannot begin with transactions", &e))?;
+        self.initialised = true;
+        Ok(())
     }
 
     pub(super) fn cluster(&self) -> Result<String, Trouble> {
@@ -158,7 +161,6 @@ impl Link {
         gateway: &str,
     ) -> Result<Option<Kept>, Trouble> {
         let group = format!("tidegate-{gateway}");
-        self.id.clone_from(&group);
         let mut settings = config
             .client(gateway)
             .map_err(|error| Trouble::new(Class::Repeat, error.to_string()))?;
@@ -202,7 +204,7 @@ impl Link {
             .map_err(|error| Trouble::of_transaction("cannot begin a transaction", &error))
     }
 
-    /// Hands a record over to the client. `Ok(false)`: its queue is full, try
+    /// Hands a record over to the client. `false`: its queue is full, try
     /// again after [`Link::flush`]. A record that it refuses at once is
     /// gathered among the failures.
     pub(super) fn produce(
@@ -212,7 +214,7 @@ impl Link {
         given: &Record,
         now: Timestamp,
         id: &mut String,
-    ) -> Result<bool, Trouble> {
+    ) -> bool {
         record::id(&given.gateway, given.epoch, given.seq, id);
         let mut headers = OwnedHeaders::new_with_capacity(3)
             .insert(Header { key: "id", value: Some(id.as_str()) })
@@ -229,12 +231,12 @@ impl Link {
                 .headers(headers),
         );
         match sent {
-            Ok(()) => Ok(true),
-            Err((KafkaError::MessageProduction(Code::QueueFull), _)) => Ok(false),
+            Ok(()) => true,
+            Err((KafkaError::MessageProduction(Code::QueueFull), _)) => false,
             Err((error, _)) => {
                 self.context
                     .failed(index, error.rdkafka_error_code().unwrap_or(Code::InvalidMessage));
-                Ok(true)
+                true
             }
         }
     }

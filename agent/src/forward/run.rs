@@ -30,7 +30,7 @@ const COMMIT_FIRST: Duration = Duration::from_millis(4);
 const SLICE: Duration = Duration::from_millis(250);
 
 /// Brokers forget offsets after seven days without a commit (SAFETY 3).
-const RENEW: Duration = Duration::from_secs(24 * 3_600);
+const RENEW: Duration = Duration::from_hours(24);
 
 /// When the thread must end, once that is known.
 pub(super) type StopAt = Arc<Mutex<Option<Instant>>>;
@@ -57,12 +57,18 @@ pub(super) struct Forward {
     /// Records of `load` that were refused, perhaps for their content.
     suspects: Vec<usize>,
     cluster: String,
+    /// What Kafka has.
     kept: Kept,
+    /// What it has once the open transaction is committed, and not before: an
+    /// aborted transaction must leave no trace in the next position.
+    pending: Option<Kept>,
     seen: BatchId,
     last_was_trial: bool,
     began: Instant,
     last_commit: Instant,
     first_start: bool,
+    /// A stop was asked for before it was seen that nothing is left.
+    drained: bool,
 }
 
 impl Forward {
@@ -93,11 +99,13 @@ impl Forward {
             suspects: Vec::new(),
             cluster: String::new(),
             kept: Kept { offset: 0, position: Position::default() },
+            pending: None,
             seen: BatchId(0),
             last_was_trial: false,
             began: now,
             last_commit: now,
             first_start: true,
+            drained: false,
         }
     }
 
@@ -120,14 +128,13 @@ impl Forward {
                 Ok(outcome) => *outcome,
                 Err(trouble) => {
                     let told = self.link.as_ref().and_then(|link| link.context.told());
-                    self.voice.trouble(trouble, told, &self.config.brokers);
+                    self.voice.trouble(trouble, told.as_deref(), &self.config.brokers);
                     Outcome::Failed(trouble.class)
                 }
             };
             let pause = self.core.settle(outcome);
             self.report();
-            let drained = outcome == Outcome::Idle;
-            if self.stopping().is_some_and(|end| drained || end <= Instant::now()) {
+            if self.stopping().is_some_and(|end| self.drained || end <= Instant::now()) {
                 return;
             }
             self.rest(pause);
@@ -173,7 +180,7 @@ impl Forward {
         if self.link.is_none() {
             self.link = Some(Link::open(&self.config, &self.gateway, &self.clock)?);
         }
-        let link = linked(&self.link)?;
+        let link = self.link.as_mut().ok_or_else(no_link)?;
         link.init()?;
         self.cluster = link.cluster()?;
         if link.is_transactional() {
@@ -183,7 +190,7 @@ impl Forward {
     }
 
     fn ensure_positions_topic(&self) -> Result<(), Trouble> {
-        let link = linked(&self.link)?;
+        let link = linked(self.link.as_ref())?;
         let topic = &self.config.positions_topic;
         let create = &self.config.positions_create;
         if link.presence(topic)? == Presence::There {
@@ -238,6 +245,7 @@ impl Forward {
         self.load.clear();
         self.next.clear();
         self.suspects.clear();
+        self.pending = None;
         self.lineup.restart();
         if self.first_start {
             info!(brokers = %self.config.brokers, cluster = %self.cluster, "connected to Kafka");
@@ -253,32 +261,29 @@ impl Forward {
             warn!(cluster = %self.cluster, before = %known,
                 "another Kafka cluster than before: everything that is stored goes there");
         }
-        match kept {
-            Some(kept) => {
-                let adopted =
-                    self.store.adopt(&kept.position, &self.cluster).map_err(|_| gone())?;
-                for range in &adopted.in_doubt {
-                    warn!(range, "may reach Kafka twice under the same id");
-                }
-                if adopted.deleted_events > 0 {
-                    info!(events = adopted.deleted_events, "already in Kafka, deleted here");
-                }
-                self.kept.position = self.store.next_position(Some(&kept.position), &self.cluster);
-                self.kept.offset = kept.offset;
+        if let Some(kept) = kept {
+            let adopted = self.store.adopt(&kept.position, &self.cluster).map_err(|_| gone())?;
+            for range in &adopted.in_doubt {
+                warn!(range, "may reach Kafka twice under the same id");
             }
-            None => {
-                if memory.cluster.as_ref() == Some(&self.cluster) && memory.position.is_some() {
-                    warn!(topic = %self.config.positions_topic, group = %format!("tidegate-{}", self.gateway),
+            if adopted.deleted_events > 0 {
+                info!(events = adopted.deleted_events, "already in Kafka, deleted here");
+            }
+            self.kept.position = self.store.next_position(Some(&kept.position), &self.cluster);
+            self.kept.offset = kept.offset;
+        } else {
+            if memory.cluster.as_ref() == Some(&self.cluster) && memory.position.is_some() {
+                warn!(topic = %self.config.positions_topic, group = %format!("tidegate-{}", self.gateway),
                         position = %memory.position.as_ref().map(Position::encode).unwrap_or_default(),
                         "the position in Kafka is lost: everything that is stored is sent, some of it may come twice under the same id");
-                }
-                self.kept.position = self.store.next_position(None, &self.cluster);
             }
+            self.kept.position = self.store.next_position(None, &self.cluster);
         }
         Ok(())
     }
 
     fn send(&mut self) -> Result<Outcome, Trouble> {
+        let stopping = self.stopping().is_some();
         self.seen = self.store.wait_newer(self.seen, Duration::ZERO);
         if self.load.is_empty() {
             std::mem::swap(&mut self.load, &mut self.next);
@@ -290,8 +295,9 @@ impl Forward {
         }
         let renew = self.kept.offset > 0 && self.last_commit.elapsed() >= RENEW;
         if self.load.is_empty() && !renew {
-            linked(&self.link)?.poll();
-            if self.stopping().is_none() {
+            linked(self.link.as_ref())?.poll();
+            self.drained = stopping;
+            if !stopping {
                 let since = Instant::now();
                 let newest = self.store.wait_newer(self.seen, IDLE);
                 // A store that goes down answers at once; its forwarder is
@@ -311,7 +317,7 @@ impl Forward {
         let flows = self.reader()?.flows().map_err(|e| unreadable(&e))?;
         self.lineup.refresh(flows);
         for stream in self.lineup.to_look_for(Instant::now()) {
-            let link = linked(&self.link)?;
+            let link = linked(self.link.as_ref())?;
             let cause = match link.presence(&stream.topic)? {
                 Presence::There => {
                     if self.lineup.found(&stream.topic) {
@@ -328,7 +334,7 @@ impl Forward {
                         match link.create(&self.config, &self.gateway, &stream.topic, create) {
                             Ok(()) => {
                                 info!(stream = %stream.name, topic = %stream.topic, "topic was made");
-                                self.lineup.aside(&stream.topic, Instant::now());
+                                self.lineup.made(&stream.topic, Instant::now());
                                 continue;
                             }
                             Err(cause) => format!(
@@ -396,7 +402,7 @@ impl Forward {
             let mut after = entry.loaded;
             // In small portions: what is read stands in memory beside what it
             // becomes.
-            let portion = bytes.min(MOST_BYTES / 4).max(1);
+            let portion = bytes.clamp(1, MOST_BYTES / 4);
             loop {
                 let room =
                     most.saturating_sub(u32::try_from(self.next.records.len()).unwrap_or(most));
@@ -429,12 +435,12 @@ impl Forward {
             }
             self.store.bury(dead).map_err(|_| gone())?;
         }
-        let link = linked(&self.link)?;
+        let link = linked(self.link.as_ref())?;
         link.take_failures();
         link.begin()?;
         let all: Vec<usize> = (0..self.load.records.len()).collect();
         self.produce(&all, true)?;
-        let failures = linked(&self.link)?.take_failures();
+        let failures = linked(self.link.as_ref())?.take_failures();
         if !failures.is_empty() {
             return self.failed(&failures);
         }
@@ -443,7 +449,7 @@ impl Forward {
             position.advance(*flow, *epoch, *number);
         }
         let kept = Kept { offset: self.kept.offset + 1, position };
-        let link = linked(&self.link)?;
+        let link = linked(self.link.as_ref())?;
         if link.is_transactional() {
             let mut sent = link.send_position(&self.config.positions_topic, &kept);
             // Repeating it is allowed, and each try is short because of stops.
@@ -456,14 +462,14 @@ impl Forward {
             }
             sent?;
         }
-        self.kept = kept;
+        self.pending = Some(kept);
         Ok(Outcome::Done)
     }
 
     /// Hands these records of the load over and waits for their answers.
     /// `chunked`: in requests no larger than what each topic is known to take.
     fn produce(&self, indices: &[usize], chunked: bool) -> Result<(), Trouble> {
-        let link = linked(&self.link)?;
+        let link = linked(self.link.as_ref())?;
         let now = self.clock.now();
         let mut id = String::new();
         let mut open = 0_usize;
@@ -472,7 +478,7 @@ impl Forward {
             if given.buried {
                 continue;
             }
-            while !link.produce(&self.load, *index, given, now, &mut id)? {
+            while !link.produce(&self.load, *index, given, now, &mut id) {
                 link.flush(SLICE / 10);
                 self.check_time()?;
             }
@@ -490,7 +496,7 @@ impl Forward {
     }
 
     fn flush(&self) -> Result<(), Trouble> {
-        let link = linked(&self.link)?;
+        let link = linked(self.link.as_ref())?;
         while !link.flush(SLICE) {
             self.check_time()?;
         }
@@ -555,14 +561,14 @@ impl Forward {
     }
 
     fn commit(&mut self) -> Result<Outcome, Trouble> {
-        let link = linked(&self.link)?;
+        let link = linked(self.link.as_ref())?;
         let mut done = link.commit(COMMIT_FIRST);
         if done.as_ref().is_err_and(|trouble| trouble.class == Class::Repeat) {
             if self.next.is_empty() {
                 // The broker works on the commit meanwhile.
                 self.compose()?;
             }
-            done = linked(&self.link)?.commit(SLICE * 4);
+            done = linked(self.link.as_ref())?.commit(SLICE * 4);
         }
         done?;
         self.committed();
@@ -576,6 +582,9 @@ impl Forward {
         let bytes = self.load.bytes();
         if events > 0 {
             self.sizer.committed(events, self.began.elapsed());
+        }
+        if let Some(kept) = self.pending.take() {
+            self.kept = kept;
         }
         self.lineup.committed(&self.load.ends);
         self.last_commit = Instant::now();
@@ -595,7 +604,8 @@ impl Forward {
     }
 
     fn abort(&mut self) -> Result<Outcome, Trouble> {
-        linked(&self.link)?.abort()?;
+        linked(self.link.as_ref())?.abort()?;
+        self.pending = None;
         if self.suspects.is_empty() {
             self.load.clear();
             self.next.clear();
@@ -611,11 +621,11 @@ impl Forward {
         let mut sieve = Sieve::new(suspects.len());
         let mut reasons = Vec::new();
         self.began = Instant::now();
-        linked(&self.link)?.begin()?;
+        linked(self.link.as_ref())?.begin()?;
         while let Some(range) = sieve.next() {
             let tried = suspects.get(range.clone()).unwrap_or_default();
             self.produce(tried, false)?;
-            let failures = linked(&self.link)?.take_failures();
+            let failures = linked(self.link.as_ref())?.take_failures();
             let Some(first) = failures
                 .iter()
                 .find(|f| refusal(f.code) != Refusal::Consequence)
@@ -624,7 +634,7 @@ impl Forward {
                 continue;
             };
             let (blame, code) = (refusal(first.code), first.code);
-            linked(&self.link)?.abort()?;
+            linked(self.link.as_ref())?.abort()?;
             match blame {
                 Refusal::Timestamp if self.stamp(tried) => sieve.again(range),
                 Refusal::Content | Refusal::Timestamp => {
@@ -633,7 +643,7 @@ impl Forward {
                     }
                 }
                 Refusal::Topic | Refusal::Line | Refusal::Consequence => {
-                    linked(&self.link)?.begin()?;
+                    linked(self.link.as_ref())?.begin()?;
                     return Err(Trouble {
                         class: Class::Abort,
                         code: Some(code),
@@ -642,9 +652,9 @@ impl Forward {
                 }
             }
             self.began = Instant::now();
-            linked(&self.link)?.begin()?;
+            linked(self.link.as_ref())?.begin()?;
         }
-        linked(&self.link)?.abort()?;
+        linked(self.link.as_ref())?.abort()?;
         self.bury(&suspects, &sieve, &reasons)?;
         let topic = suspects
             .first()
@@ -696,8 +706,8 @@ impl Forward {
     }
 }
 
-fn linked(link: &Option<Link>) -> Result<&Link, Trouble> {
-    link.as_ref().ok_or_else(no_link)
+fn linked(link: Option<&Link>) -> Result<&Link, Trouble> {
+    link.ok_or_else(no_link)
 }
 
 fn no_link() -> Trouble {

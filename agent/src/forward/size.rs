@@ -37,10 +37,11 @@ impl Sizer {
 
     /// A transaction was committed.
     pub(super) fn committed(&mut self, events: usize, took: Duration) {
-        let fits = events as f64 * TARGET.as_secs_f64() / took.as_secs_f64().max(0.001);
+        let events = f64::from(u32::try_from(events).unwrap_or(u32::MAX));
+        let fits = events * TARGET.as_secs_f64() / took.as_secs_f64().max(0.001);
         if fits < self.events {
             self.events = fits.max(1.0);
-        } else if events as f64 >= self.events / 2.0 {
+        } else if events >= self.events / 2.0 {
             // Grows only by what was really tried, at most twofold.
             self.events = fits.min(self.events * 2.0).min(f64::from(MOST_EVENTS));
         }

@@ -13,7 +13,7 @@ use crate::event::Timestamp;
 
 /// Lifetime of a token that does not say one: short enough to be asked again
 /// long before an hour, which is what most endpoints give.
-const UNSAID_LIFETIME: Duration = Duration::from_secs(300);
+const UNSAID_LIFETIME: Duration = Duration::from_mins(5);
 
 /// The forward thread waits for the answer, so it is short.
 const ENDPOINT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -21,20 +21,21 @@ pub(super) struct Voice {
 
 impl Voice {
     /// `told` is what the client itself says about its connections.
-    pub(super) fn trouble(&mut self, trouble: &Trouble, told: Option<String>, brokers: &str) {
+    pub(super) fn trouble(&mut self, trouble: &Trouble, told: Option<&str>, brokers: &str) {
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
-        let text = told.clone().unwrap_or_else(|| trouble.text.clone());
+        let text = told.unwrap_or(&trouble.text);
         // `… (after 3ms in state CONNECT)` differs each time.
         let text = text.split(" (after ").next().unwrap_or_default().to_owned();
-        let kind = match (&told, trouble.code) {
+        let kind = match (told, trouble.code) {
             (Some(told), _) => told.split(':').next().unwrap_or_default().to_owned(),
             (None, Some(code)) => format!("{code:?}"),
             (None, None) => text.clone(),
         };
-        let small = trouble.class == Class::Repeat
-            && told.as_ref().is_none_or(|told| told.starts_with("no broker"));
-        if small && now - since < PATIENCE {
+        let small =
+            trouble.class == Class::Repeat && told.is_none_or(|told| told.starts_with("no broker"));
+        // What follows from something that was said is no news either.
+        if small && (now - since < PATIENCE || self.said.is_some()) {
             return;
         }
         if self.said.as_ref() != Some(&kind) {

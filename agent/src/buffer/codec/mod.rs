@@ -19,9 +19,9 @@
 //! tags of this form alone are [`U64`], [`TIME`], [`ZONED`] and [`LOCAL`],
 //! from the range that IANA leaves to be asked for; they never leave the file.
 //!
-//! Heads are read and written by `ciborium-ll`; walking bytes between them is
-//! done here, so that text is borrowed and nothing is allocated per event. All
-//! reading is of foreign bytes: any bytes give `Ok` or [`Damaged`].
+//! Heads are written by `ciborium-ll`; the walk is done here, so that text is
+//! borrowed and nothing is allocated per event. All reading is of foreign
+//! bytes: any bytes give `Ok` or [`Damaged`].
 //!
 //! [`Damaged`]: super::Damaged
 

@@ -1,1 +1,5 @@
-//! The promises of the file, on real files.
+//! The promises of the position and of the file.
+
+mod histories;
+mod model;
+mod position;

@@ -89,7 +89,9 @@ impl Peer {
         Ok(())
     }
 
-    async fn open(&self) -> Result<Connection, Error> {
+    // `&mut`: a connection can be sent to another thread but not shared, and
+    // with `&` this future could not be sent either.
+    async fn open(&mut self) -> Result<Connection, Error> {
         let opened = Connection::open(&self.host, self.port, self.timeout).await;
         opened.map_err(|cause| Error::because(format!("cannot connect to {self}"), cause))
     }

@@ -244,7 +244,7 @@ impl Connection<'_> {
         self.out.extend_from_slice(&packet);
         loop {
             self.stream.write(&mut self.out).map_err(|error| self.lost(error))?;
-            let read = self.read(None)?;
+            let read = self.read(None);
             if self.refused.is_empty() {
                 self.hand_over(intake).await?;
             } else {
@@ -256,7 +256,7 @@ impl Connection<'_> {
                 self.hand_over(intake).await?;
                 return Ok(());
             }
-            if read == 0 {
+            if read? == 0 {
                 let wait = self.stream.ready(true, !self.out.is_empty());
                 wait.await.map_err(|error| self.lost(error))?;
             }
@@ -286,9 +286,11 @@ impl Connection<'_> {
             let room = self.mqtt.session.unanswered()
                 < usize::from(self.mqtt.config.max_unacknowledged)
                 && self.mqtt.session.unanswered_bytes() < UNACKNOWLEDGED_BYTES;
-            let read = if room { self.read(Some(&mut *link))? } else { 0 };
+            let read = if room { self.read(Some(&mut *link)) } else { Ok(0) };
             let before = self.mqtt.session.last();
+            // Also what came before the connection broke.
             self.hand_over(intake).await?;
+            let read = read?;
             let unanswered = self.mqtt.session.unanswered();
             if read > 0 && self.mqtt.session.last() > before {
                 self.window.arrived(unanswered, self.answered.elapsed() < JUST_AFTER);
@@ -335,6 +337,8 @@ impl Connection<'_> {
 
     /// Reads what is there, up to a bound, and takes all whole packets of it.
     fn read(&mut self, mut link: Option<&mut Link>) -> Result<usize, End> {
+        // What came in one segment with the CONNACK.
+        self.take_packets(link.as_deref_mut())?;
         let mut total = 0;
         while total < READ_IN_A_TURN {
             match self.stream.read(&mut self.buffer).map_err(|error| self.lost(error))? {
@@ -509,9 +513,9 @@ impl Connection<'_> {
                     // We do not read now, so that silence proves nothing.
                     self.heard = self.spoke;
                     session.ping(&mut self.out);
-                    if let Err(error) = self.stream.write(&mut self.out) {
-                        return Err(self.lost(error).into());
-                    }
+                    // A connection that broke meanwhile is seen by the next
+                    // read: the delivery must not be dropped for it.
+                    let _broken = self.stream.write(&mut self.out);
                 }
             }
         }

@@ -89,3 +89,7 @@ impl Mqtt {
         connection::run(self, intake, link, stop).await
     }
 }
+
+#[cfg(test)]
+#[path = "loop_tests.rs"]
+mod tests;

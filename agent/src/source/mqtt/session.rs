@@ -79,8 +79,8 @@ pub(super) struct Session {
     replay: VecDeque<Entry>,
     /// QoS 2 ids between PUBREC and PUBCOMP.
     received: BTreeSet<u16>,
-    /// Answers to what was taken since the last delivery.
-    open: Vec<Answer>,
+    /// Answers to what came since the last delivery, and whether it was new.
+    open: Vec<(Answer, Verdict)>,
     /// Whether something since the last delivery must be committed.
     changed: bool,
     /// Answers that wait for the commit of their ticket.
@@ -127,6 +127,7 @@ impl Session {
     /// A new connection in the old session. The caller has seen the commit of
     /// all that the old one delivered (SAFETY 18).
     pub(super) fn resume(&mut self) {
+        self.abandon();
         let mut all = std::mem::take(&mut self.entries);
         all.append(&mut self.replay);
         for entry in &mut all {
@@ -140,6 +141,7 @@ impl Session {
     /// be delivered again. To be committed before anything is subscribed, else
     /// a crash would compare the new session's messages with the old one's.
     pub(super) fn start_anew(&mut self) {
+        self.abandon();
         let known = self.subscribed != 0
             || !(self.entries.is_empty() && self.replay.is_empty() && self.received.is_empty());
         self.entries.clear();
@@ -150,10 +152,27 @@ impl Session {
         self.changed = known;
     }
 
+    /// What was taken and never handed over is not ours: the broker delivers
+    /// it again, and then it is new.
+    fn abandon(&mut self) {
+        let mut place = self.entries.len();
+        for (answer, verdict) in self.open.drain(..).rev() {
+            match (answer, verdict) {
+                (Answer::Ack(_), verdict) => {
+                    place = place.saturating_sub(1);
+                    if verdict == Verdict::Take {
+                        self.entries.remove(place);
+                    }
+                }
+                (Answer::Received(id), Verdict::Take) => drop(self.received.remove(&id)),
+                (Answer::Received(_) | Answer::Complete(_), _) => {}
+            }
+        }
+    }
+
     fn forget_connection(&mut self) {
         self.answered = 0;
         self.answers = 0;
-        self.open.clear();
         self.waiting.clear();
         self.held.clear();
         self.held_bytes = 0;
@@ -167,13 +186,11 @@ impl Session {
             0 => Verdict::Take,
             1 => self.publish_once(id, dup, hash & !REPEATS),
             _ => {
-                self.open.push(Answer::Received(id));
-                if self.received.insert(id) {
-                    self.changed = true;
-                    Verdict::Take
-                } else {
-                    Verdict::Known
-                }
+                let new = self.received.insert(id);
+                let verdict = if new { Verdict::Take } else { Verdict::Known };
+                self.changed |= new;
+                self.open.push((Answer::Received(id), verdict));
+                verdict
             }
         }
     }
@@ -194,13 +211,14 @@ impl Session {
             }
         } else {
             self.replay.clear();
-            if self.repeats(id, hash) {
+            // With DUP it may be the same message once more, not the same content.
+            if self.repeats(id, hash) && !dup {
                 flag = REPEATS;
             }
         }
         self.changed |= verdict == Verdict::Take;
         self.entries.push_back(Entry { id, hash: hash | flag, answer: 0 });
-        self.open.push(Answer::Ack(id));
+        self.open.push((Answer::Ack(id), verdict));
         verdict
     }
 
@@ -213,13 +231,15 @@ impl Session {
         if self.low.len() <= index {
             self.low.resize(index + 1, 0);
         }
-        self.low.get_mut(index).is_some_and(|last| std::mem::replace(last, hash) == hash)
+        self.low
+            .get_mut(index)
+            .is_some_and(|last| hash != 0 && std::mem::replace(last, hash) == hash)
     }
 
     /// A PUBREL arrived.
     pub(super) fn release(&mut self, id: u16) {
         self.changed |= self.received.remove(&id);
-        self.open.push(Answer::Complete(id));
+        self.open.push((Answer::Complete(id), Verdict::Known));
     }
 
     /// Whether what came since the last delivery needs one, be it without
@@ -237,7 +257,7 @@ impl Session {
             self.changed = false;
         }
         let last = self.last;
-        self.waiting.extend(self.open.drain(..).map(|answer| (last, answer)));
+        self.waiting.extend(self.open.drain(..).map(|(answer, _)| (last, answer)));
         if bytes > 0 {
             self.held.push_back((last, bytes));
             self.held_bytes += bytes;

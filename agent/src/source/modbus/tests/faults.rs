@@ -36,7 +36,7 @@ async fn a_late_answer_is_never_taken_for_the_next_one() {
     let (end, ()) = bench.run(script).await;
     assert!(end.is_ok());
     let said = "no answer from unit 1 in time, reading holding 0 to 0";
-    assert_eq!(bench.faults(), [("slow", said)]);
+    assert_eq!(bench.faults(), [("slow".to_owned(), said.to_owned())]);
 }
 
 /// A frame that is not the answer to a request of two registers gives no
@@ -161,7 +161,7 @@ async fn a_refused_request_costs_its_own_signals_only() {
     };
     assert!(bench.run(script).await.0.is_ok());
     let said = "exception 63 (not defined) on reading holding 10 to 10";
-    assert_eq!(bench.faults(), [("boiler group fast", said)]);
+    assert_eq!(bench.faults(), [("boiler group fast".to_owned(), said.to_owned())]);
     assert_eq!(bench.source.counts().refused, 6);
 }
 
@@ -213,7 +213,7 @@ async fn a_unit_that_its_gateway_cannot_reach_rests_and_the_others_go_on() {
     };
     assert!(bench.run(script).await.0.is_ok());
     let said = "exception 0B (gateway target failed to respond) for unit 1";
-    assert_eq!(bench.faults(), [("dead", said)]);
+    assert_eq!(bench.faults(), [("dead".to_owned(), said.to_owned())]);
 }
 
 #[tokio::test]

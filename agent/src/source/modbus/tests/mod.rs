@@ -48,8 +48,8 @@ fn bench(address: &str, devices: &str) -> (Bench, TestCommits) {
 impl Bench {
     /// What is wrong, besides the interval: that a busy machine breaks it is
     /// none of these tests' business.
-    fn faults(&self) -> Vec<(&str, &str)> {
-        let faults = self.link.faults().iter().map(|(s, w)| (s.as_str(), w.as_str()));
+    fn faults(&self) -> Vec<(String, String)> {
+        let faults = self.link.faults().into_iter();
         faults.filter(|(subject, _)| !subject.ends_with(" interval")).collect()
     }
 

@@ -1,0 +1,283 @@
+//! The whole source against a scripted broker over TCP.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use rumqttc_v5::mqttbytes::QoS;
+use rumqttc_v5::mqttbytes::v5::{
+    ConnAck, ConnectReturnCode, Packet, Publish, SubAck, SubscribeReasonCode,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::collect::{Checkpoint, Delivery, TestCommits, Ticket};
+use crate::event::{Timestamp, Value};
+use crate::flow::Flows;
+
+/// The broker's side of one connection.
+struct Peer {
+    stream: TcpStream,
+    inbox: BytesMut,
+}
+
+impl Peer {
+    async fn accept(listener: &TcpListener, session_present: bool) -> Self {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut peer = Self { stream, inbox: BytesMut::new() };
+        let Packet::Connect(connect, ..) = peer.read().await else { panic!("no CONNECT") };
+        assert!(!connect.clean_start);
+        let code = ConnectReturnCode::Success;
+        peer.write(&Packet::ConnAck(ConnAck { session_present, code, properties: None })).await;
+        peer
+    }
+
+    async fn subscribed(&mut self) {
+        let Packet::Subscribe(subscribe) = self.read().await else { panic!("no SUBSCRIBE") };
+        let return_codes =
+            vec![SubscribeReasonCode::Success(QoS::AtLeastOnce); subscribe.filters.len()];
+        let pkid = subscribe.pkid;
+        self.write(&Packet::SubAck(SubAck { pkid, return_codes, properties: None })).await;
+    }
+
+    async fn read(&mut self) -> Packet {
+        loop {
+            if let Ok(packet) = Packet::read(&mut self.inbox, None) {
+                return packet;
+            }
+            assert_ne!(self.stream.read_buf(&mut self.inbox).await.unwrap(), 0, "closed");
+        }
+    }
+
+    async fn write(&mut self, packet: &Packet) {
+        let mut bytes = BytesMut::new();
+        packet.write(&mut bytes, None).unwrap();
+        self.stream.write_all(&bytes).await.unwrap();
+    }
+
+    async fn publish(&mut self, id: u16, dup: bool, payload: &[u8]) {
+        let mut publish =
+            Publish::new("plant/l1/boiler/temp", QoS::AtLeastOnce, payload.to_vec(), None);
+        publish.pkid = id;
+        publish.dup = dup;
+        self.write(&Packet::Publish(publish)).await;
+    }
+
+    async fn acknowledged(&mut self) -> u16 {
+        match self.read().await {
+            Packet::PubAck(ack) => ack.pkid,
+            other => panic!("not a PUBACK: {other:?}"),
+        }
+    }
+}
+
+fn source(listener: &TcpListener, saved: Option<Arc<[u8]>>) -> Mqtt {
+    let config: Config = serde_json::from_value(serde_json::json!({
+        "name": "m",
+        "address": listener.local_addr().unwrap().to_string(),
+        "subscription": [{ "topic": "plant/{line}/{device}/temp" }],
+    }))
+    .unwrap();
+    assert_eq!(config.check(), []);
+    let clock = Clock::fixed(Timestamp(5));
+    Mqtt::new(config, Setup { gateway: "gw", flows: &mut Flows::default(), clock, saved })
+}
+
+/// Runs the source beside a script, which must end first; gives how the
+/// source's last connection ended.
+async fn beside<T>(
+    mut mqtt: Mqtt,
+    mut intake: Intake,
+    script: impl Future<Output = T>,
+) -> (T, Vec<String>) {
+    let stop = CancellationToken::new();
+    let mut link = Link::new("m".into());
+    let ends = async {
+        let mut ends = Vec::new();
+        while let Err(error) = mqtt.run(&mut intake, &mut link, &stop).await {
+            ends.push(error.to_string());
+        }
+        ends
+    };
+    let script = async {
+        let result = script.await;
+        stop.cancel();
+        result
+    };
+    let (ends, result) = tokio::join!(ends, script);
+    (result, ends)
+}
+
+/// Deliveries until `events` events or dead letters have come.
+async fn next(commits: &mut TestCommits, events: usize) -> (Ticket, Vec<Delivery>) {
+    let mut found = Vec::new();
+    let mut count = 0;
+    loop {
+        let (ticket, delivery) = commits.deliveries.recv().await.unwrap();
+        count += delivery.events.len() + delivery.dead.len();
+        found.push(delivery);
+        if count >= events {
+            return (ticket, found);
+        }
+    }
+}
+
+fn numbers(deliveries: &[Delivery]) -> Vec<i64> {
+    let events = deliveries.iter().flat_map(|delivery| &delivery.events);
+    let field = |event: &crate::event::Event| event.fields.last().unwrap().value.clone();
+    events
+        .map(|event| match field(event) {
+            Value::I64(n) => n,
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+fn saved(deliveries: &[Delivery]) -> Option<Arc<[u8]>> {
+    deliveries.iter().rev().find_map(|delivery| match &delivery.checkpoint {
+        Some(Checkpoint::Session(bytes)) => Some(Arc::clone(bytes)),
+        _ => None,
+    })
+}
+
+#[tokio::test]
+async fn a_message_becomes_an_event_and_is_acknowledged_after_its_commit() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(16);
+    let script = async {
+        let mut peer = Peer::accept(&listener, false).await;
+        peer.subscribed().await;
+        peer.publish(1, false, br#"{"n":1}"#).await;
+        peer.publish(2, false, br#"{"n":2}"#).await;
+        let (ticket, deliveries) = next(&mut commits, 2).await;
+        let event = &deliveries.iter().find_map(|d| d.events.first()).unwrap();
+        assert_eq!((&*event.device, event.time), ("boiler", Timestamp(5)));
+        assert_eq!(
+            (&*event.fields[0].name, &event.fields[0].value),
+            ("line", &Value::Text("l1".into()))
+        );
+        assert_eq!(numbers(&deliveries), [1, 2]);
+        // The ping's answer overtakes nothing: had they been acknowledged
+        // before the commit, that would stand before it.
+        commits.commit(ticket);
+        assert_eq!((peer.acknowledged().await, peer.acknowledged().await), (1, 2));
+        peer
+    };
+    let (mut peer, ends) = beside(source(&listener, None), intake, script).await;
+    assert!(ends.is_empty());
+    assert!(matches!(peer.read().await, Packet::Disconnect(_)), "it says goodbye");
+}
+
+#[tokio::test]
+async fn after_a_lost_connection_nothing_is_connected_before_the_commit_and_redeliveries_are_recognised()
+ {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(16);
+    let script = async {
+        let mut peer = Peer::accept(&listener, false).await;
+        peer.subscribed().await;
+        peer.publish(1, false, br#"{"n":1}"#).await;
+        let (ticket, first) = next(&mut commits, 1).await;
+        drop(peer);
+        let early = tokio::select! {
+            biased;
+            _ = Peer::accept(&listener, true) => true,
+            () = async { for _ in 0..100 { tokio::task::yield_now().await } } => false,
+        };
+        assert!(!early, "connected before the commit");
+        commits.commit(ticket);
+        let mut peer = Peer::accept(&listener, true).await;
+        peer.publish(1, true, br#"{"n":1}"#).await;
+        peer.publish(2, false, br#"{"n":2}"#).await;
+        let (ticket, second) = next(&mut commits, 1).await;
+        commits.commit(ticket);
+        assert_eq!((peer.acknowledged().await, peer.acknowledged().await), (1, 2));
+        (numbers(&first), numbers(&second))
+    };
+    let (found, ends) = beside(source(&listener, None), intake, script).await;
+    assert_eq!(found, (vec![1], vec![2]));
+    assert_eq!(ends.len(), 1);
+}
+
+#[tokio::test]
+async fn after_a_crash_the_saved_session_recognises_what_was_committed_and_subscribes_no_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(16);
+    let script = async {
+        let mut peer = Peer::accept(&listener, false).await;
+        peer.subscribed().await;
+        peer.publish(1, false, br#"{"n":1}"#).await;
+        let (ticket, deliveries) = next(&mut commits, 1).await;
+        commits.commit(ticket);
+        saved(&deliveries)
+    };
+    let (saved, _) = beside(source(&listener, None), intake, script).await;
+    let (intake, mut commits) = Intake::for_test(16);
+    let script = async {
+        let mut peer = Peer::accept(&listener, true).await;
+        peer.publish(1, true, br#"{"n":1}"#).await;
+        assert_eq!(peer.acknowledged().await, 1);
+        peer.publish(2, false, br#"{"n":2}"#).await;
+        let (ticket, deliveries) = next(&mut commits, 1).await;
+        commits.commit(ticket);
+        assert_eq!(peer.acknowledged().await, 2);
+        numbers(&deliveries)
+    };
+    let (found, _) = beside(source(&listener, saved), intake, script).await;
+    assert_eq!(found, [2]);
+}
+
+#[tokio::test]
+async fn what_does_not_decode_and_what_is_too_large_are_dead_letters_and_acknowledged() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(16);
+    let script = async {
+        let mut peer = Peer::accept(&listener, false).await;
+        peer.subscribed().await;
+        peer.publish(1, false, b"{no json").await;
+        let (_, broken) = next(&mut commits, 1).await;
+        // The source must read on while we write what no socket buffer holds.
+        let large = vec![b'x'; 20 * 1024 * 1024];
+        peer.publish(2, false, &large).await;
+        peer.publish(3, false, br#"{"n":3}"#).await;
+        let (ticket, deliveries) = next(&mut commits, 2).await;
+        commits.commit(ticket);
+        let acknowledged =
+            [peer.acknowledged().await, peer.acknowledged().await, peer.acknowledged().await];
+        assert_eq!(acknowledged, [1, 2, 3]);
+        let dead = broken.into_iter().chain(deliveries).flat_map(|d| d.dead);
+        dead.collect::<Vec<_>>()
+    };
+    let (dead, ends) = beside(source(&listener, None), intake, script).await;
+    assert!(ends.is_empty(), "{ends:?}");
+    let [broken, large] = dead.as_slice() else { panic!("{}", dead.len()) };
+    assert!(broken.reason.starts_with("payload is not usable JSON"), "{}", broken.reason);
+    assert_eq!(broken.origin, "m plant/l1/boiler/temp");
+    assert_eq!(broken.payload, b"{no json");
+    assert!(large.reason.starts_with("payload is larger than max_payload (1 MiB)"));
+    assert_eq!(large.payload.len(), crate::collect::DEAD_LETTER_BYTES);
+    assert!(large.length > 20 * 1024 * 1024);
+}
+
+#[tokio::test]
+async fn a_refused_login_is_told_with_its_reason() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, _commits) = Intake::for_test(16);
+    let script = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut peer = Peer { stream, inbox: BytesMut::new() };
+        peer.read().await;
+        let code = ConnectReturnCode::BadUserNamePassword;
+        let session_present = false;
+        peer.write(&Packet::ConnAck(ConnAck { session_present, code, properties: None })).await;
+        // The next attempt shows that the first has ended.
+        let again = listener.accept().await.unwrap();
+        drop((peer, again));
+    };
+    let ((), ends) = beside(source(&listener, None), intake, script).await;
+    let address = listener.local_addr().unwrap();
+    assert_eq!(
+        ends.first().unwrap(),
+        &format!("{address} refused the login: wrong user name or password")
+    );
+}
