@@ -66,6 +66,8 @@ impl Bench {
         std::fs::write(&config, text).expect("it is writable");
         let mut command = Command::new(binary());
         command.arg("run").arg("--config").arg(config);
+        // Else the agent would take them for keys of its configuration.
+        command.env_remove("TIDEGATE_BIN").env_remove("TIDEGATE_CACHE");
         let since = Instant::now();
         let process = Process::start("tidegate", &command);
         process.wait_line("READY", DEADLINE);

@@ -34,11 +34,13 @@ pub(crate) fn burst(bench: &mut Bench) {
     let limited = format!("mosquitto {:.1} µs/message", broker.micros(bench.events));
     let written = float(agent.meter.written() - written) / events;
     let peak = float(agent.meter.peak()) / 1e6;
+    let own = float(agent.meter.anonymous()) / 1e6;
     bench.lines.extend([
         Line::told(name, "MQTT to Kafka", events / seconds, "events/s").note(limited),
         Line::told(name, "CPU of the agent", cpu.micros(bench.events), "µs/event").at_most(MICROS),
         Line::told(name, "written to disk", written, "B/event"),
         Line::told(name, "peak resident", peak, "MB").at_most(RESIDENT),
+        Line::told(name, "its own memory afterwards", own, "MB"),
     ]);
 }
 

@@ -36,6 +36,6 @@ pub(crate) fn drain(bench: &mut Bench) {
         Line::told(name, "CPU of the agent", micros, "µs/event"),
         Line::told("raw producer", "the same records", raw.rate, "events/s"),
         Line::told("raw producer", "CPU", raw.micros, "µs/event"),
-        Line::told("raw producer", "its rate by the agent's", raw.rate / rate, "×"),
+        Line::told("raw producer", "the agent's rate by this one's", rate / raw.rate, "×"),
     ]);
 }

@@ -24,10 +24,12 @@ pub(crate) fn idle(bench: &mut Bench) {
     tidegate_e2e::outage(WATCHED);
     let percent = cpu.percent(since.elapsed());
     let resident = float(agent.meter.resident()) / 1e6;
+    let own = float(agent.meter.anonymous()) / 1e6;
     bench.lines.extend([
         Line::told(name, "from start to READY", agent.ready.as_secs_f64(), "s").at_most(READY),
         Line::told(name, "CPU", percent, "% core").at_most(PERCENT),
         Line::told(name, "resident", resident, "MB").at_most(RESIDENT),
+        Line::told(name, "of that its own, not its program's", own, "MB"),
         Line::told(name, "threads", float(agent.meter.threads()), ""),
     ]);
 }

@@ -59,6 +59,11 @@ impl Meter {
         self.field("status", "VmRSS:") * 1024
     }
 
+    /// What of [`Self::resident`] is not the program's own file and libraries.
+    pub(crate) fn anonymous(&self) -> u64 {
+        self.field("status", "RssAnon:") * 1024
+    }
+
     /// The most that it has ever held.
     pub(crate) fn peak(&self) -> u64 {
         self.field("status", "VmHWM:") * 1024
