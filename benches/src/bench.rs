@@ -15,7 +15,7 @@ use crate::meter::Meter;
 use crate::mosquitto::Mosquitto;
 
 /// No part takes so long, on whatever machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(600);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(10);
 
 /// Nothing new for so long: what is there is all there is for now.
 const QUIET: Duration = Duration::from_millis(500);
@@ -23,7 +23,7 @@ const QUIET: Duration = Duration::from_millis(500);
 /// Between two looks at Kafka, each of which costs it a request.
 const LOOK: Duration = Duration::from_millis(10);
 
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub(crate) struct Bench {
@@ -84,16 +84,16 @@ impl Bench {
         )
     }
 
-    /// The program itself with other work, to be measured alone.
-    pub(crate) fn child(&self, name: &'static str, arguments: &[&str]) -> Process {
-        let own = std::env::current_exe().expect("a program knows its file");
-        Process::start(name, Command::new(own).arg(name).args(arguments))
-    }
-
     pub(crate) fn topic<'a>(&self, name: &'a str) -> Topic<'a> {
         let consumer = reader(&self.kafka.client());
         Topic { name, consumer }
     }
+}
+
+/// This program itself with other work, to be measured alone.
+pub(crate) fn child(name: &'static str, arguments: &[&str]) -> Process {
+    let own = std::env::current_exe().expect("a program knows its file");
+    Process::start(name, Command::new(own).arg(name).args(arguments))
 }
 
 /// The release binary, which the Makefile builds.

@@ -28,7 +28,7 @@ pub(crate) fn drain(bench: &mut Bench) {
 
     bench.kafka.create_topic("raw", &[]);
     let brokers = bench.kafka.brokers();
-    let raw = bench.child("producer", &[&brokers, name, "raw"]);
+    let raw = crate::bench::child("producer", &[&brokers, name, "raw"]);
     let raw = raw.wait_line("{", DEADLINE);
     let raw: crate::producer::Result = serde_json::from_str(&raw).expect("it says what it was");
     bench.lines.extend([

@@ -7,7 +7,6 @@
 //!
 //! No figure makes the run fail: other work on the machine would. It fails only
 //! where something does not run, or where an event does not arrive.
-#![expect(clippy::missing_panics_doc, reason = "a benchmark that cannot run ends by a panic")]
 
 mod bench;
 mod line;

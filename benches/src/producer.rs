@@ -17,7 +17,7 @@ use crate::meter::{Lap, Meter};
 /// Records of a transaction: the good size for a backlog.
 const TRANSACTION: usize = 10_000;
 
-const ANSWER: Duration = Duration::from_secs(60);
+const ANSWER: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Args)]
 pub(crate) struct Work {
@@ -45,7 +45,9 @@ pub(crate) fn run(work: &Work) {
     crate::bench::read_all(&crate::bench::reader(&client), &work.from, |message| {
         records.push(Record {
             key: message.key().unwrap_or_default().to_vec(),
-            headers: message.headers().map_or_else(OwnedHeaders::new, |headers| headers.detach()),
+            headers: message
+                .headers()
+                .map_or_else(OwnedHeaders::new, rdkafka::message::BorrowedHeaders::detach),
             payload: message.payload().unwrap_or_default().to_vec(),
         });
     });

@@ -34,7 +34,7 @@ struct Result {
 pub(crate) fn compare(bench: &mut Bench) {
     let name = "subscriber";
     let (port, count) = (bench.mosquitto.port, bench.events);
-    let child = bench.child(name, &[&port.to_string(), "subscriber/#", &count.to_string()]);
+    let child = crate::bench::child(name, &[&port.to_string(), "subscriber/#", &count.to_string()]);
     child.wait_line("SUBSCRIBED", DEADLINE);
     let load = load::publish(port, name, count, None);
     let result = child.wait_line("{", DEADLINE);
