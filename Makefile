@@ -20,4 +20,5 @@ lint:
 
 bench:
 	@scripts/setup.sh test
+	cargo build --release -p tidegate
 	cargo run --release -p tidegate-bench -- $(ARGS)

@@ -63,6 +63,11 @@ impl Process {
         sent.unwrap_or_else(|error| panic_with(&format!("cannot signal {}: {error}", self.name)));
     }
 
+    /// Its pid, to look at it in /proc.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child can be asked").is_none()
     }
