@@ -3,12 +3,12 @@
 #   setup.sh build    what compiling needs: gcc, g++, make, cmake, perl, Rust
 #   setup.sh test     that, and the real servers of the end-to-end tests (the default)
 # System packages come by apt, as root or through sudo. Kafka comes by Maven into
-# ${TIDEGATE_CACHE:-${XDG_CACHE_HOME:-~/.cache}/tidegate}, outside the clone.
+# ${E2E_CACHE:-${XDG_CACHE_HOME:-~/.cache}/tidegate}, outside the clone.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 what=${1:-test}
 kafka=4.3.1
-cache=${TIDEGATE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tidegate}
+cache=${E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tidegate}
 
 fail() { echo "setup: $*" >&2; exit 1; }
 lacks() { ! PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }

@@ -28,4 +28,5 @@ pub mod encode;
 pub mod forward;
 
 pub mod agent;
+pub mod memory;
 pub mod notify;

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tidegate::agent::Agent;
 use tidegate::config::{self, Config, LogFormat, LogLevel};
-use tidegate::notify;
+use tidegate::{memory, notify};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -50,6 +50,7 @@ enum Command {
 const DEFAULT_CONFIG: &str = "/etc/tidegate/gateway.toml";
 
 fn main() -> ExitCode {
+    memory::set_up();
     match Cli::parse().command {
         Command::Run { config } => match load(&config) {
             Ok(config) => run(config),

@@ -66,8 +66,6 @@ impl Bench {
         std::fs::write(&config, text).expect("it is writable");
         let mut command = Command::new(binary());
         command.arg("run").arg("--config").arg(config);
-        // Else the agent would take them for keys of its configuration.
-        command.env_remove("TIDEGATE_BIN").env_remove("TIDEGATE_CACHE");
         let since = Instant::now();
         let process = Process::start("tidegate", &command);
         process.wait_line("READY", DEADLINE);
@@ -99,7 +97,7 @@ pub(crate) fn child(name: &'static str, arguments: &[&str]) -> Process {
 /// The release binary, which the Makefile builds.
 fn binary() -> PathBuf {
     let built = || target().join("release/tidegate");
-    let path = std::env::var_os("TIDEGATE_BIN").map_or_else(built, PathBuf::from);
+    let path = std::env::var_os("E2E_AGENT").map_or_else(built, PathBuf::from);
     assert!(path.is_file(), "no agent at {}: cargo build --release -p tidegate", path.display());
     path
 }

@@ -124,10 +124,10 @@ impl Drop for Agent {
     }
 }
 
-/// `TIDEGATE_BIN`, or what cargo has built.
+/// `E2E_AGENT`, or what cargo has built.
 fn binary() -> PathBuf {
     let built = || target().join("debug/tidegate");
-    let path = std::env::var_os("TIDEGATE_BIN").map_or_else(built, PathBuf::from);
+    let path = std::env::var_os("E2E_AGENT").map_or_else(built, PathBuf::from);
     assert!(path.is_file(), "no agent at {}: cargo build -p tidegate", path.display());
     path
 }

@@ -1,4 +1,4 @@
-//! Random moments that can be had again: `TIDEGATE_SEED=<the printed number>`.
+//! Random moments that can be had again: `E2E_SEED=<the printed number>`.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 
@@ -10,12 +10,12 @@ pub struct Chance {
 }
 
 impl Chance {
-    /// From `TIDEGATE_SEED`, else another one each time.
+    /// From `E2E_SEED`, else another one each time.
     pub fn new() -> Self {
-        let given = std::env::var("TIDEGATE_SEED").ok();
+        let given = std::env::var("E2E_SEED").ok();
         let seed = given.map_or_else(
             || RandomState::new().build_hasher().finish(),
-            |text| text.parse().expect("TIDEGATE_SEED is a number"),
+            |text| text.parse().expect("E2E_SEED is a number"),
         );
         Self::of(seed)
     }

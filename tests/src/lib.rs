@@ -79,7 +79,7 @@ pub fn target() -> PathBuf {
 /// Where scripts/setup.sh keeps what it has fetched.
 pub fn cache() -> PathBuf {
     let folder = |name| std::env::var_os(name).map(PathBuf::from);
-    folder("TIDEGATE_CACHE")
+    folder("E2E_CACHE")
         .or_else(|| folder("XDG_CACHE_HOME").map(|cache| cache.join("tidegate")))
         .or_else(|| folder("HOME").map(|home| home.join(".cache/tidegate")))
         .expect("HOME is set")

@@ -34,7 +34,7 @@ fn every_event_arrives_once_while_everything_fails() {
     const AT_THE_END: u64 = 2_000;
 
     let mut chance = Chance::new();
-    eprintln!("TIDEGATE_SEED={}", chance.seed);
+    eprintln!("E2E_SEED={}", chance.seed);
     let mut kills = chance.moments(5, MESSAGES - AT_THE_END).into_iter().peekable();
     let mut cuts = chance.moments(5, MESSAGES - AT_THE_END).into_iter().peekable();
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 /// by then, and a delivery failure report for each still fits in memory.
 pub(super) const MOST_EVENTS: u32 = 10_000;
 
-/// Bytes of records in one transaction. Two loads, each with up to twice of that
-/// reserved, and librdkafka's copy of one stand in memory at a time: 2 MiB of it
-/// made 15 of the 27 MB that were in use at the peak of a burst.
-pub(super) const MOST_BYTES: usize = 1024 * 1024;
+/// Bytes of records after which a transaction takes no further batch. Two loads,
+/// each with up to twice of that reserved, and librdkafka's copy of one stand in
+/// memory at a time: 2 MiB of it made 15 of the 27 MB that were in use at the
+/// peak of a burst.
+pub(super) const MOST_BYTES: usize = 512 * 1024;
 
 /// A transaction should take about this long: it also holds back the
 /// read-committed readers of other gateways.
