@@ -242,19 +242,21 @@ impl World {
                 if self.inflight.len() < WINDOW
                     && let Some(content) = self.queue.pop_front()
                 {
-                    let id = (1..).find(|id| self.inflight.iter().all(|(o, _)| o != id)).unwrap();
+                    let id = (1..=u16::MAX)
+                        .find(|id| self.inflight.iter().all(|(o, _)| o != id))
+                        .unwrap();
                     self.inflight.push((id, content));
                     self.to_client.push_back(Wire::Publish { id, dup: false, content });
                 }
             }
             Step::ClientReads => match self.to_client.pop_front() {
                 Some(Wire::Pong) => self.session.pong(),
-                Some(Wire::Publish { id, dup, content }) => {
-                    if self.session.publish(1, id, dup, content << 1) == Verdict::Take {
-                        self.taken.push(content);
-                    }
+                Some(Wire::Publish { id, dup, content })
+                    if self.session.publish(1, id, dup, content << 1) == Verdict::Take =>
+                {
+                    self.taken.push(content);
                 }
-                None => {}
+                Some(Wire::Publish { .. }) | None => {}
             },
             Step::ClientHandsOver => {
                 let ticket = self.session.changed().then(|| {
