@@ -91,9 +91,17 @@ pub(super) async fn run(
         Err(End::Stop) => return Ok(()),
         Err(End::Broken(error)) => return Err(error),
     };
-    link.up(&connection.mqtt.config.address);
-    connection.report_subscriptions(link);
-    match connection.turns(intake, link, stop).await {
+    // What a stop cuts off here was not answered: the broker delivers it again.
+    let mut end = tokio::select! {
+        () = stop.cancelled() => Err(End::Stop),
+        prepared = connection.prepare(intake) => prepared,
+    };
+    if end.is_ok() {
+        link.up(&connection.mqtt.config.address);
+        connection.report_subscriptions(link);
+        end = connection.turns(intake, link, stop).await;
+    }
+    match end {
         Ok(()) | Err(End::Stop) => {
             connection.goodbye(intake).await;
             Ok(())
@@ -117,6 +125,8 @@ struct Connection<'a> {
     answered: Instant,
     /// For each subscription the good messages since its last bad one.
     good: Vec<Option<u32>>,
+    /// Whether `max_unacknowledged` holds.
+    bounded: bool,
 }
 
 /// What a turn has taken.
@@ -127,7 +137,7 @@ struct Batch {
     bytes: usize,
 }
 
-/// Connects, logs in, and makes sure that the session holds our subscriptions.
+/// Connects and logs in.
 async fn open<'a>(mqtt: &'a mut Mqtt, intake: &mut Intake) -> Result<Connection<'a>, End> {
     // SAFETY 18: else a redelivery could not be told from a new message.
     intake.flush();
@@ -153,9 +163,12 @@ async fn open<'a>(mqtt: &'a mut Mqtt, intake: &mut Intake) -> Result<Connection<
     } else {
         mqtt.session.start_anew();
     }
+    if mqtt.config.protocol == Protocol::V5 {
+        mqtt.session.promise(mqtt.config.receive_maximum());
+    }
     let now = Instant::now();
     let good = vec![None; mqtt.filters.len()];
-    let mut connection = Connection {
+    Ok(Connection {
         mqtt,
         stream,
         frames,
@@ -169,21 +182,9 @@ async fn open<'a>(mqtt: &'a mut Mqtt, intake: &mut Intake) -> Result<Connection<
         spoke: now,
         answered: now,
         good,
-    };
-    if connection.mqtt.session.changed() {
-        connection.hand_over(intake).await?;
-        intake.flush();
-        intake.wait_committed(connection.mqtt.session.last()).await?;
-    }
-    if connection.mqtt.session.subscribed() != connection.mqtt.subscriptions {
-        timeout(limit, connection.subscribe(intake)).await.map_err(|_| {
-            Error::new(format!(
-                "{} does not answer the subscription within {limit:?}",
-                connection.mqtt.config.address
-            ))
-        })??;
-    }
-    Ok(connection)
+        // Until it is subscribed: the SUBACK may stand behind more than the bound.
+        bounded: false,
+    })
 }
 
 async fn login(config: &Config, client_id: &str) -> Result<(Stream, Frames, Connected), Error> {
@@ -199,7 +200,7 @@ async fn login(config: &Config, client_id: &str) -> Result<(Stream, Frames, Conn
         .map_err(|error| Error::new(format!("cannot make a CONNECT: {error}")))?
         .to_vec();
     let address = &config.address;
-    let lost = |error| Error::because(format!("lost the connection to {address} at login"), error);
+    let lost = |error| lost_at_login(address, error);
     let mut stream = Stream::connect(config).await?;
     let max_payload = usize::try_from(config.max_payload.get()).unwrap_or(usize::MAX);
     let mut frames = Frames::new(max_payload);
@@ -231,9 +232,48 @@ async fn login(config: &Config, client_id: &str) -> Result<(Stream, Frames, Conn
     }
 }
 
+/// In TLS 1.3 a server looks at the client's certificate only after the client
+/// has done its handshake, so that its alert is an answer to the login.
+fn lost_at_login(address: &str, error: std::io::Error) -> Error {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let what = if matches!(tls, Some(rustls::Error::AlertReceived(_))) {
+        format!("{address} refused the TLS login: does it trust the client's certificate?")
+    } else {
+        format!("lost the connection to {address} at login")
+    };
+    Error::because(what, error)
+}
+
 impl Connection<'_> {
     fn lost(&self, error: std::io::Error) -> Error {
         Error::because(format!("lost the connection to {}", self.mqtt.config.address), error)
+    }
+
+    /// Makes sure that the broker's session is ours and holds our subscriptions.
+    async fn prepare(&mut self, intake: &mut Intake) -> Result<(), End> {
+        if self.mqtt.session.changed() {
+            self.hand_over(intake).await?;
+            intake.flush();
+            intake.wait_committed(self.mqtt.session.last()).await?;
+        }
+        if self.mqtt.session.subscribed() != self.mqtt.subscriptions {
+            let limit = self.mqtt.config.connect_timeout.get();
+            let late = Error::new(format!(
+                "{} does not answer the subscription within {limit:?}",
+                self.mqtt.config.address
+            ));
+            timeout(limit, self.subscribe(intake)).await.map_err(|_| late)??;
+        }
+        self.bounded = true;
+        Ok(())
+    }
+
+    /// Whether more may be taken before a commit.
+    fn room(&self) -> bool {
+        let session = &self.mqtt.session;
+        !self.bounded
+            || (session.unanswered() < usize::from(self.mqtt.config.max_unacknowledged)
+                && session.unanswered_bytes() + self.batch.bytes < UNACKNOWLEDGED_BYTES)
     }
 
     /// Subscribes and waits for the SUBACK; messages that come before it are
@@ -283,10 +323,7 @@ impl Connection<'_> {
                 return Err(End::Stop);
             }
             self.speak(intake)?;
-            let room = self.mqtt.session.unanswered()
-                < usize::from(self.mqtt.config.max_unacknowledged)
-                && self.mqtt.session.unanswered_bytes() < UNACKNOWLEDGED_BYTES;
-            let read = if room { self.read(Some(&mut *link)) } else { Ok(0) };
+            let read = if self.room() { self.read(Some(&mut *link)) } else { Ok(0) };
             let before = self.mqtt.session.last();
             // Also what came before the connection broke.
             self.hand_over(intake).await?;
@@ -297,6 +334,7 @@ impl Connection<'_> {
             } else if read == 0 {
                 self.window.went_quiet(unanswered);
             }
+            let room = self.room();
             let stands = !room || self.window.stands_still(unanswered);
             if stands {
                 intake.flush();
@@ -337,10 +375,10 @@ impl Connection<'_> {
 
     /// Reads what is there, up to a bound, and takes all whole packets of it.
     fn read(&mut self, mut link: Option<&mut Link>) -> Result<usize, End> {
-        // What came in one segment with the CONNACK.
+        // What came in one segment with the CONNACK, and what there was no room for.
         self.take_packets(link.as_deref_mut())?;
         let mut total = 0;
-        while total < READ_IN_A_TURN {
+        while total < READ_IN_A_TURN && self.room() {
             match self.stream.read(&mut self.buffer).map_err(|error| self.lost(error))? {
                 None => break,
                 Some(0) => {
@@ -370,7 +408,7 @@ impl Connection<'_> {
         let broken = |address: &str, what: String| {
             Error::new(format!("{address} broke the protocol: {what}"))
         };
-        loop {
+        while self.room() {
             let frame = self
                 .frames
                 .next()
@@ -400,6 +438,7 @@ impl Connection<'_> {
                 Packet::Other => {}
             }
         }
+        Ok(())
     }
 
     fn take(&mut self, publish: &Publish, now: Timestamp, link: Option<&mut Link>) {
