@@ -447,9 +447,9 @@ impl Connection<'_> {
         if self.mqtt.session.publish(*qos, *id, *dup, low(hash)) == Verdict::Known {
             return;
         }
-        self.batch.bytes += payload.len() + EVENT_BYTES;
         match self.mqtt.routes.decode(topic, payload, now) {
             Ok((index, event)) => {
+                self.batch.bytes += payload.len() + EVENT_BYTES;
                 self.batch.events.push(event);
                 self.went_well(index, link);
             }
@@ -457,6 +457,7 @@ impl Connection<'_> {
                 debug!(source = %self.mqtt.config.name, topic = %String::from_utf8_lossy(topic), "message of no subscription");
             }
             Err(Refused::Dead(index, reason)) => {
+                self.batch.bytes += payload.len() + EVENT_BYTES;
                 self.bury(index, reason, topic, payload, payload.len(), link);
             }
         }

@@ -325,9 +325,11 @@ impl Session {
         before - self.waiting.len()
     }
 
-    /// The ticket that the next answer waits for.
+    /// The ticket that the next answer waits for; where only QoS 0 is held, which
+    /// has no answers, the one that makes room.
     pub(super) fn next_ticket(&self) -> Option<Ticket> {
-        self.waiting.front().map(|(ticket, _)| *ticket)
+        let answer = self.waiting.front().map(|(ticket, _)| *ticket);
+        answer.or_else(|| self.held.front().map(|(ticket, _)| *ticket))
     }
 
     /// Messages and releases that are not answered yet.

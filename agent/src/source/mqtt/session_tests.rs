@@ -37,6 +37,16 @@ fn nothing_is_acknowledged_before_its_commit_and_then_in_order_of_arrival() {
 }
 
 #[test]
+fn what_is_held_of_qos_0_has_a_ticket_to_wait_for_too() {
+    let mut session = Session::default();
+    assert_eq!(session.publish(0, 0, false, 10), Verdict::Take);
+    session.delivered(Some(Ticket(1)), 9);
+    assert_eq!((session.next_ticket(), session.unanswered_bytes()), (Some(Ticket(1)), 9));
+    assert!(answers(&mut session, 1).is_empty());
+    assert_eq!((session.next_ticket(), session.unanswered_bytes()), (None, 0));
+}
+
+#[test]
 fn answers_of_a_lost_connection_are_never_sent_on_the_next() {
     let mut session = Session::default();
     take(&mut session, 1, &[(1, 10)]);
