@@ -268,12 +268,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_give_fields_or_an_error(payload: Vec<u8>) {
-            let _: Result<(), Error> = decode(&payload, &mut Names::default(), &mut Vec::new());
+            let _either: Result<(), Error> = decode(&payload, &mut Names::default(), &mut Vec::new());
         }
 
         #[test]
         fn any_text_of_json_signs_gives_fields_or_an_error(payload in r#"[\[\]{}":,0-9eE.+\-a\\u ]{0,40}"#) {
-            let _: Result<(), Error> =
+            let _either: Result<(), Error> =
                 decode(payload.as_bytes(), &mut Names::default(), &mut Vec::new());
         }
     }

@@ -34,15 +34,14 @@ impl Names {
         {
             return Arc::clone(expected);
         }
-        let shared = match self.known.get(name) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let new: Arc<str> = name.into();
-                if self.known.len() < MOST_NAMES {
-                    self.known.insert(Arc::clone(&new));
-                }
-                new
+        let shared = if let Some(known) = self.known.get(name) {
+            Arc::clone(known)
+        } else {
+            let new: Arc<str> = name.into();
+            if self.known.len() < MOST_NAMES {
+                self.known.insert(Arc::clone(&new));
             }
+            new
         };
         match self.order.get_mut(at) {
             Some(place) => *place = Arc::clone(&shared),

@@ -156,12 +156,11 @@ impl Cut {
         let qos = self.first >> 1 & 0b11;
         let (length, rest) = self.head.split_first_chunk::<2>()?;
         let (topic, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
-        let (id, mut rest) = match qos {
-            0 => (0, rest),
-            _ => {
-                let (id, rest) = rest.split_first_chunk::<2>()?;
-                (u16::from_be_bytes(*id), rest)
-            }
+        let (id, mut rest) = if qos == 0 {
+            (0, rest)
+        } else {
+            let (id, rest) = rest.split_first_chunk::<2>()?;
+            (u16::from_be_bytes(*id), rest)
         };
         if properties {
             let mut length = 0;

@@ -6,8 +6,11 @@
 //! - An answer (PUBACK, PUBREC, PUBCOMP) goes out after the commit of what it
 //!   answers, in the order of arrival, and only on the connection that brought
 //!   the packet: [`Session::resume`] forgets the answers of the old one.
-//! - A message stands in `entries`, and so in every checkpoint, until a
-//!   PINGRESP proves that its PUBACK arrived (brokers answer in order).
+//! - A message stands in `entries`, and so in every checkpoint, until it is
+//!   proven that its PUBACK arrived: brokers read in order, so that one proof
+//!   stands for all PUBACKs before. A PINGRESP proves those before its PINGREQ;
+//!   a new message beyond the Receive Maximum (version 5) proves the oldest that
+//!   made room for it; a new message with the id of the oldest proves that.
 //! - After a reconnect the broker delivers what it holds un-acknowledged in the
 //!   old order with DUP. What is found so among our entries, going forward
 //!   only, is recognised; the first other message ends that.
@@ -28,7 +31,11 @@ const VERSION: u8 = 1;
 /// Answered messages that are not proven yet before a PINGREQ asks for the
 /// proof: each costs four to eight bytes in every checkpoint, so that a quiet source's
 /// stays below a tenth of a page, and a busy one asks once per round trip.
-const UNPROVEN: usize = 32;
+const UNPROVEN: u64 = 32;
+
+/// Longer than any list of a broker that reuses ids at once; in a longer one the
+/// ids count upwards, and a new message with the oldest's id has come around.
+const COME_AROUND: usize = 4_096;
 
 /// Packet ids whose last content is remembered. Brokers that reuse ids at once
 /// take the lowest; those that count upwards come back to one after 65,535.
@@ -91,6 +98,10 @@ pub(super) struct Session {
     last: Ticket,
     /// PUBACKs written on this connection.
     answers: u64,
+    /// QoS 1 messages read on this connection.
+    arrived: u64,
+    /// Receive Maximum that the broker has been told, if any.
+    promised: Option<u16>,
     /// For each PINGREQ on its way the number of PUBACKs written before it.
     pings: VecDeque<u64>,
     /// Last content under each low id, 0 where none is known.
@@ -173,11 +184,18 @@ impl Session {
     fn forget_connection(&mut self) {
         self.answered = 0;
         self.answers = 0;
+        self.arrived = 0;
+        self.promised = None;
         self.waiting.clear();
         self.held.clear();
         self.held_bytes = 0;
         self.pings.clear();
         self.changed = false;
+    }
+
+    /// The broker of this connection was told this Receive Maximum.
+    pub(super) fn promise(&mut self, receive_maximum: Option<u16>) {
+        self.promised = receive_maximum;
     }
 
     /// A PUBLISH arrived; `hash` is one of its topic and payload.
@@ -196,6 +214,19 @@ impl Session {
     }
 
     fn publish_once(&mut self, id: u16, dup: bool, hash: u32) -> Verdict {
+        self.arrived += 1;
+        // Only a new message keeps to the Receive Maximum: what a session already
+        // had in flight may be redelivered beyond one that has become smaller.
+        if !dup {
+            if let Some(promised) = self.promised {
+                self.prove(self.arrived.saturating_sub(promised.into()));
+            }
+            if self.entries.len() > COME_AROUND
+                && let Some(oldest) = self.entries.front().filter(|oldest| oldest.id == id)
+            {
+                self.prove(oldest.answer);
+            }
+        }
         let found = if dup {
             self.replay.iter().position(|e| e.id == id && e.hash & !REPEATS == hash)
         } else {
@@ -294,9 +325,11 @@ impl Session {
         before - self.waiting.len()
     }
 
-    /// The ticket that the next answer waits for.
+    /// The ticket that the next answer waits for; where only QoS 0 is held, which
+    /// has no answers, the one that makes room.
     pub(super) fn next_ticket(&self) -> Option<Ticket> {
-        self.waiting.front().map(|(ticket, _)| *ticket)
+        let answer = self.waiting.front().map(|(ticket, _)| *ticket);
+        answer.or_else(|| self.held.front().map(|(ticket, _)| *ticket))
     }
 
     /// Messages and releases that are not answered yet.
@@ -309,8 +342,15 @@ impl Session {
     }
 
     /// Whether a PINGREQ now would shorten the checkpoints.
+    ///
+    /// The answer queues behind all that the broker has written by then, so that
+    /// more than one is on its way: each after twice as many PUBACKs as the one
+    /// before, which keeps them few however long that takes.
     pub(super) fn wants_proof(&self) -> bool {
-        self.pings.is_empty() && self.answered >= UNPROVEN
+        let asked = self.pings.back().copied().unwrap_or(0);
+        let unproven = self.entries.front().map_or(0, |oldest| oldest.answer);
+        let unasked = if unproven == 0 { 0 } else { self.answers + 1 - unproven.max(asked + 1) };
+        unasked >= UNPROVEN << self.pings.len().min(32)
     }
 
     /// Appends a PINGREQ.
@@ -326,7 +366,13 @@ impl Session {
 
     /// A PINGRESP: every PUBACK before its PINGREQ has arrived.
     pub(super) fn pong(&mut self) {
-        let Some(proven) = self.pings.pop_front() else { return };
+        if let Some(proven) = self.pings.pop_front() {
+            self.prove(proven);
+        }
+    }
+
+    /// The first so many PUBACKs of this connection have arrived.
+    fn prove(&mut self, proven: u64) {
         while self.entries.pop_front_if(|e| e.answer != 0 && e.answer <= proven).is_some() {
             self.answered -= 1;
         }

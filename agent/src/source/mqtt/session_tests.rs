@@ -37,6 +37,16 @@ fn nothing_is_acknowledged_before_its_commit_and_then_in_order_of_arrival() {
 }
 
 #[test]
+fn what_is_held_of_qos_0_has_a_ticket_to_wait_for_too() {
+    let mut session = Session::default();
+    assert_eq!(session.publish(0, 0, false, 10), Verdict::Take);
+    session.delivered(Some(Ticket(1)), 9);
+    assert_eq!((session.next_ticket(), session.unanswered_bytes()), (Some(Ticket(1)), 9));
+    assert!(answers(&mut session, 1).is_empty());
+    assert_eq!((session.next_ticket(), session.unanswered_bytes()), (None, 0));
+}
+
+#[test]
 fn answers_of_a_lost_connection_are_never_sent_on_the_next() {
     let mut session = Session::default();
     take(&mut session, 1, &[(1, 10)]);
@@ -113,7 +123,7 @@ fn a_pingresp_drops_what_was_acknowledged_before_its_pingreq_and_no_more() {
 }
 
 #[test]
-fn a_proof_is_asked_for_when_enough_is_unproven_and_once_at_a_time() {
+fn a_proof_is_asked_for_when_enough_is_unproven_and_again_after_twice_as_many() {
     let mut session = Session::default();
     for n in 0..32 {
         assert!(!session.wants_proof());
@@ -122,7 +132,58 @@ fn a_proof_is_asked_for_when_enough_is_unproven_and_once_at_a_time() {
     }
     assert!(session.wants_proof());
     session.ping(&mut Vec::new());
+    for n in 32..96 {
+        assert!(!session.wants_proof());
+        take(&mut session, u64::from(n) + 1, &[(n + 1, 2 * u32::from(n))]);
+        answers(&mut session, u64::from(n) + 1);
+    }
+    assert!(session.wants_proof(), "the second after twice as many");
+    session.ping(&mut Vec::new());
+    session.pong();
+    session.pong();
     assert!(!session.wants_proof());
+}
+
+#[test]
+fn a_new_message_beyond_the_receive_maximum_proves_the_oldest_acknowledgements() {
+    let mut session = Session::default();
+    session.promise(Some(100));
+    let all: Vec<_> = (1..=50_000_u16).map(|id| (id, u32::from(id) * 2)).collect();
+    let mut longest = 0;
+    for (ticket, batch) in (1..).zip(all.chunks(100)) {
+        take(&mut session, ticket, batch);
+        longest = longest.max(session.checkpoint().len());
+        answers(&mut session, ticket);
+    }
+    assert!(longest < 100 * 4 + 20, "{longest}");
+    // Nothing of the last hundred is proven.
+    assert_eq!(crash(&session).publish(1, 49_901, true, 49_901 * 2), Verdict::Known);
+}
+
+#[test]
+fn redeliveries_beyond_the_receive_maximum_prove_nothing() {
+    let mut session = Session::default();
+    let messages: Vec<_> = (1..=10_u16).map(|id| (id, u32::from(id) * 2)).collect();
+    take(&mut session, 1, &messages);
+    let mut session = crash(&session);
+    session.promise(Some(2));
+    for (id, hash) in &messages {
+        assert_eq!(session.publish(1, *id, true, *hash), Verdict::Known);
+    }
+    session.delivered(None, 0);
+    answers(&mut session, 0);
+    assert_eq!(crash(&session).publish(1, 1, true, 2), Verdict::Known);
+}
+
+#[test]
+fn without_any_other_proof_the_list_ends_where_the_ids_come_around() {
+    let mut session = Session::default();
+    let ids = (1..=u16::MAX).chain(1..=u16::MAX);
+    for (ticket, id) in (1..).zip(ids) {
+        take(&mut session, ticket, &[(id, 10)]);
+        answers(&mut session, ticket);
+    }
+    assert_eq!(session.entries.len(), usize::from(u16::MAX));
 }
 
 #[test]
@@ -195,6 +256,8 @@ fn a_checkpoint_holds_four_bytes_a_message_where_ids_count_upwards_and_at_most_e
 /// between, and the file.
 #[derive(Debug, Default)]
 struct World {
+    /// Whether the broker was told its window as the Receive Maximum.
+    version_5: bool,
     published: u32,
     queue: VecDeque<u32>,
     /// What the broker holds un-acknowledged, in order of first sending.
@@ -242,19 +305,21 @@ impl World {
                 if self.inflight.len() < WINDOW
                     && let Some(content) = self.queue.pop_front()
                 {
-                    let id = (1..).find(|id| self.inflight.iter().all(|(o, _)| o != id)).unwrap();
+                    let id = (1..=u16::MAX)
+                        .find(|id| self.inflight.iter().all(|(o, _)| o != id))
+                        .unwrap();
                     self.inflight.push((id, content));
                     self.to_client.push_back(Wire::Publish { id, dup: false, content });
                 }
             }
             Step::ClientReads => match self.to_client.pop_front() {
                 Some(Wire::Pong) => self.session.pong(),
-                Some(Wire::Publish { id, dup, content }) => {
-                    if self.session.publish(1, id, dup, content << 1) == Verdict::Take {
-                        self.taken.push(content);
-                    }
+                Some(Wire::Publish { id, dup, content })
+                    if self.session.publish(1, id, dup, content << 1) == Verdict::Take =>
+                {
+                    self.taken.push(content);
                 }
-                None => {}
+                Some(Wire::Publish { .. }) | None => {}
             },
             Step::ClientHandsOver => {
                 let ticket = self.session.changed().then(|| {
@@ -293,6 +358,7 @@ impl World {
                 }
                 self.taken.clear();
                 self.session.resume();
+                self.session.promise(self.promised());
                 self.redeliver();
             }
             Step::Crash { arrives } => {
@@ -303,9 +369,14 @@ impl World {
                 self.durable = Ticket(0);
                 self.session = Session::restore(self.saved.as_deref());
                 self.session.resume();
+                self.session.promise(self.promised());
                 self.redeliver();
             }
         }
+    }
+
+    fn promised(&self) -> Option<u16> {
+        self.version_5.then_some(4)
     }
 
     fn broker_reads(&mut self) {
@@ -364,9 +435,11 @@ proptest! {
 
     #[test]
     fn whatever_is_cut_or_crashes_each_message_is_taken_once_and_in_order(
+        version_5: bool,
         steps in proptest::collection::vec(step(), 1..250)
     ) {
-        let mut world = World::default();
+        let mut world = World { version_5, ..World::default() };
+        world.session.promise(world.promised());
         for step in &steps {
             world.step(step);
         }

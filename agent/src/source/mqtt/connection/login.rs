@@ -1,0 +1,183 @@
+//! From the TCP connection to a session that is ours and subscribed.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::super::Mqtt;
+use super::super::config::{Config, Protocol};
+use super::super::frame::{Frame, Frames};
+use super::super::packet::{self, Connected, Login, Packet};
+use super::super::stream::Stream;
+use super::super::window::Window;
+use super::{Batch, Connection, End, READ};
+use crate::collect::Intake;
+use crate::source::Error;
+use crate::supervise::Link;
+
+/// Connects and logs in.
+pub(super) async fn open<'a>(
+    mqtt: &'a mut Mqtt,
+    intake: &mut Intake,
+) -> Result<Connection<'a>, End> {
+    // SAFETY 18: else a redelivery could not be told from a new message.
+    intake.flush();
+    intake.wait_committed(mqtt.session.last()).await?;
+
+    let limit = mqtt.config.connect_timeout.get();
+    let late = || {
+        Error::new(format!(
+            "{} does not answer within {}",
+            mqtt.config.address, mqtt.config.connect_timeout
+        ))
+    };
+    let (stream, frames, connected) =
+        timeout(limit, login(&mqtt.config, &mqtt.client_id)).await.map_err(|_| late())??;
+    let keep_alive = connected
+        .keep_alive
+        .filter(|seconds| *seconds > 0)
+        .map_or(Duration::from_secs(mqtt.config.keep_alive_secs().into()), |seconds| {
+            Duration::from_secs(seconds.into())
+        });
+    if connected.session_present {
+        mqtt.session.resume();
+    } else {
+        mqtt.session.start_anew();
+    }
+    if mqtt.config.protocol == Protocol::V5 {
+        mqtt.session.promise(mqtt.config.receive_maximum());
+    }
+    let now = Instant::now();
+    let good = vec![None; mqtt.filters.len()];
+    Ok(Connection {
+        mqtt,
+        stream,
+        frames,
+        buffer: vec![0; READ],
+        out: Vec::new(),
+        window: Window::default(),
+        batch: Batch::default(),
+        refused: Vec::new(),
+        keep_alive,
+        heard: now,
+        spoke: now,
+        answered: now,
+        good,
+        // Until it is subscribed: the SUBACK may stand behind more than the bound.
+        bounded: false,
+    })
+}
+
+async fn login(config: &Config, client_id: &str) -> Result<(Stream, Frames, Connected), Error> {
+    let password = match &config.password {
+        Some(secret) => {
+            Some(secret.read().map_err(|error| Error::because("cannot log in", error))?)
+        }
+        None => None,
+    };
+    let login =
+        Login { client_id: client_id.to_owned(), username: config.username.clone(), password };
+    let mut out = packet::connect(config, login)
+        .map_err(|error| Error::new(format!("cannot make a CONNECT: {error}")))?
+        .to_vec();
+    let address = &config.address;
+    let lost = |error| lost_at_login(address, error);
+    let mut stream = Stream::connect(config).await?;
+    let max_payload = usize::try_from(config.max_payload.get()).unwrap_or(usize::MAX);
+    let mut frames = Frames::new(max_payload);
+    let mut buffer = vec![0; 4_096];
+    loop {
+        stream.write(&mut out).map_err(lost)?;
+        match stream.read(&mut buffer).map_err(lost)? {
+            Some(0) => {
+                return Err(Error::new(format!(
+                    "{address} closed the connection at login: is this an MQTT port, with TLS \
+                     where the broker has it?"
+                )));
+            }
+            Some(count) => frames.push(buffer.get(..count).unwrap_or_default()),
+            None => stream.ready(true, !out.is_empty()).await.map_err(lost)?,
+        }
+        let frame =
+            frames.next().map_err(|e| Error::because(format!("{address} is no broker"), e))?;
+        let Some(Frame::Whole(frame)) = frame else { continue };
+        let packet = packet::read(config.protocol, frame)
+            .map_err(|error| Error::new(format!("{address} is no broker: {error}")))?;
+        let Packet::Connected(connected) = packet else {
+            return Err(Error::new(format!("{address} did not answer the login with a CONNACK")));
+        };
+        if let Some(reason) = connected.refused {
+            return Err(Error::new(format!("{address} refused the login: {reason}")));
+        }
+        return Ok((stream, frames, connected));
+    }
+}
+
+/// In TLS 1.3 a server looks at the client's certificate only after the client
+/// has done its handshake, so that its alert is an answer to the login.
+fn lost_at_login(address: &str, error: std::io::Error) -> Error {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let what = if matches!(tls, Some(rustls::Error::AlertReceived(_))) {
+        format!("{address} refused the TLS login: does it trust the client's certificate?")
+    } else {
+        format!("lost the connection to {address} at login")
+    };
+    Error::because(what, error)
+}
+
+impl Connection<'_> {
+    /// Makes sure that the broker's session is ours and holds our subscriptions.
+    pub(super) async fn prepare(&mut self, intake: &mut Intake) -> Result<(), End> {
+        if self.mqtt.session.changed() {
+            self.hand_over(intake).await?;
+            intake.flush();
+            intake.wait_committed(self.mqtt.session.last()).await?;
+        }
+        if self.mqtt.session.subscribed() != self.mqtt.subscriptions {
+            let limit = self.mqtt.config.connect_timeout.get();
+            let late = Error::new(format!(
+                "{} does not answer the subscription within {limit:?}",
+                self.mqtt.config.address
+            ));
+            timeout(limit, self.subscribe(intake)).await.map_err(|_| late)??;
+        }
+        self.bounded = true;
+        Ok(())
+    }
+
+    /// Subscribes and waits for the SUBACK; messages that come before it are
+    /// taken as any other.
+    async fn subscribe(&mut self, intake: &mut Intake) -> Result<(), End> {
+        let packet = packet::subscribe(self.mqtt.config.protocol, &self.mqtt.filters)
+            .map_err(|error| Error::new(format!("cannot make a SUBSCRIBE: {error}")))?;
+        self.out.extend_from_slice(&packet);
+        loop {
+            self.stream.write(&mut self.out).map_err(|error| self.lost(error))?;
+            let read = self.read(None);
+            if self.refused.is_empty() {
+                self.hand_over(intake).await?;
+            } else {
+                // Only if all were taken the session is as configured; else the
+                // next connection tries again.
+                if self.refused.iter().all(Option::is_none) {
+                    self.mqtt.session.set_subscribed(self.mqtt.subscriptions);
+                }
+                self.hand_over(intake).await?;
+                return Ok(());
+            }
+            if read? == 0 {
+                let wait = self.stream.ready(true, !self.out.is_empty());
+                wait.await.map_err(|error| self.lost(error))?;
+            }
+        }
+    }
+
+    pub(super) fn report_subscriptions(&self, link: &mut Link) {
+        for ((filter, _), refused) in self.mqtt.filters.iter().zip(&self.refused) {
+            match refused {
+                Some(why) => link.fault(filter, &format!("the broker refused to subscribe: {why}")),
+                None => link.well(filter),
+            }
+        }
+    }
+}

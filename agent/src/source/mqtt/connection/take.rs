@@ -1,0 +1,150 @@
+//! Bytes that were read → events, dead letters, and what the session notes.
+
+use tracing::debug;
+use twox_hash::XxHash3_64;
+
+use super::super::config::Protocol;
+use super::super::frame::{Cut, Frame};
+use super::super::packet::{self, Packet, Publish};
+use super::super::route::Refused;
+use super::super::session::Verdict;
+use super::{Connection, End};
+use crate::collect::{DEAD_LETTER_BYTES, DeadLetter};
+use crate::event::Timestamp;
+use crate::source::Error;
+use crate::supervise::Link;
+
+/// About what an event takes in memory besides its payload.
+const EVENT_BYTES: usize = 256;
+
+/// Messages without a fault after which a subscription is well again: one that
+/// brings good and bad ones in turn must not fill the log.
+const WELL_AFTER: u32 = 100;
+
+impl Connection<'_> {
+    pub(super) fn take_packets(&mut self, mut link: Option<&mut Link>) -> Result<(), End> {
+        let now = self.mqtt.clock.now();
+        let broken = |address: &str, what: String| {
+            Error::new(format!("{address} broke the protocol: {what}"))
+        };
+        while self.room() {
+            let frame = self
+                .frames
+                .next()
+                .map_err(|error| broken(&self.mqtt.config.address, error.to_string()))?;
+            let packet = match frame {
+                None => return Ok(()),
+                Some(Frame::Cut(cut)) => {
+                    self.take_cut(&cut, link.as_deref_mut())?;
+                    continue;
+                }
+                Some(Frame::Whole(frame)) => packet::read(self.mqtt.config.protocol, frame)
+                    .map_err(|error| broken(&self.mqtt.config.address, error))?,
+            };
+            match packet {
+                Packet::Publish(publish) => self.take(&publish, now, link.as_deref_mut()),
+                Packet::Release(id) => self.mqtt.session.release(id),
+                Packet::Subscribed(refused) => self.refused = refused,
+                Packet::Pong => self.mqtt.session.pong(),
+                Packet::Closed(why) => {
+                    let address = &self.mqtt.config.address;
+                    let what = format!("{address} ended the connection: {why}");
+                    return Err(Error::new(what).into());
+                }
+                Packet::Connected(_) => {
+                    return Err(broken(&self.mqtt.config.address, "a second CONNACK".into()).into());
+                }
+                Packet::Other => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, publish: &Publish, now: Timestamp, link: Option<&mut Link>) {
+        let Publish { qos, id, dup, topic, payload } = publish;
+        let hash = XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(topic), payload);
+        if self.mqtt.session.publish(*qos, *id, *dup, low(hash)) == Verdict::Known {
+            return;
+        }
+        match self.mqtt.routes.decode(topic, payload, now) {
+            Ok((index, event)) => {
+                self.batch.bytes += payload.len() + EVENT_BYTES;
+                self.batch.events.push(event);
+                self.went_well(index, link);
+            }
+            Err(Refused::Unwanted) => {
+                debug!(source = %self.mqtt.config.name, topic = %String::from_utf8_lossy(topic), "message of no subscription");
+            }
+            Err(Refused::Dead(index, reason)) => {
+                self.batch.bytes += payload.len() + EVENT_BYTES;
+                self.bury(index, reason, topic, payload, payload.len(), link);
+            }
+        }
+    }
+
+    /// A message whose payload was too large to take.
+    fn take_cut(&mut self, cut: &Cut, link: Option<&mut Link>) -> Result<(), End> {
+        let properties = self.mqtt.config.protocol == Protocol::V5;
+        let Some(publish) = cut.parse(properties) else {
+            let what = format!("{} broke the protocol: a PUBLISH", self.mqtt.config.address);
+            return Err(Error::new(what).into());
+        };
+        let verdict =
+            self.mqtt.session.publish(publish.qos, publish.id, publish.dup, low(cut.hash));
+        if verdict == Verdict::Take {
+            let reason = format!(
+                "payload is larger than max_payload ({}); hash of the whole: {:016x}",
+                self.mqtt.config.max_payload, cut.hash
+            );
+            self.batch.bytes += publish.payload.len() + EVENT_BYTES;
+            self.bury(None, reason, publish.topic, publish.payload, cut.length, link);
+        }
+        Ok(())
+    }
+
+    fn bury(
+        &mut self,
+        subscription: Option<usize>,
+        reason: String,
+        topic: &[u8],
+        payload: &[u8],
+        length: usize,
+        link: Option<&mut Link>,
+    ) {
+        let topic = String::from_utf8_lossy(topic);
+        let said = subscription.and_then(|index| self.good.get_mut(index));
+        let first = said.as_ref().is_none_or(|said| said.is_none());
+        if let Some(said) = said {
+            *said = Some(0);
+        }
+        if first && let Some(link) = link {
+            let subject = subscription.map_or(&*topic, |index| self.mqtt.routes.filter(index));
+            link.fault(subject, &format!("message on {topic} became a dead letter: {reason}"));
+        }
+        let (kept, _) = payload.split_at(payload.len().min(DEAD_LETTER_BYTES));
+        self.batch.dead.push(DeadLetter {
+            reason,
+            origin: format!("{} {topic}", self.mqtt.config.name),
+            payload: kept.to_vec(),
+            length: u64::try_from(length).unwrap_or(u64::MAX),
+        });
+    }
+
+    fn went_well(&mut self, subscription: usize, link: Option<&mut Link>) {
+        let Some(state) = self.good.get_mut(subscription) else { return };
+        let Some(count) = state else { return };
+        *count += 1;
+        if *count >= WELL_AFTER
+            && let Some(link) = link
+        {
+            *state = None;
+            link.well(self.mqtt.routes.filter(subscription));
+        }
+    }
+}
+
+/// The half of a hash that the session keeps.
+#[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
+const fn low(hash: u64) -> u32 {
+    hash as u32
+}
