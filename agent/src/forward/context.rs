@@ -2,6 +2,7 @@
 //! own log, and that it wants a token.
 
 use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::ClientContext;
@@ -14,6 +15,7 @@ use rdkafka::producer::ProducerContext;
 use tracing::debug;
 
 use super::config::{Login, Mechanism};
+use super::trouble::Refusal;
 use super::{token, trouble};
 use crate::clock::Clock;
 
@@ -31,13 +33,21 @@ pub(super) struct Context {
     failures: Arc<Mutex<Vec<Failure>>>,
     /// The weightiest thing that was told since it was last well.
     told: Arc<Mutex<Option<(u8, String)>>>,
+    /// Whether the open transaction can only be aborted.
+    lost: Arc<AtomicBool>,
     login: Option<Arc<Login>>,
     clock: Clock,
 }
 
 impl Context {
     pub(super) fn new(login: Option<Login>, clock: Clock) -> Self {
-        Self { failures: Arc::default(), told: Arc::default(), login: login.map(Arc::new), clock }
+        Self {
+            failures: Arc::default(),
+            told: Arc::default(),
+            lost: Arc::default(),
+            login: login.map(Arc::new),
+            clock,
+        }
     }
 
     pub(super) fn failed(&self, record: usize, code: Code) {
@@ -46,11 +56,35 @@ impl Context {
 
     /// The failures gathered since the last call.
     pub(super) fn take_failures(&self) -> Vec<Failure> {
+        self.lost.store(false, Ordering::Relaxed);
         std::mem::take(&mut *self.failures.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn has_failures(&self) -> bool {
-        !self.failures.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    /// Whether a record failed for a reason of its own, not only because
+    /// another one did.
+    pub(super) fn is_blamed(&self) -> bool {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.iter().any(|failure| trouble::refusal(failure.code) != Refusal::Consequence)
+    }
+
+    /// Whether the client said that the transaction can only be aborted. It
+    /// then sends no further record of it, and waiting for them is in vain.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// A fresh token, where the login is one with tokens.
+    pub(super) fn token(&self) -> Option<Result<OAuthToken, String>> {
+        let login = self.login.as_ref()?;
+        if login.mechanism != Mechanism::Oauthbearer {
+            return None;
+        }
+        Some(token::fetch(login, self.clock.now()).map_err(|error| {
+            let text = error.to_string().replace('\0', " ");
+            let text = format!("no login token: {text} (see [kafka.login])");
+            self.tell(3, text.clone());
+            text
+        }))
     }
 
     /// What the client said about its connections, if it said anything.
@@ -81,6 +115,10 @@ impl ClientContext for Context {
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         debug!(target: "librdkafka", ?level, facility, message, "librdkafka");
+        // No call asks for this state, and no event tells it.
+        if facility == "TXNERR" {
+            self.lost.store(true, Ordering::Relaxed);
+        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
@@ -93,16 +131,7 @@ impl ClientContext for Context {
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        let login = self
-            .login
-            .as_ref()
-            .filter(|login| login.mechanism == Mechanism::Oauthbearer)
-            .ok_or("no oauthbearer login is configured")?;
-        token::fetch(login, self.clock.now()).map_err(|error| {
-            let text = error.to_string().replace('\0', " ");
-            self.tell(3, format!("no login token: {text} (see [kafka.login])"));
-            text.into()
-        })
+        Ok(self.token().ok_or("no oauthbearer login is configured")??)
     }
 }
 

@@ -197,8 +197,10 @@ impl Forward {
             return Ok(());
         }
         match link.create(&self.config, &self.gateway, topic, create) {
-            Ok(()) => {
-                info!(topic, "topic of positions was made");
+            Ok(made) => {
+                if made {
+                    info!(topic, "topic of positions was made");
+                }
                 // Not there at once: the pause of a repeated step is right.
                 Err(Trouble::new(Class::Repeat, format!("waiting for the topic {topic}")))
             }
@@ -320,9 +322,7 @@ impl Forward {
             let link = linked(self.link.as_ref())?;
             let cause = match link.presence(&stream.topic)? {
                 Presence::There => {
-                    if self.lineup.found(&stream.topic) {
-                        info!(stream = %stream.name, topic = %stream.topic, "topic is back");
-                    }
+                    self.lineup.found(&stream.topic);
                     continue;
                 }
                 Presence::Forbidden => format!(
@@ -332,10 +332,14 @@ impl Forward {
                 Presence::Missing => match &stream.create {
                     Some(create) => {
                         match link.create(&self.config, &self.gateway, &stream.topic, create) {
-                            Ok(()) => {
-                                info!(stream = %stream.name, topic = %stream.topic, "topic was made");
-                                self.lineup.made(&stream.topic, Instant::now());
-                                continue;
+                            Ok(made) => {
+                                if made {
+                                    info!(stream = %stream.name, topic = %stream.topic, "topic was made");
+                                }
+                                if self.lineup.made(&stream.topic, Instant::now()) {
+                                    continue;
+                                }
+                                "it exists, but no broker shows it to this gateway (kafka-acls.sh --add … --operation Describe)".to_owned()
                             }
                             Err(cause) => format!(
                                 "it is missing and cannot be made ({cause}): {}",
@@ -487,7 +491,7 @@ impl Forward {
             if chunked && self.lineup.chunk(topic).is_some_and(|chunk| open >= chunk) {
                 open = 0;
                 self.flush()?;
-                if link.context.has_failures() {
+                if link.context.is_blamed() || link.context.is_lost() {
                     return Ok(());
                 }
             }
@@ -549,6 +553,10 @@ impl Forward {
                 .collect();
             return Ok(Outcome::Refused);
         }
+        if !topics.is_empty() {
+            // Said above, and nobody else is held up by it.
+            return Ok(Outcome::Failed(Class::Abort));
+        }
         if let Some(code) = line {
             self.sizer.timed_out();
             return Err(Trouble {
@@ -586,7 +594,9 @@ impl Forward {
         if let Some(kept) = self.pending.take() {
             self.kept = kept;
         }
-        self.lineup.committed(&self.load.ends);
+        for stream in self.lineup.committed(&self.load.ends) {
+            info!(stream = %stream.name, topic = %stream.topic, "stream delivers again");
+        }
         self.last_commit = Instant::now();
         // The writer is gone only when the agent goes down; the position in
         // Kafka then tells the next start what to delete.
@@ -634,7 +644,7 @@ impl Forward {
                 continue;
             };
             let (blame, code) = (refusal(first.code), first.code);
-            linked(self.link.as_ref())?.abort()?;
+            self.abort_fully()?;
             match blame {
                 Refusal::Timestamp if self.stamp(tried) => sieve.again(range),
                 Refusal::Content | Refusal::Timestamp => {
@@ -654,7 +664,7 @@ impl Forward {
             self.began = Instant::now();
             linked(self.link.as_ref())?.begin()?;
         }
-        linked(self.link.as_ref())?.abort()?;
+        self.abort_fully()?;
         self.bury(&suspects, &sieve, &reasons)?;
         let topic = suspects
             .first()
@@ -664,6 +674,17 @@ impl Forward {
             self.lineup.set_chunk(&topic, sieve.largest());
         }
         Ok(Outcome::Done)
+    }
+
+    /// Aborts within a step: a slow line takes longer than one call.
+    fn abort_fully(&self) -> Result<(), Trouble> {
+        loop {
+            let done = linked(self.link.as_ref())?.abort();
+            if !done.as_ref().is_err_and(|trouble| trouble.class == Class::Repeat) {
+                return done;
+            }
+            self.check_time()?;
+        }
     }
 
     /// Stamps these records with the time of sending; false when they were.
