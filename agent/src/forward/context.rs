@@ -2,7 +2,6 @@
 //! own log, and that it wants a token.
 
 use std::error::Error;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::ClientContext;
@@ -33,21 +32,13 @@ pub(super) struct Context {
     failures: Arc<Mutex<Vec<Failure>>>,
     /// The weightiest thing that was told since it was last well.
     told: Arc<Mutex<Option<(u8, String)>>>,
-    /// Whether the open transaction can only be aborted.
-    lost: Arc<AtomicBool>,
     login: Option<Arc<Login>>,
     clock: Clock,
 }
 
 impl Context {
     pub(super) fn new(login: Option<Login>, clock: Clock) -> Self {
-        Self {
-            failures: Arc::default(),
-            told: Arc::default(),
-            lost: Arc::default(),
-            login: login.map(Arc::new),
-            clock,
-        }
+        Self { failures: Arc::default(), told: Arc::default(), login: login.map(Arc::new), clock }
     }
 
     pub(super) fn failed(&self, record: usize, code: Code) {
@@ -56,7 +47,6 @@ impl Context {
 
     /// The failures gathered since the last call.
     pub(super) fn take_failures(&self) -> Vec<Failure> {
-        self.lost.store(false, Ordering::Relaxed);
         std::mem::take(&mut *self.failures.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -65,12 +55,6 @@ impl Context {
     pub(super) fn is_blamed(&self) -> bool {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.iter().any(|failure| trouble::refusal(failure.code) != Refusal::Consequence)
-    }
-
-    /// Whether the client said that the transaction can only be aborted. It
-    /// then sends no further record of it, and waiting for them is in vain.
-    pub(super) fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
     }
 
     /// A fresh token, where the login is one with tokens.
@@ -115,10 +99,6 @@ impl ClientContext for Context {
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         debug!(target: "librdkafka", ?level, facility, message, "librdkafka");
-        // No call asks for this state, and no event tells it.
-        if facility == "TXNERR" {
-            self.lost.store(true, Ordering::Relaxed);
-        }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {

@@ -156,6 +156,13 @@ impl Lineup {
         topic.looks = 0;
     }
 
+    /// The topic may be to blame for a transaction that was refused as a whole.
+    pub(super) fn try_alone(&mut self, topic: &str) {
+        if let Some(topic) = self.topics.get_mut(topic) {
+            topic.standing = Standing::Trial;
+        }
+    }
+
     /// The topic was made just now; it is looked for again at once. False when
     /// that was done often enough.
     pub(super) fn made(&mut self, topic: &str, now: Instant) -> bool {

@@ -251,8 +251,10 @@ impl Link {
         }
     }
 
-    /// Waits for all answers; true when none is missing, or when it is known
-    /// that the transaction is lost: then the rest is never sent.
+    /// Waits for all answers; true when none is missing, or when a record was
+    /// refused: then the transaction is lost and the rest does not matter. The
+    /// records that the client purges for it may be told first, and are no
+    /// reason to stop waiting for the one that is to blame.
     pub(super) fn flush(&self, at_most: Duration) -> bool {
         let end = Instant::now() + at_most;
         let mut slice = FIRST_SLICE;
@@ -261,9 +263,9 @@ impl Link {
             // whose report must be polled for first.
             let done = native::flush(&self.producer, slice.min(at_most));
             self.poll();
-            let lost = self.context.is_blamed() || self.context.is_lost();
-            if done || lost || end <= Instant::now() {
-                return done || lost;
+            let answered = done || self.context.is_blamed();
+            if answered || end <= Instant::now() {
+                return answered;
             }
             slice = (slice * 2).min(at_most);
         }

@@ -32,6 +32,10 @@ const SLICE: Duration = Duration::from_millis(250);
 /// Brokers forget offsets after seven days without a commit (SAFETY 3).
 const RENEW: Duration = Duration::from_hours(24);
 
+/// Longer than any transaction of a healthy cluster holds the position back
+/// after `init_transactions` has ended ours.
+const UNREADABLE: Duration = Duration::from_secs(30);
+
 /// When the thread must end, once that is known.
 pub(super) type StopAt = Arc<Mutex<Option<Instant>>>;
 
@@ -67,6 +71,9 @@ pub(super) struct Forward {
     began: Instant,
     last_commit: Instant,
     first_start: bool,
+    /// Since when the position could not be read, and whether it was said.
+    unreadable_since: Option<Instant>,
+    unreadable_told: bool,
     /// A stop was asked for before it was seen that nothing is left.
     drained: bool,
 }
@@ -105,6 +112,8 @@ impl Forward {
             began: now,
             last_commit: now,
             first_start: true,
+            unreadable_since: None,
+            unreadable_told: false,
             drained: false,
         }
     }
@@ -234,7 +243,9 @@ impl Forward {
         let memory = self.store.memory();
         if self.config.delivery == Delivery::ExactlyOnce {
             let link = self.link.as_mut().ok_or_else(no_link)?;
-            let kept = link.read_position(&self.config, &self.gateway)?;
+            let kept = link.read_position(&self.config, &self.gateway);
+            let kept = kept.inspect_err(|_| self.explain_unreadable())?;
+            self.unreadable_since = None;
             self.adopt(kept, &memory)?;
         } else if !self.first_start {
             // What was delivered is forgotten in the file before it is read
@@ -254,6 +265,34 @@ impl Forward {
         }
         self.first_start = false;
         Ok(Outcome::Done)
+    }
+
+    /// Says once why the position may stay unreadable for ever, though the
+    /// broker answers.
+    ///
+    /// A broker that died right after a commit may have lost the commit's
+    /// marker on the group's log. `init_transactions` does not write it again,
+    /// because the transaction counts as complete, and a read-committed reader
+    /// of the offset waits for ever. Committing another offset of the group
+    /// would write a marker, but Kafka completes with it all offsets that the
+    /// producer id has pending, whatever their epoch: an offset whose
+    /// transaction was aborted would become the position, and events that never
+    /// arrived would be deleted. From here the two cannot be told apart, so a
+    /// person has to, with the tool that Kafka has for it.
+    fn explain_unreadable(&mut self) {
+        let since = *self.unreadable_since.get_or_insert_with(Instant::now);
+        if self.unreadable_told || since.elapsed() < UNREADABLE {
+            return;
+        }
+        let topic = &self.config.positions_topic;
+        let answers = self.link.as_ref().is_some_and(|link| {
+            link.presence(topic).is_ok_and(|presence| presence == Presence::There)
+        });
+        if answers {
+            self.unreadable_told = true;
+            warn!(topic, group = %format!("tidegate-{}", self.gateway),
+                "the position cannot be read though Kafka answers: a transaction hangs there, everything is kept until it is ended (kafka-transactions.sh find-hanging, then abort or wait)");
+        }
     }
 
     fn adopt(&mut self, kept: Option<Kept>, memory: &Memory) -> Result<(), Trouble> {
@@ -491,7 +530,7 @@ impl Forward {
             if chunked && self.lineup.chunk(topic).is_some_and(|chunk| open >= chunk) {
                 open = 0;
                 self.flush()?;
-                if link.context.is_blamed() || link.context.is_lost() {
+                if link.context.is_blamed() {
                     return Ok(());
                 }
             }
@@ -565,7 +604,38 @@ impl Forward {
                 text: format!("records were not delivered: {code}"),
             });
         }
-        Err(Trouble::new(Class::Abort, "records were not delivered"))
+        // All were purged because the transaction as such failed; whoever asks
+        // next for something in it is told why.
+        let refused = linked(self.link.as_ref())?
+            .send_position(&self.config.positions_topic, &self.kept)
+            .err()
+            .filter(|trouble| trouble.class != Class::Repeat);
+        if let Some(code) = refused.as_ref().and_then(|t| t.code)
+            && refusal(code) == Refusal::Topic
+            && self.stand_aside_alone(code)
+        {
+            return Ok(Outcome::Failed(Class::Abort));
+        }
+        Err(refused.unwrap_or_else(|| Trouble::new(Class::Abort, "records were not delivered")))
+    }
+
+    /// Some topic of the load may not be written to, and Kafka did not say
+    /// which. A load of one topic has found it; else each goes alone.
+    fn stand_aside_alone(&mut self, code: rdkafka::error::RDKafkaErrorCode) -> bool {
+        let mut topics: Vec<String> =
+            self.load.streams.iter().map(|stream| stream.topic.clone()).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        if let [topic] = topics.as_slice() {
+            if self.lineup.aside(topic, Instant::now()) {
+                warn!(topic, error = %code, "stream stands aside, its events are kept");
+            }
+        } else {
+            for topic in &topics {
+                self.lineup.try_alone(topic);
+            }
+        }
+        !topics.is_empty()
     }
 
     fn commit(&mut self) -> Result<Outcome, Trouble> {
