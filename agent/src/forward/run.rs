@@ -32,6 +32,9 @@ const SLICE: Duration = Duration::from_millis(250);
 /// Brokers forget offsets after seven days without a commit (SAFETY 3).
 const RENEW: Duration = Duration::from_hours(24);
 
+/// How often in a row a transaction that names no culprit is tried as it is.
+const MOST_AGAIN: u32 = 3;
+
 /// Longer than any transaction of a healthy cluster holds the position back
 /// after `init_transactions` has ended ours.
 const UNREADABLE: Duration = Duration::from_secs(30);
@@ -60,6 +63,9 @@ pub(super) struct Forward {
     next: Load,
     /// Records of `load` that were refused, perhaps for their content.
     suspects: Vec<usize>,
+    /// The load is sent again as it is after the abort, for the so-manieth time.
+    keep: bool,
+    again: u32,
     cluster: String,
     /// What Kafka has.
     kept: Kept,
@@ -104,6 +110,8 @@ impl Forward {
             load: Load::default(),
             next: Load::default(),
             suspects: Vec::new(),
+            keep: false,
+            again: 0,
             cluster: String::new(),
             kept: Kept { offset: 0, position: Position::default() },
             pending: None,
@@ -258,6 +266,7 @@ impl Forward {
         self.load.clear();
         self.next.clear();
         self.suspects.clear();
+        self.keep = false;
         self.pending = None;
         self.lineup.restart();
         if self.first_start {
@@ -606,6 +615,12 @@ impl Forward {
         }
         // All were purged because the transaction as such failed; whoever asks
         // next for something in it is told why.
+        if self.again < MOST_AGAIN && self.load.records.iter().any(|r| r.buried || r.stamped) {
+            // As in `sift`; to read the load again would bury twice.
+            self.again += 1;
+            self.keep = true;
+            return Ok(Outcome::Failed(Class::Abort));
+        }
         let refused = linked(self.link.as_ref())?
             .send_position(&self.config.positions_topic, &self.kept)
             .err()
@@ -661,6 +676,7 @@ impl Forward {
         if events > 0 {
             self.sizer.committed(events, self.began.elapsed());
         }
+        self.again = 0;
         if let Some(kept) = self.pending.take() {
             self.kept = kept;
         }
@@ -686,7 +702,7 @@ impl Forward {
     fn abort(&mut self) -> Result<Outcome, Trouble> {
         linked(self.link.as_ref())?.abort()?;
         self.pending = None;
-        if self.suspects.is_empty() {
+        if self.suspects.is_empty() && !std::mem::take(&mut self.keep) {
             self.load.clear();
             self.next.clear();
             self.lineup.rewind();
@@ -700,6 +716,7 @@ impl Forward {
         let suspects = std::mem::take(&mut self.suspects);
         let mut sieve = Sieve::new(suspects.len());
         let mut reasons = Vec::new();
+        let mut again = 0;
         self.began = Instant::now();
         linked(self.link.as_ref())?.begin()?;
         while let Some(range) = sieve.next() {
@@ -711,6 +728,7 @@ impl Forward {
                 .find(|f| refusal(f.code) != Refusal::Consequence)
                 .or_else(|| failures.first())
             else {
+                again = 0;
                 continue;
             };
             let (blame, code) = (refusal(first.code), first.code);
@@ -718,9 +736,17 @@ impl Forward {
             match blame {
                 Refusal::Timestamp if self.stamp(tried) => sieve.again(range),
                 Refusal::Content | Refusal::Timestamp => {
+                    again = 0;
                     if sieve.refuse(range) {
                         reasons.push(format!("the broker refuses it: {code}"));
                     }
+                }
+                // A broker that refused a batch before this one has not seen its
+                // sequence numbers and calls the next ones out of order. The
+                // abort has mended that: the client begins anew with them.
+                Refusal::Consequence if again < MOST_AGAIN => {
+                    again += 1;
+                    sieve.again(range);
                 }
                 Refusal::Topic | Refusal::Line | Refusal::Consequence => {
                     linked(self.link.as_ref())?.begin()?;
