@@ -14,6 +14,7 @@ use rdkafka::producer::ProducerContext;
 use tracing::debug;
 
 use super::config::{Login, Mechanism};
+use super::trouble::Refusal;
 use super::{token, trouble};
 use crate::clock::Clock;
 
@@ -49,8 +50,25 @@ impl Context {
         std::mem::take(&mut *self.failures.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn has_failures(&self) -> bool {
-        !self.failures.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    /// Whether a record failed for a reason of its own, not only because
+    /// another one did.
+    pub(super) fn is_blamed(&self) -> bool {
+        let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.iter().any(|failure| trouble::refusal(failure.code) != Refusal::Consequence)
+    }
+
+    /// A fresh token, where the login is one with tokens.
+    pub(super) fn token(&self) -> Option<Result<OAuthToken, String>> {
+        let login = self.login.as_ref()?;
+        if login.mechanism != Mechanism::Oauthbearer {
+            return None;
+        }
+        Some(token::fetch(login, self.clock.now()).map_err(|error| {
+            let text = error.to_string().replace('\0', " ");
+            let text = format!("no login token: {text} (see [kafka.login])");
+            self.tell(3, text.clone());
+            text
+        }))
     }
 
     /// What the client said about its connections, if it said anything.
@@ -93,16 +111,7 @@ impl ClientContext for Context {
     }
 
     fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        let login = self
-            .login
-            .as_ref()
-            .filter(|login| login.mechanism == Mechanism::Oauthbearer)
-            .ok_or("no oauthbearer login is configured")?;
-        token::fetch(login, self.clock.now()).map_err(|error| {
-            let text = error.to_string().replace('\0', " ");
-            self.tell(3, format!("no login token: {text} (see [kafka.login])"));
-            text.into()
-        })
+        Ok(self.token().ok_or("no oauthbearer login is configured")??)
     }
 }
 

@@ -18,8 +18,11 @@ const FIRST_ASIDE: Duration = Duration::from_secs(2);
 /// Somebody who made the topic by hand waits no longer than this.
 const LONGEST_ASIDE: Duration = Duration::from_mins(1);
 
-/// A topic that was just made shows itself to all brokers within this.
+/// A topic that was just made shows itself to most brokers within this.
 const APPEARS: Duration = Duration::from_millis(200);
+
+/// How often a topic that was made is looked for before it counts as missing.
+const MOST_LOOKS: u32 = 25;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -38,6 +41,8 @@ pub(super) enum Standing {
 pub(super) struct Topic {
     pub(super) standing: Standing,
     times_aside: u32,
+    /// How often it was looked for since it was made.
+    looks: u32,
     /// Records in one request at most, learned by sifting.
     pub(super) chunk: Option<usize>,
 }
@@ -67,7 +72,8 @@ impl Lineup {
     pub(super) fn refresh(&mut self, flows: Vec<(flow::Hash, Lane, Arc<Stream>)>) {
         for (hash, lane, stream) in flows {
             if !self.topics.contains_key(&stream.topic) {
-                let new = Topic { standing: Standing::Unknown, times_aside: 0, chunk: None };
+                let new =
+                    Topic { standing: Standing::Unknown, times_aside: 0, looks: 0, chunk: None };
                 self.topics.insert(stream.topic.clone(), new);
             }
             match self.entries.iter_mut().find(|entry| entry.hash == hash) {
@@ -102,20 +108,28 @@ impl Lineup {
         }
     }
 
-    pub(super) fn committed(&mut self, ends: &[(flow::Hash, BatchId, crate::buffer::Epoch, u64)]) {
+    /// Kafka has these. Gives the streams that stood aside before.
+    pub(super) fn committed(
+        &mut self,
+        ends: &[(flow::Hash, BatchId, crate::buffer::Epoch, u64)],
+    ) -> Vec<Arc<Stream>> {
+        let mut back = Vec::new();
         for (hash, batch, ..) in ends {
             let Some(entry) = self.entries.iter_mut().find(|entry| entry.hash == *hash) else {
                 continue;
             };
             entry.sent = *batch;
             if let Some(topic) = self.topics.get_mut(&entry.stream.topic) {
-                topic.times_aside = 0;
+                if std::mem::take(&mut topic.times_aside) > 0 {
+                    back.push(Arc::clone(&entry.stream));
+                }
                 topic.standing = Standing::Ready;
                 // A limit that was learned is tested again, gently.
                 topic.chunk =
                     topic.chunk.map(|chunk| chunk.saturating_mul(2)).filter(|c| *c < 5_000);
             }
         }
+        back
     }
 
     /// Topics to look for in the metadata now.
@@ -134,19 +148,28 @@ impl Lineup {
         wanted
     }
 
-    /// The topic is there. True when it was said to be missing.
-    pub(super) fn found(&mut self, topic: &str) -> bool {
-        let Some(topic) = self.topics.get_mut(topic) else { return false };
+    /// The topic is there.
+    pub(super) fn found(&mut self, topic: &str) {
+        let Some(topic) = self.topics.get_mut(topic) else { return };
         let back = matches!(topic.standing, Standing::Aside { .. });
         topic.standing = if back { Standing::Trial } else { Standing::Ready };
-        back && topic.times_aside > 0
+        topic.looks = 0;
     }
 
-    /// The topic was made just now; it is looked for again at once.
-    pub(super) fn made(&mut self, topic: &str, now: Instant) {
+    /// The topic may be to blame for a transaction that was refused as a whole.
+    pub(super) fn try_alone(&mut self, topic: &str) {
         if let Some(topic) = self.topics.get_mut(topic) {
-            topic.standing = Standing::Aside { until: now + APPEARS };
+            topic.standing = Standing::Trial;
         }
+    }
+
+    /// The topic was made just now; it is looked for again at once. False when
+    /// that was done often enough.
+    pub(super) fn made(&mut self, topic: &str, now: Instant) -> bool {
+        let Some(topic) = self.topics.get_mut(topic) else { return false };
+        topic.standing = Standing::Aside { until: now + APPEARS };
+        topic.looks = topic.looks.saturating_add(1);
+        topic.looks <= MOST_LOOKS
     }
 
     /// The topic is missing or refused. True when that is news.
@@ -258,10 +281,12 @@ mod tests {
         assert!(lineup.to_look_for(now).is_empty());
         assert!(!lineup.aside("b", now), "the same again is no news");
         assert_eq!(lineup.to_look_for(now + LONGEST_ASIDE).len(), 1);
-        assert!(lineup.found("b"));
+        lineup.found("b");
         assert_eq!((names(&lineup.order()), names(&lineup.trials())), (vec!["a"], vec!["b"]));
         let hash = flow::Hash::of("b", Lane::Live);
-        lineup.committed(&[(hash, BatchId(7), crate::buffer::Epoch(1), 7)]);
+        let end = [(hash, BatchId(7), crate::buffer::Epoch(1), 7)];
+        assert_eq!(lineup.committed(&end).len(), 1, "it is back");
+        assert_eq!(lineup.committed(&end).len(), 0);
         assert_eq!(names(&lineup.order()), ["a", "b"]);
         assert!(lineup.aside("b", now), "after a commit it is news again");
     }

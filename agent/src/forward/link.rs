@@ -3,7 +3,7 @@
 //! Every call is bounded in time, so that a stop is never held up by a broker
 //! that does not answer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerGroupMetadata};
@@ -25,6 +25,9 @@ use crate::flow::Create;
 
 /// Longest a single call blocks: a stop waits no longer for it.
 const CALL: Duration = Duration::from_secs(2);
+
+/// First slice of a call that must be polled between its slices; they double.
+const FIRST_SLICE: Duration = Duration::from_millis(5);
 
 /// Making a topic takes a controller's round of all brokers.
 const CREATE: Duration = Duration::from_secs(10);
@@ -122,18 +125,23 @@ impl Link {
         })
     }
 
-    /// Makes a topic; a client of its own does it, for that moment.
+    /// Makes a topic; a client of its own does it, for that moment. False when
+    /// it is there already.
     pub(super) fn create(
         &self,
         config: &Config,
         gateway: &str,
         topic: &str,
         create: &Create,
-    ) -> Result<(), String> {
+    ) -> Result<bool, String> {
         let settings = config.client(gateway).map_err(|error| error.to_string())?;
         let admin: AdminClient<Context> = settings
             .create_with_context(self.context.clone())
             .map_err(|error| error.to_string())?;
+        // Nobody serves this client's events, so it gets its token up front.
+        if let Some(token) = self.context.token() {
+            native::set_token(admin.inner(), &token?)?;
+        }
         let mut new =
             NewTopic::new(topic, create.partitions, TopicReplication::Fixed(create.replication));
         for (name, value) in &create.config {
@@ -148,8 +156,9 @@ impl Link {
             .block_on(admin.create_topics([&new], &options))
             .map_err(|error| error.to_string())?;
         match results.into_iter().next() {
-            Some(Err((_, code))) if code != Code::TopicAlreadyExists => Err(code.to_string()),
-            _ => Ok(()),
+            Some(Err((_, Code::TopicAlreadyExists))) => Ok(false),
+            Some(Err((_, code))) => Err(code.to_string()),
+            _ => Ok(true),
         }
     }
 
@@ -199,6 +208,7 @@ impl Link {
         if !self.transactional {
             return Ok(());
         }
+        self.context.take_failures();
         self.producer
             .begin_transaction()
             .map_err(|error| Trouble::of_transaction("cannot begin a transaction", &error))
@@ -241,11 +251,24 @@ impl Link {
         }
     }
 
-    /// Waits for all answers; true when none is missing.
+    /// Waits for all answers; true when none is missing, or when a record was
+    /// refused: then the transaction is lost and the rest does not matter. The
+    /// records that the client purges for it may be told first, and are no
+    /// reason to stop waiting for the one that is to blame.
     pub(super) fn flush(&self, at_most: Duration) -> bool {
-        let done = native::flush(&self.producer, at_most);
-        self.poll();
-        done
+        let end = Instant::now() + at_most;
+        let mut slice = FIRST_SLICE;
+        loop {
+            // Wakes at once with the last success, but not with a failure,
+            // whose report must be polled for first.
+            let done = native::flush(&self.producer, slice.min(at_most));
+            self.poll();
+            let answered = done || self.context.is_blamed();
+            if answered || end <= Instant::now() {
+                return answered;
+            }
+            slice = (slice * 2).min(at_most);
+        }
     }
 
     pub(super) fn take_failures(&self) -> Vec<Failure> {
@@ -287,9 +310,22 @@ impl Link {
             // Without transactions a new producer is the way to forget.
             return Err(Trouble::new(Class::Rebuild, "records were not delivered"));
         }
-        let done = self.producer.abort_transaction(CALL);
-        self.poll();
-        done.map_err(|error| Trouble::of_transaction("cannot abort", &error))
+        // The abort purges what was not sent and then waits until somebody has
+        // taken the reports of it, which is done here, between short calls.
+        let end = Instant::now() + CALL;
+        let mut slice = FIRST_SLICE;
+        loop {
+            let done = self.producer.abort_transaction(slice);
+            self.poll();
+            let done = done.map_err(|error| Trouble::of_transaction("cannot abort", &error));
+            let again = done.as_ref().is_err_and(|trouble| trouble.class == Class::Repeat);
+            if !again || end <= Instant::now() {
+                // Reports of this transaction say nothing about the next one.
+                self.context.take_failures();
+                return done;
+            }
+            slice = (slice * 2).min(CALL / 4);
+        }
     }
 
     pub(super) const fn is_transactional(&self) -> bool {

@@ -64,8 +64,8 @@ pub struct Forwarder {
     ended: Receiver<std::convert::Infallible>,
 }
 
-/// What a call into a hung broker may take beyond the grace.
-const LAST_CALL: Duration = Duration::from_secs(3);
+/// Kept of the grace for closing the client.
+const CLOSING: Duration = Duration::from_millis(500);
 
 /// Starts forwarding what `store` holds.
 pub fn start(
@@ -94,19 +94,21 @@ pub fn start(
 
 impl Forwarder {
     /// Sends what is stored until the grace is over or nothing is left, then
-    /// ends. Blocking. A call that a dead broker holds up does not keep this
-    /// from returning: what was not committed is sent at the next start.
+    /// ends. Blocking, never longer than the grace: a call that a dead broker
+    /// holds up is left behind, what was not committed is sent at the next
+    /// start, and the transaction that stands open is fenced by it.
     pub fn stop(self, grace: Duration) {
-        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + grace);
+        let sending = grace.saturating_sub(CLOSING.min(grace / 4));
+        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + sending);
         self.thread.thread().unpark();
-        match self.ended.recv_timeout(grace + LAST_CALL) {
+        match self.ended.recv_timeout(grace) {
             Ok(never) => match never {},
             Err(RecvTimeoutError::Disconnected) => {
                 // A panic of the thread has been told by the panic hook.
                 drop(self.thread.join());
             }
             Err(RecvTimeoutError::Timeout) => {
-                tracing::warn!("the Kafka client does not end, the rest is sent at the next start");
+                tracing::info!("Kafka does not answer in time, the rest is sent at the next start");
             }
         }
     }

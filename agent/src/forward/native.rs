@@ -1,9 +1,13 @@
-//! The one call that the safe interface makes twenty times slower than it is.
+//! Calls that the safe interface lacks, or makes twenty times slower than they
+//! are.
+
+use std::ffi::{CStr, CString};
+use std::time::Duration;
 
 use rdkafka::bindings;
+use rdkafka::client::{Client, OAuthToken};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::types::RDKafkaRespErr;
-use std::time::Duration;
 
 use super::context::Context;
 
@@ -17,4 +21,38 @@ pub(super) fn flush(producer: &BaseProducer<Context>, at_most: Duration) -> bool
     // librdkafka's functions may be called from any thread.
     let result = unsafe { bindings::rd_kafka_flush(producer.client().native_ptr(), millis) };
     result == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
+/// What librdkafka says about a call fits into this.
+const WORDS: usize = 512;
+
+/// Gives a client its token. The crate does it only for clients whose events
+/// are polled, and those of its admin client are not.
+pub(super) fn set_token(client: &Client<Context>, token: &OAuthToken) -> Result<(), String> {
+    let foreign = |_| "the login token holds a zero byte".to_owned();
+    let value = CString::new(token.token.as_str()).map_err(foreign)?;
+    let principal = CString::new(token.principal_name.as_str()).map_err(foreign)?;
+    let mut words: [std::ffi::c_char; WORDS] = [0; WORDS];
+    #[expect(unsafe_code, reason = "librdkafka's token has no other way in")]
+    // SAFETY: `client` outlives the call, the strings end with a zero and are
+    // copied, no extensions are given, and `words` is as long as it is said.
+    let result = unsafe {
+        bindings::rd_kafka_oauthbearer_set_token(
+            client.native_ptr(),
+            value.as_ptr(),
+            token.lifetime_ms,
+            principal.as_ptr(),
+            std::ptr::null_mut(),
+            0,
+            words.as_mut_ptr(),
+            WORDS,
+        )
+    };
+    if result == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+        return Ok(());
+    }
+    #[expect(unsafe_code, reason = "librdkafka's words are a C string")]
+    // SAFETY: librdkafka wrote a string that ends with a zero, or nothing.
+    let words = unsafe { CStr::from_ptr(words.as_ptr()) };
+    Err(format!("the login token is refused: {}", words.to_string_lossy()))
 }

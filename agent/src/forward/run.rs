@@ -32,6 +32,13 @@ const SLICE: Duration = Duration::from_millis(250);
 /// Brokers forget offsets after seven days without a commit (SAFETY 3).
 const RENEW: Duration = Duration::from_hours(24);
 
+/// How often in a row a transaction that names no culprit is tried as it is.
+const MOST_AGAIN: u32 = 3;
+
+/// Longer than any transaction of a healthy cluster holds the position back
+/// after `init_transactions` has ended ours.
+const UNREADABLE: Duration = Duration::from_secs(30);
+
 /// When the thread must end, once that is known.
 pub(super) type StopAt = Arc<Mutex<Option<Instant>>>;
 
@@ -56,6 +63,9 @@ pub(super) struct Forward {
     next: Load,
     /// Records of `load` that were refused, perhaps for their content.
     suspects: Vec<usize>,
+    /// The load is sent again as it is after the abort, for the so-manieth time.
+    keep: bool,
+    again: u32,
     cluster: String,
     /// What Kafka has.
     kept: Kept,
@@ -67,6 +77,9 @@ pub(super) struct Forward {
     began: Instant,
     last_commit: Instant,
     first_start: bool,
+    /// Since when the position could not be read, and whether it was said.
+    unreadable_since: Option<Instant>,
+    unreadable_told: bool,
     /// A stop was asked for before it was seen that nothing is left.
     drained: bool,
 }
@@ -97,6 +110,8 @@ impl Forward {
             load: Load::default(),
             next: Load::default(),
             suspects: Vec::new(),
+            keep: false,
+            again: 0,
             cluster: String::new(),
             kept: Kept { offset: 0, position: Position::default() },
             pending: None,
@@ -105,6 +120,8 @@ impl Forward {
             began: now,
             last_commit: now,
             first_start: true,
+            unreadable_since: None,
+            unreadable_told: false,
             drained: false,
         }
     }
@@ -197,8 +214,10 @@ impl Forward {
             return Ok(());
         }
         match link.create(&self.config, &self.gateway, topic, create) {
-            Ok(()) => {
-                info!(topic, "topic of positions was made");
+            Ok(made) => {
+                if made {
+                    info!(topic, "topic of positions was made");
+                }
                 // Not there at once: the pause of a repeated step is right.
                 Err(Trouble::new(Class::Repeat, format!("waiting for the topic {topic}")))
             }
@@ -232,7 +251,9 @@ impl Forward {
         let memory = self.store.memory();
         if self.config.delivery == Delivery::ExactlyOnce {
             let link = self.link.as_mut().ok_or_else(no_link)?;
-            let kept = link.read_position(&self.config, &self.gateway)?;
+            let kept = link.read_position(&self.config, &self.gateway);
+            let kept = kept.inspect_err(|_| self.explain_unreadable())?;
+            self.unreadable_since = None;
             self.adopt(kept, &memory)?;
         } else if !self.first_start {
             // What was delivered is forgotten in the file before it is read
@@ -245,6 +266,7 @@ impl Forward {
         self.load.clear();
         self.next.clear();
         self.suspects.clear();
+        self.keep = false;
         self.pending = None;
         self.lineup.restart();
         if self.first_start {
@@ -252,6 +274,34 @@ impl Forward {
         }
         self.first_start = false;
         Ok(Outcome::Done)
+    }
+
+    /// Says once why the position may stay unreadable for ever, though the
+    /// broker answers.
+    ///
+    /// A broker that died right after a commit may have lost the commit's
+    /// marker on the group's log. `init_transactions` does not write it again,
+    /// because the transaction counts as complete, and a read-committed reader
+    /// of the offset waits for ever. Committing another offset of the group
+    /// would write a marker, but Kafka completes with it all offsets that the
+    /// producer id has pending, whatever their epoch: an offset whose
+    /// transaction was aborted would become the position, and events that never
+    /// arrived would be deleted. From here the two cannot be told apart, so a
+    /// person has to, with the tool that Kafka has for it.
+    fn explain_unreadable(&mut self) {
+        let since = *self.unreadable_since.get_or_insert_with(Instant::now);
+        if self.unreadable_told || since.elapsed() < UNREADABLE {
+            return;
+        }
+        let topic = &self.config.positions_topic;
+        let answers = self.link.as_ref().is_some_and(|link| {
+            link.presence(topic).is_ok_and(|presence| presence == Presence::There)
+        });
+        if answers {
+            self.unreadable_told = true;
+            warn!(topic, group = %format!("tidegate-{}", self.gateway),
+                "the position cannot be read though Kafka answers: a transaction hangs there, everything is kept until it is ended (kafka-transactions.sh find-hanging, then abort or wait)");
+        }
     }
 
     fn adopt(&mut self, kept: Option<Kept>, memory: &Memory) -> Result<(), Trouble> {
@@ -320,9 +370,7 @@ impl Forward {
             let link = linked(self.link.as_ref())?;
             let cause = match link.presence(&stream.topic)? {
                 Presence::There => {
-                    if self.lineup.found(&stream.topic) {
-                        info!(stream = %stream.name, topic = %stream.topic, "topic is back");
-                    }
+                    self.lineup.found(&stream.topic);
                     continue;
                 }
                 Presence::Forbidden => format!(
@@ -332,10 +380,14 @@ impl Forward {
                 Presence::Missing => match &stream.create {
                     Some(create) => {
                         match link.create(&self.config, &self.gateway, &stream.topic, create) {
-                            Ok(()) => {
-                                info!(stream = %stream.name, topic = %stream.topic, "topic was made");
-                                self.lineup.made(&stream.topic, Instant::now());
-                                continue;
+                            Ok(made) => {
+                                if made {
+                                    info!(stream = %stream.name, topic = %stream.topic, "topic was made");
+                                }
+                                if self.lineup.made(&stream.topic, Instant::now()) {
+                                    continue;
+                                }
+                                "it exists, but no broker shows it to this gateway (kafka-acls.sh --add … --operation Describe)".to_owned()
                             }
                             Err(cause) => format!(
                                 "it is missing and cannot be made ({cause}): {}",
@@ -487,7 +539,7 @@ impl Forward {
             if chunked && self.lineup.chunk(topic).is_some_and(|chunk| open >= chunk) {
                 open = 0;
                 self.flush()?;
-                if link.context.has_failures() {
+                if link.context.is_blamed() {
                     return Ok(());
                 }
             }
@@ -549,6 +601,10 @@ impl Forward {
                 .collect();
             return Ok(Outcome::Refused);
         }
+        if !topics.is_empty() {
+            // Said above, and nobody else is held up by it.
+            return Ok(Outcome::Failed(Class::Abort));
+        }
         if let Some(code) = line {
             self.sizer.timed_out();
             return Err(Trouble {
@@ -557,7 +613,44 @@ impl Forward {
                 text: format!("records were not delivered: {code}"),
             });
         }
-        Err(Trouble::new(Class::Abort, "records were not delivered"))
+        // All were purged because the transaction as such failed; whoever asks
+        // next for something in it is told why.
+        if self.again < MOST_AGAIN && self.load.records.iter().any(|r| r.buried || r.stamped) {
+            // As in `sift`; to read the load again would bury twice.
+            self.again += 1;
+            self.keep = true;
+            return Ok(Outcome::Failed(Class::Abort));
+        }
+        let refused = linked(self.link.as_ref())?
+            .send_position(&self.config.positions_topic, &self.kept)
+            .err()
+            .filter(|trouble| trouble.class != Class::Repeat);
+        if let Some(code) = refused.as_ref().and_then(|t| t.code)
+            && refusal(code) == Refusal::Topic
+            && self.stand_aside_alone(code)
+        {
+            return Ok(Outcome::Failed(Class::Abort));
+        }
+        Err(refused.unwrap_or_else(|| Trouble::new(Class::Abort, "records were not delivered")))
+    }
+
+    /// Some topic of the load may not be written to, and Kafka did not say
+    /// which. A load of one topic has found it; else each goes alone.
+    fn stand_aside_alone(&mut self, code: rdkafka::error::RDKafkaErrorCode) -> bool {
+        let mut topics: Vec<String> =
+            self.load.streams.iter().map(|stream| stream.topic.clone()).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        if let [topic] = topics.as_slice() {
+            if self.lineup.aside(topic, Instant::now()) {
+                warn!(topic, error = %code, "stream stands aside, its events are kept");
+            }
+        } else {
+            for topic in &topics {
+                self.lineup.try_alone(topic);
+            }
+        }
+        !topics.is_empty()
     }
 
     fn commit(&mut self) -> Result<Outcome, Trouble> {
@@ -583,10 +676,13 @@ impl Forward {
         if events > 0 {
             self.sizer.committed(events, self.began.elapsed());
         }
+        self.again = 0;
         if let Some(kept) = self.pending.take() {
             self.kept = kept;
         }
-        self.lineup.committed(&self.load.ends);
+        for stream in self.lineup.committed(&self.load.ends) {
+            info!(stream = %stream.name, topic = %stream.topic, "stream delivers again");
+        }
         self.last_commit = Instant::now();
         // The writer is gone only when the agent goes down; the position in
         // Kafka then tells the next start what to delete.
@@ -606,7 +702,7 @@ impl Forward {
     fn abort(&mut self) -> Result<Outcome, Trouble> {
         linked(self.link.as_ref())?.abort()?;
         self.pending = None;
-        if self.suspects.is_empty() {
+        if self.suspects.is_empty() && !std::mem::take(&mut self.keep) {
             self.load.clear();
             self.next.clear();
             self.lineup.rewind();
@@ -620,6 +716,7 @@ impl Forward {
         let suspects = std::mem::take(&mut self.suspects);
         let mut sieve = Sieve::new(suspects.len());
         let mut reasons = Vec::new();
+        let mut again = 0;
         self.began = Instant::now();
         linked(self.link.as_ref())?.begin()?;
         while let Some(range) = sieve.next() {
@@ -631,16 +728,25 @@ impl Forward {
                 .find(|f| refusal(f.code) != Refusal::Consequence)
                 .or_else(|| failures.first())
             else {
+                again = 0;
                 continue;
             };
             let (blame, code) = (refusal(first.code), first.code);
-            linked(self.link.as_ref())?.abort()?;
+            self.abort_fully()?;
             match blame {
                 Refusal::Timestamp if self.stamp(tried) => sieve.again(range),
                 Refusal::Content | Refusal::Timestamp => {
+                    again = 0;
                     if sieve.refuse(range) {
                         reasons.push(format!("the broker refuses it: {code}"));
                     }
+                }
+                // A broker that refused a batch before this one has not seen its
+                // sequence numbers and calls the next ones out of order. The
+                // abort has mended that: the client begins anew with them.
+                Refusal::Consequence if again < MOST_AGAIN => {
+                    again += 1;
+                    sieve.again(range);
                 }
                 Refusal::Topic | Refusal::Line | Refusal::Consequence => {
                     linked(self.link.as_ref())?.begin()?;
@@ -654,7 +760,7 @@ impl Forward {
             self.began = Instant::now();
             linked(self.link.as_ref())?.begin()?;
         }
-        linked(self.link.as_ref())?.abort()?;
+        self.abort_fully()?;
         self.bury(&suspects, &sieve, &reasons)?;
         let topic = suspects
             .first()
@@ -664,6 +770,17 @@ impl Forward {
             self.lineup.set_chunk(&topic, sieve.largest());
         }
         Ok(Outcome::Done)
+    }
+
+    /// Aborts within a step: a slow line takes longer than one call.
+    fn abort_fully(&self) -> Result<(), Trouble> {
+        loop {
+            let done = linked(self.link.as_ref())?.abort();
+            if !done.as_ref().is_err_and(|trouble| trouble.class == Class::Repeat) {
+                return done;
+            }
+            self.check_time()?;
+        }
     }
 
     /// Stamps these records with the time of sending; false when they were.
