@@ -98,6 +98,8 @@ fn check_exactly_once(name: &str, protocol: &str, qos: u8, part: u64) {
 
     let mut judge = wait_messages(name, count);
     agent.stop();
+    let again = MOSQUITTO.count(&format!("Sending PUBLISH to tidegate-{name}-broker (d1"));
+    assert!(again > 0, "mosquitto has delivered something a second time");
     let numbers = judge.look().iter().map(|record| record.number("n"));
     judge::assert_each_once("messages", count, numbers);
 }

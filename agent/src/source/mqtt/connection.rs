@@ -184,16 +184,15 @@ impl Connection<'_> {
             self.answered = now;
         }
         let silent = now - self.heard >= self.keep_alive || now - self.spoke >= self.keep_alive;
-        if session.pinging() {
-            if now - self.heard >= self.keep_alive * 3 / 2 {
-                return Err(Error::new(format!(
-                    "{} has been silent for {:?}",
-                    self.mqtt.config.address,
-                    self.keep_alive * 3 / 2
-                ))
-                .into());
-            }
-        } else if silent || session.wants_proof() {
+        if session.pinging() && now - self.heard >= self.keep_alive * 3 / 2 {
+            return Err(Error::new(format!(
+                "{} has been silent for {:?}",
+                self.mqtt.config.address,
+                self.keep_alive * 3 / 2
+            ))
+            .into());
+        }
+        if (silent && !session.pinging()) || session.wants_proof() {
             session.ping(&mut self.out);
         }
         if !self.out.is_empty() {
