@@ -44,6 +44,10 @@ pub(super) type StopAt = Arc<Mutex<Option<Instant>>>;
 
 /// What the thread runs on.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they say what was told and what is left, apart from the core's state"
+)]
 pub(super) struct Forward {
     config: Config,
     gateway: String,
