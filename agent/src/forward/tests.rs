@@ -247,6 +247,32 @@ fn a_missing_topic_holds_up_only_its_own_stream() {
 }
 
 #[test]
+fn what_an_aborted_transaction_carried_is_sent_though_its_stream_stood_aside_meanwhile() {
+    let topics = ["a", "b"];
+    let cluster = cluster(&topics);
+    let folder = tempfile::tempdir().unwrap();
+    let mut plant = Plant::new(folder.path(), &cluster.bootstrap_servers(), &topics);
+    plant.store("a", 10);
+    plant.store("b", 10);
+    // The first transaction is lost at its commit, with the position in it; in
+    // the second one a stream is refused, so that the next commit is the
+    // other's alone.
+    cluster.request_errors(
+        RDKafkaApiKey::EndTxn,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING],
+    );
+    let fine = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    cluster.request_errors(RDKafkaApiKey::Produce, &[fine, fine, refused]);
+    plant.forward();
+    plant.wait(|s| s.delivered_events == 20);
+    plant.stop();
+    let brokers = cluster.bootstrap_servers();
+    assert_eq!(numbers(&read(&brokers, "a")), (0..10).collect());
+    assert_eq!(numbers(&read(&brokers, "b")), (10..20).collect());
+}
+
+#[test]
 fn a_request_that_was_refused_whole_buries_no_record_that_is_fine_alone() {
     let cluster = cluster(&["plant"]);
     let folder = tempfile::tempdir().unwrap();
