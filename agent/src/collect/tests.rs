@@ -185,16 +185,16 @@ async fn a_thousand_events_are_a_commit() {
 }
 
 #[tokio::test]
-async fn a_long_delivery_becomes_batches_of_five_thousand_in_one_commit() {
+async fn a_long_delivery_becomes_batches_of_two_thousand_in_one_commit() {
     let folder = tempfile::tempdir().unwrap();
     let Fixture { collector, mut intakes, flow, id } = begin(&config(folder.path()), Lane::Live);
-    let ticket = intakes[0].deliver(delivery(id, 0..12_000)).await.unwrap();
+    let ticket = intakes[0].deliver(delivery(id, 0..5_000)).await.unwrap();
     intakes[0].wait_committed(ticket).await.unwrap();
     let rows: Vec<_> = all(&collector.store(), &flow)
         .iter()
         .map(|batch| (batch.number, batch.first_seq, batch.count))
         .collect();
-    assert_eq!(rows, [(1, 1, 5_000), (2, 5_001, 5_000), (3, 10_001, 2_000)]);
+    assert_eq!(rows, [(1, 1, 2_000), (2, 2_001, 2_000), (3, 4_001, 1_000)]);
     collector.close();
 }
 
