@@ -44,6 +44,10 @@ pub(super) type StopAt = Arc<Mutex<Option<Instant>>>;
 
 /// What the thread runs on.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a note of its own, no state of a machine"
+)]
 pub(super) struct Forward {
     config: Config,
     gateway: String,
