@@ -46,7 +46,7 @@ pub(super) type StopAt = Arc<Mutex<Option<Instant>>>;
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "they say what was told and what is left, apart from the core's state"
+    reason = "each is a note of its own, no state of a machine"
 )]
 pub(super) struct Forward {
     config: Config,
