@@ -1,0 +1,214 @@
+//! Records that the broker refuses: who is to blame, and what is refused alone
+//! and for its own content (SAFETY, Transactions 8 and 9).
+
+use std::time::Instant;
+
+use tracing::warn;
+
+use super::{Class, Forward, MOST_AGAIN, Outcome, Refusal, Sieve, Trouble, gone, linked, refusal};
+use crate::forward::context::Failure;
+
+impl Forward {
+    /// Records of the transaction failed: who is to blame?
+    pub(super) fn failed(&mut self, failures: &[Failure]) -> Result<Outcome, Trouble> {
+        let mut blamed: Vec<usize> = Vec::new();
+        let mut line = None;
+        let mut topics: Vec<(String, String)> = Vec::new();
+        for failure in failures {
+            let Some(record) = self.load.records.get(failure.record) else { continue };
+            match refusal(failure.code) {
+                Refusal::Content | Refusal::Timestamp => {
+                    if !blamed.contains(&record.stream) {
+                        blamed.push(record.stream);
+                    }
+                }
+                Refusal::Topic => {
+                    let topic = &self.load.stream(record).topic;
+                    if !topics.iter().any(|(known, _)| known == topic) {
+                        topics.push((topic.clone(), failure.code.to_string()));
+                    }
+                }
+                Refusal::Line => line = line.or(Some(failure.code)),
+                Refusal::Consequence => {}
+            }
+        }
+        for (topic, cause) in &topics {
+            if self.lineup.aside(topic, Instant::now()) {
+                warn!(topic, error = %cause, "stream stands aside, its events are kept");
+            }
+        }
+        if !blamed.is_empty() {
+            self.suspects = (0..self.load.records.len())
+                .filter(|index| {
+                    self.load
+                        .records
+                        .get(*index)
+                        .is_some_and(|r| !r.buried && blamed.contains(&r.stream))
+                })
+                .collect();
+            return Ok(Outcome::Refused);
+        }
+        if !topics.is_empty() {
+            // Said above, and nobody else is held up by it.
+            return Ok(Outcome::Failed(Class::Abort));
+        }
+        if let Some(code) = line {
+            self.sizer.timed_out();
+            return Err(Trouble {
+                class: Class::Abort,
+                code: Some(code),
+                text: format!("records were not delivered: {code}"),
+            });
+        }
+        // All were purged because the transaction as such failed; whoever asks
+        // next for something in it is told why.
+        if self.again < MOST_AGAIN && self.load.records.iter().any(|r| r.buried || r.stamped) {
+            // As in `sift`; to read the load again would bury twice.
+            self.again += 1;
+            self.keep = true;
+            return Ok(Outcome::Failed(Class::Abort));
+        }
+        let refused = linked(self.link.as_ref())?
+            .send_position(&self.config.positions_topic, &self.kept)
+            .err()
+            .filter(|trouble| trouble.class != Class::Repeat);
+        if let Some(code) = refused.as_ref().and_then(|t| t.code)
+            && refusal(code) == Refusal::Topic
+            && self.stand_aside_alone(code)
+        {
+            return Ok(Outcome::Failed(Class::Abort));
+        }
+        Err(refused.unwrap_or_else(|| Trouble::new(Class::Abort, "records were not delivered")))
+    }
+
+    /// Some topic of the load may not be written to, and Kafka did not say
+    /// which. A load of one topic has found it; else each goes alone.
+    pub(super) fn stand_aside_alone(&mut self, code: rdkafka::error::RDKafkaErrorCode) -> bool {
+        let mut topics: Vec<String> =
+            self.load.streams.iter().map(|stream| stream.topic.clone()).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        if let [topic] = topics.as_slice() {
+            if self.lineup.aside(topic, Instant::now()) {
+                warn!(topic, error = %code, "stream stands aside, its events are kept");
+            }
+        } else {
+            for topic in &topics {
+                self.lineup.try_alone(topic);
+            }
+        }
+        !topics.is_empty()
+    }
+
+    /// Finds out which of the suspects are refused alone, in transactions that
+    /// are never committed, and buries those.
+    pub(super) fn sift(&mut self) -> Result<Outcome, Trouble> {
+        let suspects = std::mem::take(&mut self.suspects);
+        let mut sieve = Sieve::new(suspects.len());
+        let mut reasons = Vec::new();
+        let mut again = 0;
+        self.began = Instant::now();
+        linked(self.link.as_ref())?.begin()?;
+        while let Some(range) = sieve.next() {
+            let tried = suspects.get(range.clone()).unwrap_or_default();
+            self.produce(tried, false)?;
+            let failures = linked(self.link.as_ref())?.take_failures();
+            let Some(first) = failures
+                .iter()
+                .find(|f| refusal(f.code) != Refusal::Consequence)
+                .or_else(|| failures.first())
+            else {
+                again = 0;
+                continue;
+            };
+            let (blame, code) = (refusal(first.code), first.code);
+            self.abort_fully()?;
+            match blame {
+                Refusal::Timestamp if self.stamp(tried) => sieve.again(range),
+                Refusal::Content | Refusal::Timestamp => {
+                    again = 0;
+                    if sieve.refuse(range) {
+                        reasons.push(format!("the broker refuses it: {code}"));
+                    }
+                }
+                // A broker that refused a batch before this one has not seen its
+                // sequence numbers and calls the next ones out of order. The
+                // abort has mended that: the client begins anew with them.
+                Refusal::Consequence if again < MOST_AGAIN => {
+                    again += 1;
+                    sieve.again(range);
+                }
+                Refusal::Topic | Refusal::Line | Refusal::Consequence => {
+                    linked(self.link.as_ref())?.begin()?;
+                    return Err(Trouble {
+                        class: Class::Abort,
+                        code: Some(code),
+                        text: format!("records were not delivered: {code}"),
+                    });
+                }
+            }
+            self.began = Instant::now();
+            linked(self.link.as_ref())?.begin()?;
+        }
+        self.abort_fully()?;
+        self.bury(&suspects, &sieve, &reasons)?;
+        let topic = suspects
+            .first()
+            .and_then(|index| self.load.records.get(*index))
+            .map(|record| self.load.stream(record).topic.clone());
+        if let Some(topic) = topic {
+            self.lineup.set_chunk(&topic, sieve.largest());
+        }
+        Ok(Outcome::Done)
+    }
+
+    /// Aborts within a step: a slow line takes longer than one call.
+    pub(super) fn abort_fully(&self) -> Result<(), Trouble> {
+        loop {
+            let done = linked(self.link.as_ref())?.abort();
+            if !done.as_ref().is_err_and(|trouble| trouble.class == Class::Repeat) {
+                return done;
+            }
+            self.check_time()?;
+        }
+    }
+
+    /// Stamps these records with the time of sending; false when they were.
+    pub(super) fn stamp(&mut self, indices: &[usize]) -> bool {
+        let mut news = false;
+        for index in indices {
+            if let Some(record) = self.load.records.get_mut(*index) {
+                news |= !record.stamped;
+                record.stamped = true;
+            }
+        }
+        news
+    }
+
+    pub(super) fn bury(
+        &mut self,
+        suspects: &[usize],
+        sieve: &Sieve,
+        reasons: &[String],
+    ) -> Result<(), Trouble> {
+        let mut letters = Vec::new();
+        for (place, reason) in sieve.refused().iter().zip(reasons) {
+            let index = suspects.get(*place).copied().unwrap_or(usize::MAX);
+            if let Some(record) = self.load.records.get(index) {
+                let letter = self.load.letter(record, reason);
+                warn!(origin = %letter.origin, reason, "record became a dead letter");
+                letters.push(letter);
+            }
+        }
+        if !letters.is_empty() {
+            self.store.bury(letters).map_err(|_| gone())?;
+        }
+        for place in sieve.refused() {
+            let index = suspects.get(*place).copied().unwrap_or(usize::MAX);
+            if let Some(record) = self.load.records.get_mut(index) {
+                record.buried = true;
+            }
+        }
+        Ok(())
+    }
+}
