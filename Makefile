@@ -15,8 +15,9 @@ test:
 	@scripts/test.sh
 
 lint:
+	@scripts/setup.sh build
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --features tidegate-e2e/real-servers -- -D warnings
+	cargo clippy --workspace --locked --all-targets --features tidegate-e2e/real-servers -- -D warnings
 
 bench:
 	@scripts/setup.sh test

@@ -19,7 +19,7 @@ if [ "$what" = test ]; then
   if lacks mosquitto; then packages+=(mosquitto); fi
   # Kafka 4 needs Java 17.
   java=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -1) || true
-  if [ "${java:-0}" -lt 17 ]; then packages+=(openjdk-17-jre-headless); fi
+  if [ "${java:-0}" -lt 17 ]; then packages+=(default-jre-headless); fi
   if lacks mvn && [ ! -d "$cache/kafka-$kafka" ]; then packages+=(maven); fi
   if lacks setpriv; then packages+=(util-linux); fi
 fi

@@ -1,7 +1,7 @@
-//! The one place where time comes from.
+//! The one place where wall time comes from: it stamps events.
 //!
-//! Wall time stamps events; schedules run on [`tokio::time::Instant`] (the
-//! monotonic clock), which tests pause.
+//! Schedules run on the monotonic clock: tokio's `Instant` in async code, which
+//! tests pause, the standard library's on the two threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

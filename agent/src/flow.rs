@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Lane {
-    /// Committed at once, sent first, never dropped.
+    /// Committed at once, sent first.
     Alarm,
     #[default]
     Live,

@@ -4,7 +4,8 @@
 //! # Layout
 //!
 //! The modules stand in the order in which an event meets them; each stage
-//! knows only the one after it. The rules behind them are in `ARCHITECTURE.md`.
+//! knows only its neighbours, which `tests/tidy.rs` holds. `docs/safety.md` has
+//! the rules that the comments name as SAFETY and a number.
 
 pub mod event;
 pub mod units;

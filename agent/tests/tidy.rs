@@ -143,7 +143,7 @@ fn used(text: &str) -> Vec<(usize, String)> {
 }
 
 #[test]
-fn each_stage_knows_only_the_one_after_it() {
+fn each_stage_knows_only_its_neighbours() {
     let mut wrong = Vec::new();
     for (name, text) in sources() {
         let Some(path) = name.strip_prefix("agent/src/") else { continue };
@@ -163,7 +163,7 @@ fn each_stage_knows_only_the_one_after_it() {
             }
         }
     }
-    none(&wrong, "a stage knows itself, the shared words and the stage after it");
+    none(&wrong, "a stage knows itself, the shared words and its neighbours");
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub(crate) fn burst(bench: &mut Bench) {
     let name = "burst";
     let agent = bench.agent(name, &bench.mqtt(name));
     agent.process.wait_line("connected", crate::bench::DEADLINE);
+    agent.process.wait_line("source is up", crate::bench::DEADLINE);
     let topic = bench.topic(name);
     let broker = Lap::start(&Meter::of(&bench.mosquitto.process));
     let (cpu, written) = (Lap::start(&agent.meter), agent.meter.written());
@@ -48,6 +49,7 @@ pub(crate) fn steady(bench: &mut Bench) {
     let name = "steady";
     let agent = bench.agent(name, &bench.mqtt(name));
     agent.process.wait_line("connected", crate::bench::DEADLINE);
+    agent.process.wait_line("source is up", crate::bench::DEADLINE);
     let events = STEADY_RATE * (STEADY + STRIDE + STRIDE).as_secs();
     let load = load::publish(bench.mosquitto.port, name, events, Some(STEADY_RATE));
     tidegate_e2e::outage(STRIDE);

@@ -12,6 +12,7 @@ pub(crate) fn drain(bench: &mut Bench) {
     let events = bench.events;
     let agent = bench.agent(name, &bench.mqtt(name));
     agent.process.wait_line("connected", DEADLINE);
+    agent.process.wait_line("source is up", DEADLINE);
     bench.kafka.stop();
     let load = load::publish(bench.mosquitto.port, name, events, None);
     load.join().expect("the publisher ends well");

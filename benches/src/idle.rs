@@ -19,6 +19,7 @@ pub(crate) fn idle(bench: &mut Bench) {
     let name = "idle";
     let agent = bench.agent(name, &bench.mqtt(name));
     agent.process.wait_line("connected", DEADLINE);
+    agent.process.wait_line("source is up", DEADLINE);
     tidegate_e2e::outage(SETTLED);
     let (cpu, since) = (Lap::start(&agent.meter), Instant::now());
     tidegate_e2e::outage(WATCHED);

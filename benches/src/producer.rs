@@ -51,13 +51,15 @@ pub(crate) fn run(work: &Work) {
             payload: message.payload().unwrap_or_default().to_vec(),
         });
     });
-    // As the agent has it.
+    // As the agent has it, but for the size of a transaction.
     client
         .set("transactional.id", "bench-raw")
         .set("compression.codec", "zstd")
         .set("partitioner", "murmur2_random")
         .set("delivery.report.only.error", "true")
+        .set("compression.level", "1")
         .set("linger.ms", "20")
+        .set("queue.buffering.max.kbytes", "8192")
         .set("queue.buffering.max.messages", "20000");
     let producer: BaseProducer = client.create().expect("the settings are valid");
     producer.init_transactions(ANSWER).expect("Kafka answers");

@@ -223,7 +223,7 @@ pub(crate) struct Timeline {
 }
 
 impl Timeline {
-    /// The outage; a shorter run has a shorter one, so that there are
+    /// Longer than the agent's first pauses; a shorter run has a shorter outage, so that there are
     /// events before and after.
     const OUTAGE: Duration = Duration::from_secs(8);
 

@@ -5,12 +5,12 @@
 //! 1. each character that `CrateDB` refuses (`.`, `[`, `]`, `"`, a control
 //!    character) becomes `_`;
 //! 2. a name that is then empty or begins with `_` gets an `f` in front;
-//! 3. a reserved name, or one that ends in `_q` (which is a field's quality),
-//!    gets a `_` behind it;
-//! 4. what is longer than [`LONGEST`] bytes is cut there.
+//! 3. what is longer than [`LONGEST`] bytes is cut there;
+//! 4. a reserved name, or one that ends in `_q` (which is a field's quality),
+//!    gets a `_` behind it.
 //!
 //! Two names of one event may meet in one (`a.b` and `a_b`): the record then
-//! numbers the later one (`a_b_2`), and `check` reports such a pair.
+//! numbers the later one (`a_b_2`). `check` reports labels that are renamed.
 
 use std::borrow::Cow;
 
