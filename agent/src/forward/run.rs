@@ -2,6 +2,8 @@
 
 mod refused;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -31,6 +33,10 @@ const COMMIT_FIRST: Duration = Duration::from_millis(4);
 
 /// Further waits for a commit, and slices of a flush.
 const SLICE: Duration = Duration::from_millis(250);
+
+/// How long a backlog keeps new flows and topics that came back from being
+/// looked at; an alarm of a stream that was quiet so far waits no longer.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Brokers forget offsets after seven days without a commit (SAFETY 3).
 const RENEW: Duration = Duration::from_hours(24);
@@ -83,6 +89,8 @@ pub(super) struct Forward {
     last_was_trial: bool,
     began: Instant,
     last_commit: Instant,
+    /// When topics were looked for last.
+    looked: Option<Instant>,
     first_start: bool,
     /// Since when the position could not be read, and whether it was said.
     unreadable_since: Option<Instant>,
@@ -126,6 +134,7 @@ impl Forward {
             last_was_trial: false,
             began: now,
             last_commit: now,
+            looked: None,
             first_start: true,
             unreadable_since: None,
             unreadable_told: false,
@@ -136,33 +145,38 @@ impl Forward {
     /// Until it is stopped.
     pub(super) fn run(mut self) {
         loop {
-            if self.core.take_rebuild() {
-                self.link = None;
-            }
-            let state = self.core.state();
-            let result = match state {
-                State::Connecting => self.connect(),
-                State::ReadingPosition => self.read_position(),
-                State::Sending => self.send(),
-                State::Committing => self.commit(),
-                State::Aborting => self.abort(),
-                State::Sifting => self.sift(),
-            };
-            let outcome = match &result {
-                Ok(outcome) => *outcome,
-                Err(trouble) => {
-                    let told = self.link.as_ref().and_then(|link| link.context.told());
-                    self.voice.trouble(trouble, told.as_deref(), &self.config.brokers);
-                    Outcome::Failed(trouble.class)
-                }
-            };
-            let pause = self.core.settle(outcome);
-            self.report();
+            let pause = self.step();
             if self.stopping().is_some_and(|end| self.drained || end <= Instant::now()) {
                 return;
             }
             self.rest(pause);
         }
+    }
+
+    /// One step of the core's; how long to pause after it.
+    fn step(&mut self) -> Duration {
+        if self.core.take_rebuild() {
+            self.link = None;
+        }
+        let result = match self.core.state() {
+            State::Connecting => self.connect(),
+            State::ReadingPosition => self.read_position(),
+            State::Sending => self.send(),
+            State::Committing => self.commit(),
+            State::Aborting => self.abort(),
+            State::Sifting => self.sift(),
+        };
+        let outcome = match &result {
+            Ok(outcome) => *outcome,
+            Err(trouble) => {
+                let told = self.link.as_ref().and_then(|link| link.context.told());
+                self.voice.trouble(trouble, told.as_deref(), &self.config.brokers);
+                Outcome::Failed(trouble.class)
+            }
+        };
+        let pause = self.core.settle(outcome);
+        self.report();
+        pause
     }
 
     fn stopping(&self) -> Option<Instant> {
@@ -206,8 +220,15 @@ impl Forward {
         if self.load.is_empty() {
             std::mem::swap(&mut self.load, &mut self.next);
         }
+        if self.load.is_empty() || self.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+            let looked = self.look_for_topics();
+            self.looked = Some(Instant::now());
+            // A look that fails is no reason to keep back what is encoded.
+            if self.load.is_empty() {
+                looked?;
+            }
+        }
         if self.load.is_empty() {
-            self.look_for_topics()?;
             self.compose()?;
             std::mem::swap(&mut self.load, &mut self.next);
         }
@@ -239,7 +260,10 @@ impl Forward {
     /// Encodes what goes into the next transaction.
     fn compose(&mut self) -> Result<(), Trouble> {
         self.next.clear();
-        self.reader()?;
+        // A flow that is new on a known topic, an alarm above all, goes with
+        // this load and not after the backlog.
+        let flows = self.reader()?.flows().map_err(|e| unreadable(&e))?;
+        self.lineup.refresh(flows);
         let Some(reader) = self.reader.as_mut() else { return Ok(()) };
         // A flow on trial and all the others alternate, so that neither can
         // keep the other waiting.

@@ -25,18 +25,18 @@ const NOW: Timestamp = Timestamp(1_767_225_600_000_000_000);
 /// Longest that anything here waits before it fails; nothing depends on it.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-struct Plant {
-    collector: Collector,
+pub(super) struct Plant {
+    pub(super) collector: Collector,
     intake: Intake,
     flows: Flows,
     runtime: tokio::runtime::Runtime,
     forwarder: Option<Forwarder>,
-    config: Config,
+    pub(super) config: Config,
     next: u64,
 }
 
 impl Plant {
-    fn new(folder: &std::path::Path, brokers: &str, topics: &[&str]) -> Self {
+    pub(super) fn new(folder: &std::path::Path, brokers: &str, topics: &[&str]) -> Self {
         let stream = |topic: &&str| Stream {
             name: (*topic).to_owned(),
             topic: (*topic).to_owned(),
@@ -77,11 +77,11 @@ impl Plant {
     }
 
     /// Stores so many events of two devices, each with its number as `n`.
-    fn store(&mut self, stream: &str, count: u64) {
+    pub(super) fn store(&mut self, stream: &str, count: u64) {
         self.store_with(stream, count, Value::U64);
     }
 
-    fn store_with(&mut self, stream: &str, count: u64, value: impl Fn(u64) -> Value) {
+    pub(super) fn store_with(&mut self, stream: &str, count: u64, value: impl Fn(u64) -> Value) {
         let flow = self.flows.id(stream, Lane::Live);
         let events = (self.next..self.next + count)
             .map(|n| Event {
@@ -120,7 +120,7 @@ impl Plant {
     }
 }
 
-fn cluster(topics: &[&str]) -> MockCluster<'static, DefaultProducerContext> {
+pub(super) fn cluster(topics: &[&str]) -> MockCluster<'static, DefaultProducerContext> {
     let cluster = MockCluster::new(1).unwrap();
     for topic in topics {
         cluster.create_topic(topic, 1, 1).unwrap();
@@ -130,7 +130,7 @@ fn cluster(topics: &[&str]) -> MockCluster<'static, DefaultProducerContext> {
 }
 
 /// Key, id and `n` of everything in the topic.
-fn read(brokers: &str, topic: &str) -> Vec<(String, String, u64)> {
+pub(super) fn read(brokers: &str, topic: &str) -> Vec<(String, String, u64)> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "reader")
@@ -165,7 +165,7 @@ fn read(brokers: &str, topic: &str) -> Vec<(String, String, u64)> {
     }
 }
 
-fn numbers(found: &[(String, String, u64)]) -> BTreeSet<u64> {
+pub(super) fn numbers(found: &[(String, String, u64)]) -> BTreeSet<u64> {
     found.iter().map(|(_, _, n)| *n).collect()
 }
 

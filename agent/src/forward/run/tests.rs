@@ -1,0 +1,82 @@
+//! The forward thread step by step, against librdkafka's mock cluster.
+
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+
+use super::*;
+use crate::flow::{self, Lane};
+use crate::forward::tests::{Plant, cluster};
+
+/// Steps until something holds, and fails after so many that it never will.
+const MOST_STEPS: usize = 1_000;
+
+type Mock = MockCluster<'static, DefaultProducerContext>;
+
+fn forward(plant: &Plant) -> Forward {
+    let (status, _) = watch::channel(Status {
+        state: "connecting",
+        delivered_events: 0,
+        delivered_bytes: 0,
+        last_error: None,
+    });
+    Forward::new(
+        plant.config.clone(),
+        "gw1".to_owned(),
+        plant.collector.store(),
+        Clock::fixed(crate::event::Timestamp(1_767_225_600_000_000_000)),
+        StopAt::default(),
+        status,
+    )
+}
+
+fn until(forward: &mut Forward, done: impl Fn(&Forward) -> bool) {
+    for _ in 0..MOST_STEPS {
+        if done(forward) {
+            return;
+        }
+        let pause = forward.step();
+        forward.rest(pause);
+    }
+    panic!("still {:?} after {MOST_STEPS} steps", forward.core.state());
+}
+
+fn is_sent(forward: &Forward, stream: &str) -> bool {
+    forward.kept.position.flows.contains_key(&flow::Hash::of(stream, Lane::Live))
+}
+
+struct Stage {
+    mock: Mock,
+    plant: Plant,
+    forward: Forward,
+    _folder: tempfile::TempDir,
+}
+
+/// A forwarder that has delivered ten events to the first of the topics.
+fn stage(topics: &[&str], change: impl Fn(&mut Plant)) -> Stage {
+    let mock = cluster(topics);
+    let folder = tempfile::tempdir().unwrap();
+    let mut plant = Plant::new(folder.path(), &mock.bootstrap_servers(), topics);
+    change(&mut plant);
+    plant.store(topics[0], 10);
+    let mut forward = forward(&plant);
+    until(&mut forward, |f| is_sent(f, topics[0]));
+    Stage { mock, plant, forward, _folder: folder }
+}
+
+#[test]
+fn a_new_flow_goes_before_the_backlog_is_drained() {
+    let Stage { mut plant, mut forward, mock: _mock, _folder } = stage(&["plant", "alarms"], |_| ());
+    plant.store("alarms", 1);
+    // A line on which each commit takes long enough for the next load to be
+    // encoded meanwhile; and more is stored than it carries.
+    for _ in 0..3 {
+        plant.store("plant", 10);
+        if forward.next.is_empty() {
+            forward.compose().unwrap();
+        }
+        forward.looked = forward.looked.and_then(|looked| looked.checked_sub(LOOK));
+        forward.send().unwrap();
+        while forward.commit().is_err() {}
+    }
+    assert!(is_sent(&forward, "alarms"));
+}
