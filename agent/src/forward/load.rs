@@ -59,11 +59,13 @@ impl Load {
 
     /// Encodes a batch behind what is there.
     pub(super) fn add(&mut self, stream: &Arc<Stream>, batch: &Batch) {
-        let index =
-            self.streams.iter().position(|known| known.name == stream.name).unwrap_or_else(|| {
-                self.streams.push(Arc::clone(stream));
-                self.streams.len() - 1
-            });
+        // Not by its name: the lanes of a stream may have definitions of before
+        // and after a reload, with a topic each.
+        let same = |known: &Arc<Stream>| Arc::ptr_eq(known, stream) || **known == **stream;
+        let index = self.streams.iter().position(same).unwrap_or_else(|| {
+            self.streams.push(Arc::clone(stream));
+            self.streams.len() - 1
+        });
         let before = (self.bytes.len(), self.records.len());
         self.encoder.begin(&batch.gateway, batch.epoch);
         let (bytes, records, encoder) = (&mut self.bytes, &mut self.records, &mut self.encoder);
@@ -138,5 +140,33 @@ fn dead_letter(reason: String, origin: String, bytes: &[u8]) -> DeadLetter {
         origin,
         payload: bytes.get(..DEAD_LETTER_BYTES).unwrap_or(bytes).to_vec(),
         length: bytes.len() as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Lane;
+
+    #[test]
+    fn lanes_of_a_stream_that_got_another_topic_keep_their_own() {
+        let mut load = Load::default();
+        for (topic, lane) in [("old", Lane::Bulk), ("new", Lane::Live), ("new", Lane::Live)] {
+            let stream =
+                Arc::new(Stream { name: "plant".into(), topic: topic.into(), create: None });
+            let batch = Batch {
+                id: BatchId(1),
+                gateway: "gw1".into(),
+                epoch: Epoch(1),
+                number: 1,
+                flow: flow::Hash::of("plant", lane),
+                first_seq: 1,
+                count: 1,
+                events: Vec::new(),
+            };
+            load.add(&stream, &batch);
+        }
+        let topics: Vec<&str> = load.streams.iter().map(|stream| stream.topic.as_str()).collect();
+        assert_eq!(topics, ["old", "new"]);
     }
 }
