@@ -158,7 +158,8 @@ impl Forward {
         if self.core.take_rebuild() {
             self.link = None;
         }
-        let result = match self.core.state() {
+        let state = self.core.state();
+        let result = match state {
             State::Connecting => self.connect(),
             State::ReadingPosition => self.read_position(),
             State::Sending => self.send(),
@@ -171,6 +172,15 @@ impl Forward {
             Err(trouble) => {
                 let told = self.link.as_ref().and_then(|link| link.context.told());
                 self.voice.trouble(trouble, told.as_deref(), &self.config.brokers);
+                // Whatever took the transaction may have been its length.
+                let lost = match state {
+                    State::Sending | State::Sifting => true,
+                    State::Committing => trouble.class > Class::Repeat,
+                    State::Connecting | State::ReadingPosition | State::Aborting => false,
+                };
+                if lost && !self.load.is_empty() {
+                    self.sizer.timed_out();
+                }
                 Outcome::Failed(trouble.class)
             }
         };

@@ -53,7 +53,6 @@ impl Forward {
             return Ok(Outcome::Failed(Class::Abort));
         }
         if let Some(code) = line {
-            self.sizer.timed_out();
             return Err(Trouble {
                 class: Class::Abort,
                 code: Some(code),

@@ -80,3 +80,16 @@ fn a_new_flow_goes_before_the_backlog_is_drained() {
     }
     assert!(is_sent(&forward, "alarms"));
 }
+
+#[test]
+fn a_transaction_that_is_too_slow_makes_the_next_one_smaller() {
+    let Stage { mut plant, mut forward, mock, _folder } = stage(&["plant"], |_| ());
+    plant.store("plant", 10);
+    let before = forward.sizer.events();
+    mock.broker_round_trip_time(1, Duration::from_secs(1)).unwrap();
+    // Out of time is out of time, whether of the transaction's or the stop's.
+    *forward.stop.lock().unwrap() = Some(Instant::now());
+    forward.step();
+    assert_eq!(forward.core.state(), State::Aborting);
+    assert_eq!(forward.sizer.events(), before / 2);
+}
