@@ -277,8 +277,12 @@ impl Link {
 
     /// Puts the position into the transaction.
     pub(super) fn send_position(&self, topic: &str, kept: &Kept) -> Result<(), Trouble> {
-        let Some(group) = &self.group else { return Ok(()) };
         let what = "cannot add the position to the transaction";
+        let Some(group) = &self.group else {
+            // A commit without it would be sent again by the next start; only
+            // that start reads the group.
+            return Err(Trouble::new(Class::Rebuild, format!("{what}: its group is not known")));
+        };
         let mut offsets = TopicPartitionList::new();
         offsets
             .add_partition_offset(topic, 0, Offset::Offset(kept.offset))

@@ -5,6 +5,7 @@ use rdkafka::producer::DefaultProducerContext;
 
 use super::*;
 use crate::flow::{self, Lane};
+use crate::forward::config::Delivery;
 use crate::forward::tests::{Plant, cluster};
 
 /// Steps until something holds, and fails after so many that it never will.
@@ -92,4 +93,25 @@ fn a_transaction_that_is_too_slow_makes_the_next_one_smaller() {
     forward.step();
     assert_eq!(forward.core.state(), State::Aborting);
     assert_eq!(forward.sizer.events(), before / 2);
+}
+
+#[test]
+fn no_transaction_commits_without_its_position() {
+    let mock = cluster(&["plant"]);
+    let folder = tempfile::tempdir().unwrap();
+    let plant = Plant::new(folder.path(), &mock.bootstrap_servers(), &["plant"]);
+    // A producer for which the start has not read the group.
+    let link = Link::open(&plant.config, "gw1", &Clock::fixed(crate::event::Timestamp(0))).unwrap();
+    let kept = Kept { offset: 1, position: Position::default() };
+    let refused = link.send_position(&plant.config.positions_topic, &kept).unwrap_err();
+    assert_eq!(refused.class, Class::Rebuild);
+}
+
+#[test]
+fn at_least_once_goes_on_deleting_in_another_cluster() {
+    let Stage { plant, mut forward, mock: _mock, _folder } =
+        stage(&["plant"], |plant| plant.config.delivery = Delivery::AtLeastOnce);
+    forward.kept.position = plant.collector.store().next_position(None, "before");
+    forward.read_position().unwrap();
+    assert!(forward.kept.position.is_of(plant.collector.store().epochs(), &forward.cluster));
 }
