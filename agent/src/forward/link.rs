@@ -311,8 +311,7 @@ impl Link {
 
     pub(super) fn abort(&self) -> Result<(), Trouble> {
         if !self.transactional {
-            // Without transactions a new producer is the way to forget.
-            return Err(Trouble::new(Class::Rebuild, "records were not delivered"));
+            return self.drain();
         }
         // The abort purges what was not sent and then waits until somebody has
         // taken the reports of it, which is done here, between short calls.
@@ -327,6 +326,27 @@ impl Link {
                 // Reports of this transaction say nothing about the next one.
                 self.context.take_failures();
                 return done;
+            }
+            slice = (slice * 2).min(CALL / 4);
+        }
+    }
+
+    /// Without transactions nothing can be taken back: waits until every record
+    /// has its answer, so that it is known which ones arrived.
+    fn drain(&self) -> Result<(), Trouble> {
+        let end = Instant::now() + CALL;
+        let mut slice = FIRST_SLICE;
+        loop {
+            let done = native::flush(&self.producer, slice);
+            self.poll();
+            if let Some((code, text)) = self.producer.client().fatal_error() {
+                return Err(Trouble { class: Class::Rebuild, code: Some(code), text });
+            }
+            if done {
+                return Ok(());
+            }
+            if end <= Instant::now() {
+                return Err(Trouble::new(Class::Repeat, "records wait for their answers"));
             }
             slice = (slice * 2).min(CALL / 4);
         }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::context::Failure;
 use crate::buffer::{Batch, BatchId, Epoch};
 use crate::collect::{DEAD_LETTER_BYTES, DeadLetter};
 use crate::encode::json::Encoder;
@@ -24,6 +25,11 @@ pub(super) struct Record {
     pub(super) stamped: bool,
     /// A dead letter by now: not sent again.
     pub(super) buried: bool,
+    /// With the client, and not reported as failed.
+    pub(super) handed: bool,
+    /// Without transactions: the broker has it, though others of its load were
+    /// refused. Not sent again.
+    pub(super) sent: bool,
 }
 
 /// Records of one or more flows in the order in which they are sent. Its
@@ -85,6 +91,8 @@ impl Load {
                 read_at: event.read_at,
                 stamped: false,
                 buried: false,
+                handed: false,
+                sent: false,
             });
             Ok(())
         });
@@ -106,6 +114,23 @@ impl Load {
         match self.ends.iter_mut().find(|known| known.0 == batch.flow) {
             Some(known) => *known = end,
             None => self.ends.push(end),
+        }
+    }
+
+    /// These were handed over in vain.
+    pub(super) fn failed(&mut self, failures: &[Failure]) {
+        for failure in failures {
+            if let Some(record) = self.records.get_mut(failure.record) {
+                record.handed = false;
+            }
+        }
+    }
+
+    /// All answers are there, and what was handed over and did not fail has
+    /// reached the broker for good.
+    pub(super) fn arrived(&mut self) {
+        for record in &mut self.records {
+            record.sent |= std::mem::take(&mut record.handed);
         }
     }
 

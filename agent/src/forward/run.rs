@@ -367,14 +367,14 @@ impl Forward {
 
     /// Hands these records of the load over and waits for their answers.
     /// `chunked`: in requests no larger than what each topic is known to take.
-    fn produce(&self, indices: &[usize], chunked: bool) -> Result<(), Trouble> {
+    fn produce(&mut self, indices: &[usize], chunked: bool) -> Result<(), Trouble> {
         let link = linked(self.link.as_ref())?;
         let now = self.clock.now();
         let mut id = String::new();
         let mut open = 0_usize;
         for index in indices {
             let Some(given) = self.load.records.get(*index) else { continue };
-            if given.buried {
+            if given.buried || given.sent {
                 continue;
             }
             while !link.produce(&self.load, *index, given, now, &mut id) {
@@ -383,7 +383,11 @@ impl Forward {
             }
             open += 1;
             let topic = &self.load.stream(given).topic;
-            if chunked && self.lineup.chunk(topic).is_some_and(|chunk| open >= chunk) {
+            let full = chunked && self.lineup.chunk(topic).is_some_and(|chunk| open >= chunk);
+            if let Some(record) = self.load.records.get_mut(*index) {
+                record.handed = true;
+            }
+            if full {
                 open = 0;
                 self.flush()?;
                 if link.context.is_blamed() {
@@ -457,6 +461,7 @@ impl Forward {
 
     fn abort(&mut self) -> Result<Outcome, Trouble> {
         linked(self.link.as_ref())?.abort()?;
+        self.answered()?;
         self.pending = None;
         if self.suspects.is_empty() && !std::mem::take(&mut self.keep) {
             self.load.clear();

@@ -321,6 +321,28 @@ fn at_least_once_needs_no_topic_of_positions() {
 }
 
 #[test]
+fn at_least_once_a_refused_record_stops_and_doubles_nobody() {
+    let cluster = cluster(&["plant"]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut plant = Plant::new(folder.path(), &cluster.bootstrap_servers(), &["plant"]);
+    plant.config.delivery = Delivery::AtLeastOnce;
+    plant.store_with("plant", 10, |n| {
+        Value::Text(if n == 4 { "x".repeat(1_200_000) } else { String::new() }.into())
+    });
+    // One is too large for the client, and the broker refuses a request whole.
+    cluster.request_errors(
+        RDKafkaApiKey::Produce,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE],
+    );
+    plant.forward();
+    plant.wait(|s| s.delivered_events == 9);
+    plant.stop();
+    let found = read(&cluster.bootstrap_servers(), "plant");
+    let expected: BTreeSet<u64> = (0..10).filter(|n| *n != 4).collect();
+    assert_eq!((found.len(), numbers(&found)), (9, expected));
+}
+
+#[test]
 fn a_stop_without_a_broker_ends_within_its_grace() {
     let folder = tempfile::tempdir().unwrap();
     // Port 1 answers nobody.

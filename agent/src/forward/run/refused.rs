@@ -11,6 +11,7 @@ use crate::forward::context::Failure;
 impl Forward {
     /// Records of the transaction failed: who is to blame?
     pub(super) fn failed(&mut self, failures: &[Failure]) -> Result<Outcome, Trouble> {
+        self.load.failed(failures);
         let mut blamed: Vec<usize> = Vec::new();
         let mut line = None;
         let mut topics: Vec<(String, String)> = Vec::new();
@@ -100,7 +101,8 @@ impl Forward {
     }
 
     /// Finds out which of the suspects are refused alone, in transactions that
-    /// are never committed, and buries those.
+    /// are never committed, and buries those. Without transactions what passes
+    /// has arrived and is not sent again.
     pub(super) fn sift(&mut self) -> Result<Outcome, Trouble> {
         let suspects = std::mem::take(&mut self.suspects);
         let mut sieve = Sieve::new(suspects.len());
@@ -117,11 +119,14 @@ impl Forward {
                 .find(|f| refusal(f.code) != Refusal::Consequence)
                 .or_else(|| failures.first())
             else {
+                self.answered()?;
                 again = 0;
                 continue;
             };
             let (blame, code) = (refusal(first.code), first.code);
+            self.load.failed(&failures);
             self.abort_fully()?;
+            self.answered()?;
             match blame {
                 Refusal::Timestamp if self.stamp(tried) => sieve.again(range),
                 Refusal::Content | Refusal::Timestamp => {
@@ -159,6 +164,17 @@ impl Forward {
             self.lineup.set_chunk(&topic, sieve.largest());
         }
         Ok(Outcome::Done)
+    }
+
+    /// Nothing is on its way any more. Without transactions what did not fail
+    /// has arrived; with them it was aborted, or is taken back in the end.
+    pub(super) fn answered(&mut self) -> Result<(), Trouble> {
+        let link = linked(self.link.as_ref())?;
+        if !link.is_transactional() {
+            self.load.failed(&link.take_failures());
+            self.load.arrived();
+        }
+        Ok(())
     }
 
     /// Aborts within a step: a slow line takes longer than one call.
