@@ -251,6 +251,20 @@ impl Link {
         }
     }
 
+    /// Waits for all answers, also behind one that was refused.
+    pub(super) fn answered(&self, at_most: Duration) -> bool {
+        let end = Instant::now() + at_most;
+        let mut slice = FIRST_SLICE;
+        loop {
+            let done = native::flush(&self.producer, slice);
+            self.poll();
+            if done || end <= Instant::now() {
+                return done;
+            }
+            slice = (slice * 2).min(at_most / 8);
+        }
+    }
+
     /// Waits for all answers; true when none is missing, or when a record was
     /// refused: then the transaction is lost and the rest does not matter. The
     /// records that the client purges for it may be told first, and are no
@@ -334,22 +348,14 @@ impl Link {
     /// Without transactions nothing can be taken back: waits until every record
     /// has its answer, so that it is known which ones arrived.
     fn drain(&self) -> Result<(), Trouble> {
-        let end = Instant::now() + CALL;
-        let mut slice = FIRST_SLICE;
-        loop {
-            let done = native::flush(&self.producer, slice);
-            self.poll();
-            if let Some((code, text)) = self.producer.client().fatal_error() {
-                return Err(Trouble { class: Class::Rebuild, code: Some(code), text });
-            }
-            if done {
-                return Ok(());
-            }
-            if end <= Instant::now() {
-                return Err(Trouble::new(Class::Repeat, "records wait for their answers"));
-            }
-            slice = (slice * 2).min(CALL / 4);
+        let done = self.answered(CALL);
+        if let Some((code, text)) = self.producer.client().fatal_error() {
+            return Err(Trouble { class: Class::Rebuild, code: Some(code), text });
         }
+        if done {
+            return Ok(());
+        }
+        Err(Trouble::new(Class::Repeat, "records wait for their answers"))
     }
 
     pub(super) const fn is_transactional(&self) -> bool {

@@ -343,6 +343,29 @@ fn at_least_once_a_refused_record_stops_and_doubles_nobody() {
 }
 
 #[test]
+fn a_topic_that_cannot_be_written_holds_up_nobody_else() {
+    let cluster = cluster(&["a", "b"]);
+    let folder = tempfile::tempdir().unwrap();
+    let brokers = cluster.bootstrap_servers();
+    let mut plant = Plant::new(folder.path(), &brokers, &["a", "b"]);
+    plant.config = serde_json::from_value(serde_json::json!({
+        "brokers": brokers, "transaction_timeout": "4 s",
+    }))
+    .unwrap();
+    // It stands in the metadata, but nobody leads its partition.
+    cluster.partition_leader("b", 0, None).unwrap();
+    plant.store("a", 10);
+    plant.store("b", 10);
+    plant.forward();
+    plant.wait(|s| s.delivered_events == 10);
+    assert_eq!(numbers(&read(&brokers, "a")), (0..10).collect());
+    cluster.partition_leader("b", 0, Some(1)).unwrap();
+    plant.wait(|s| s.delivered_events == 20);
+    plant.stop();
+    assert_eq!(numbers(&read(&brokers, "b")), (10..20).collect());
+}
+
+#[test]
 fn a_stop_without_a_broker_ends_within_its_grace() {
     let folder = tempfile::tempdir().unwrap();
     // Port 1 answers nobody.

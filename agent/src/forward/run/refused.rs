@@ -1,12 +1,16 @@
 //! Records that the broker refuses: who is to blame, and what is refused alone
 //! and for its own content (SAFETY, Transactions 8 and 9).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tracing::warn;
 
 use super::{Class, Forward, MOST_AGAIN, Outcome, Refusal, Sieve, Trouble, gone, linked, refusal};
 use crate::forward::context::Failure;
+use crate::forward::load::{Load, Record};
+
+/// The client looks for records whose time is over once a second.
+const ALL_ANSWERS: Duration = Duration::from_secs(2);
 
 impl Forward {
     /// Records of the transaction failed: who is to blame?
@@ -14,6 +18,7 @@ impl Forward {
         self.load.failed(failures);
         let mut blamed: Vec<usize> = Vec::new();
         let mut line = None;
+        let mut slow: Vec<usize> = Vec::new();
         let mut topics: Vec<(String, String)> = Vec::new();
         for failure in failures {
             let Some(record) = self.load.records.get(failure.record) else { continue };
@@ -29,7 +34,12 @@ impl Forward {
                         topics.push((topic.clone(), failure.code.to_string()));
                     }
                 }
-                Refusal::Line => line = line.or(Some(failure.code)),
+                Refusal::Line => {
+                    line = line.or(Some(failure.code));
+                    if !slow.contains(&record.stream) {
+                        slow.push(record.stream);
+                    }
+                }
                 Refusal::Consequence => {}
             }
         }
@@ -51,6 +61,17 @@ impl Forward {
         }
         if !topics.is_empty() {
             // Said above, and nobody else is held up by it.
+            return Ok(Outcome::Failed(Class::Abort));
+        }
+        if let Some(code) = line
+            && self.only_theirs(&slow)?
+        {
+            for stream in slow.iter().filter_map(|index| self.load.streams.get(*index)) {
+                if self.lineup.aside(&stream.topic, Instant::now()) {
+                    warn!(stream = %stream.name, topic = %stream.topic, error = %code,
+                        "stream stands aside, its events are kept");
+                }
+            }
             return Ok(Outcome::Failed(Class::Abort));
         }
         if let Some(code) = line {
@@ -79,6 +100,28 @@ impl Forward {
             return Ok(Outcome::Failed(Class::Abort));
         }
         Err(refused.unwrap_or_else(|| Trouble::new(Class::Abort, "records were not delivered")))
+    }
+
+    /// Whether the topics of these streams cannot be written while the line is
+    /// well (no leader, too few replicas): others of the load were. One that
+    /// goes alone because it was blamed before is believed to be it again.
+    fn only_theirs(&mut self, slow: &[usize]) -> Result<bool, Trouble> {
+        let streams = slow.iter().filter_map(|index| self.load.streams.get(*index));
+        let theirs: Vec<String> = streams.map(|stream| stream.topic.clone()).collect();
+        let is_other = |load: &Load, record: &Record| {
+            !record.buried && !record.sent && !theirs.contains(&load.stream(record).topic)
+        };
+        if !self.load.records.iter().any(|record| is_other(&self.load, record)) {
+            return Ok(theirs.iter().all(|topic| self.lineup.is_trial(topic)));
+        }
+        // A line that is gone fails them all, though not all in one moment.
+        let link = linked(self.link.as_ref())?;
+        if !link.answered(ALL_ANSWERS) {
+            return Ok(false);
+        }
+        self.load.failed(&link.take_failures());
+        let mut others = self.load.records.iter().filter(|record| is_other(&self.load, record));
+        Ok(others.all(|record| record.handed))
     }
 
     /// Some topic of the load may not be written to, and Kafka did not say
