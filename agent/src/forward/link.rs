@@ -242,7 +242,14 @@ impl Link {
         );
         match sent {
             Ok(()) => true,
-            Err((KafkaError::MessageProduction(Code::QueueFull), _)) => false,
+            Err((KafkaError::MessageProduction(Code::QueueFull), _)) => {
+                // A record that an empty queue cannot take never goes.
+                let too_large = self.producer.in_flight_count() == 0;
+                if too_large {
+                    self.context.failed(index, Code::MessageSizeTooLarge);
+                }
+                too_large
+            }
             Err((error, _)) => {
                 self.context
                     .failed(index, error.rdkafka_error_code().unwrap_or(Code::InvalidMessage));

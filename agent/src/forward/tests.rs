@@ -305,6 +305,22 @@ fn a_record_that_is_too_large_becomes_a_dead_letter_alone() {
 }
 
 #[test]
+fn a_record_that_the_clients_queue_never_takes_becomes_a_dead_letter() {
+    let cluster = cluster(&["plant"]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut plant = Plant::new(folder.path(), &cluster.bootstrap_servers(), &["plant"]);
+    plant.config.options.insert("queue.buffering.max.kbytes".into(), "100".into());
+    plant.store_with("plant", 10, |n| {
+        Value::Text(if n == 4 { "x".repeat(200_000) } else { String::new() }.into())
+    });
+    plant.forward();
+    plant.wait(|s| s.delivered_events == 9);
+    plant.stop();
+    let expected: BTreeSet<u64> = (0..10).filter(|n| *n != 4).collect();
+    assert_eq!(numbers(&read(&cluster.bootstrap_servers(), "plant")), expected);
+}
+
+#[test]
 fn at_least_once_needs_no_topic_of_positions() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("plant", 1, 1).unwrap();
