@@ -5,11 +5,12 @@ mod start;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::info;
 
 use super::Status;
 use super::config::Config;
@@ -74,6 +75,9 @@ pub(super) struct Forward {
     load: Load,
     /// What is encoded while the broker commits.
     next: Load,
+    /// Origins of the dead letters since the last commit: a load that is tried
+    /// again meets them again. At most one for each record of a load.
+    buried: BTreeSet<String>,
     /// Records of `load` that were refused, perhaps for their content.
     suspects: Vec<usize>,
     /// The load is sent again as it is after the abort, for the so-manieth time.
@@ -124,6 +128,7 @@ impl Forward {
             voice: Voice::default(),
             load: Load::default(),
             next: Load::default(),
+            buried: BTreeSet::new(),
             suspects: Vec::new(),
             keep: false,
             again: 0,
@@ -326,14 +331,7 @@ impl Forward {
     fn transmit(&mut self) -> Result<Outcome, Trouble> {
         self.began = Instant::now();
         let dead = std::mem::take(&mut self.load.dead);
-        if !dead.is_empty() {
-            // A power cut behind this line leaves a dead letter whose batch is
-            // met again: it is buried twice, never lost (SAFETY 9).
-            for letter in &dead {
-                error!(origin = %letter.origin, reason = %letter.reason, "batch became a dead letter");
-            }
-            self.store.bury(dead).map_err(|_| gone())?;
-        }
+        self.keep_letters(dead)?;
         let link = linked(self.link.as_ref())?;
         link.take_failures();
         link.begin()?;
@@ -437,6 +435,7 @@ impl Forward {
             self.sizer.committed(events, self.began.elapsed());
         }
         self.again = 0;
+        self.buried.clear();
         if let Some(kept) = self.pending.take() {
             self.kept = kept;
         }

@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{Class, Forward, MOST_AGAIN, Outcome, Refusal, Sieve, Trouble, gone, linked, refusal};
+use crate::collect::DeadLetter;
 use crate::forward::context::Failure;
 use crate::forward::load::{Load, Record};
 
@@ -254,19 +255,34 @@ impl Forward {
             let index = suspects.get(*place).copied().unwrap_or(usize::MAX);
             if let Some(record) = self.load.records.get(index) {
                 let letter = self.load.letter(record, reason);
-                warn!(origin = %letter.origin, reason, "record became a dead letter");
                 letters.push(letter);
             }
         }
-        if !letters.is_empty() {
-            self.store.bury(letters).map_err(|_| gone())?;
-        }
+        self.keep_letters(letters)?;
         for place in sieve.refused() {
             let index = suspects.get(*place).copied().unwrap_or(usize::MAX);
             if let Some(record) = self.load.records.get_mut(index) {
                 record.buried = true;
             }
         }
+        Ok(())
+    }
+
+    /// Commits dead letters to the file, each once for all tries of its load.
+    ///
+    /// A power cut behind this line leaves a dead letter whose batch is met
+    /// again: it is buried twice, never lost (SAFETY 9).
+    pub(super) fn keep_letters(&mut self, mut letters: Vec<DeadLetter>) -> Result<(), Trouble> {
+        letters.retain(|letter| !self.buried.contains(&letter.origin));
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let origins: Vec<String> = letters.iter().map(|letter| letter.origin.clone()).collect();
+        for letter in &letters {
+            error!(origin = %letter.origin, reason = %letter.reason, "record became a dead letter");
+        }
+        self.store.bury(letters).map_err(|_| gone())?;
+        self.buried.extend(origins);
         Ok(())
     }
 }

@@ -115,3 +115,23 @@ fn at_least_once_goes_on_deleting_in_another_cluster() {
     forward.read_position().unwrap();
     assert!(forward.kept.position.is_of(plant.collector.store().epochs(), &forward.cluster));
 }
+
+#[test]
+fn a_load_that_is_tried_again_buries_its_dead_letters_once() {
+    let Stage { mut forward, mock: _mock, _folder, plant: _plant } = stage(&["plant"], |_| ());
+    let letter = crate::collect::DeadLetter {
+        reason: "damaged".into(),
+        origin: "gw1/1/4..9 for plant".into(),
+        payload: Vec::new(),
+        length: 0,
+    };
+    for _ in 0..3 {
+        forward.load.dead = vec![letter.clone()];
+        forward.transmit().unwrap();
+        forward.abort().unwrap();
+    }
+    let file = rusqlite::Connection::open(_folder.path().join("buffer.db")).unwrap();
+    let count: i64 =
+        file.query_row("SELECT count(*) FROM dead_letter", (), |row| row.get(0)).unwrap();
+    assert_eq!(count, 1);
+}
