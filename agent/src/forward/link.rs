@@ -195,9 +195,11 @@ impl Link {
         element.error().map_err(|error| Trouble::of_call(what, &error))?;
         match element.offset() {
             Offset::Offset(offset) => {
-                let position = Position::parse(element.metadata()).map_err(|error| {
-                    Trouble::new(Class::Repeat, format!("cannot read the position: {error}"))
-                })?;
+                let bytes = native::first_metadata(&read).unwrap_or_default();
+                let position = std::str::from_utf8(&bytes)
+                    .map_err(|_| "what is committed for the group is no text".to_owned())
+                    .and_then(|text| Position::parse(text).map_err(|error| error.to_string()))
+                    .map_err(|cause| Trouble::new(Class::Repeat, format!("{what}: {cause}")))?;
                 Ok(Some(Kept { offset, position }))
             }
             _ => Ok(None),

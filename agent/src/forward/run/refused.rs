@@ -279,7 +279,7 @@ impl Forward {
         }
         let origins: Vec<String> = letters.iter().map(|letter| letter.origin.clone()).collect();
         for letter in &letters {
-            error!(origin = %letter.origin, reason = %letter.reason, "record became a dead letter");
+            error!(origin = %letter.origin, reason = %letter.reason, "became a dead letter");
         }
         self.store.bury(letters).map_err(|_| gone())?;
         self.buried.extend(origins);
