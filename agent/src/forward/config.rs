@@ -301,7 +301,9 @@ impl Config {
             ("socket.keepalive.enable", "true"),
             // A gateway that nobody drives to must find its broker soon after
             // the uplink is back.
-            ("reconnect.backoff.max.ms", "5000"),
+            // The client spreads it by -25 to +50 %, so that a fleet does not
+            // come in one moment.
+            ("reconnect.backoff.max.ms", "2000"),
             ("log.connection.close", "false"),
         ] {
             if !self.options.contains_key(name) {

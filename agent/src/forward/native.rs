@@ -4,8 +4,8 @@
 use std::ffi::{CStr, CString};
 use std::time::Duration;
 
-use rdkafka::bindings;
 use rdkafka::TopicPartitionList;
+use rdkafka::bindings;
 use rdkafka::client::{Client, OAuthToken};
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::types::RDKafkaRespErr;

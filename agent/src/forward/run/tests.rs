@@ -66,7 +66,8 @@ fn stage(topics: &[&str], change: impl Fn(&mut Plant)) -> Stage {
 
 #[test]
 fn a_new_flow_goes_before_the_backlog_is_drained() {
-    let Stage { mut plant, mut forward, mock: _mock, _folder } = stage(&["plant", "alarms"], |_| ());
+    let Stage { mut plant, mut forward, mock: _mock, _folder } =
+        stage(&["plant", "alarms"], |_| ());
     plant.store("alarms", 1);
     // A line on which each commit takes long enough for the next load to be
     // encoded meanwhile; and more is stored than it carries.
