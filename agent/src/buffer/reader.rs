@@ -120,7 +120,6 @@ impl Reader {
                 Err(error) => strange.push((hash, named(&definition), error)),
             }
         }
-        drop(statement);
         for (flow, stream, error) in strange {
             // Once a start: it is asked for with each transaction.
             if self.strange.insert(flow) {

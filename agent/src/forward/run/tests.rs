@@ -49,7 +49,7 @@ struct Stage {
     mock: Mock,
     plant: Plant,
     forward: Forward,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// A forwarder that has delivered ten events to the first of the topics.
@@ -61,12 +61,12 @@ fn stage(topics: &[&str], change: impl Fn(&mut Plant)) -> Stage {
     plant.store(topics[0], 10);
     let mut forward = forward(&plant);
     until(&mut forward, |f| is_sent(f, topics[0]));
-    Stage { mock, plant, forward, _folder: folder }
+    Stage { mock, plant, forward, folder }
 }
 
 #[test]
 fn a_new_flow_goes_before_the_backlog_is_drained() {
-    let Stage { mut plant, mut forward, mock: _mock, _folder } =
+    let Stage { mut plant, mut forward, mock: _mock, folder: _folder } =
         stage(&["plant", "alarms"], |_| ());
     plant.store("alarms", 1);
     // A line on which each commit takes long enough for the next load to be
@@ -85,7 +85,7 @@ fn a_new_flow_goes_before_the_backlog_is_drained() {
 
 #[test]
 fn a_transaction_that_is_too_slow_makes_the_next_one_smaller() {
-    let Stage { mut plant, mut forward, mock, _folder } = stage(&["plant"], |_| ());
+    let Stage { mut plant, mut forward, mock, folder: _folder } = stage(&["plant"], |_| ());
     plant.store("plant", 10);
     let before = forward.sizer.events();
     mock.broker_round_trip_time(1, Duration::from_secs(1)).unwrap();
@@ -110,7 +110,7 @@ fn no_transaction_commits_without_its_position() {
 
 #[test]
 fn at_least_once_goes_on_deleting_in_another_cluster() {
-    let Stage { plant, mut forward, mock: _mock, _folder } =
+    let Stage { plant, mut forward, mock: _mock, folder: _folder } =
         stage(&["plant"], |plant| plant.config.delivery = Delivery::AtLeastOnce);
     forward.kept.position = plant.collector.store().next_position(None, "before");
     forward.read_position().unwrap();
@@ -119,7 +119,7 @@ fn at_least_once_goes_on_deleting_in_another_cluster() {
 
 #[test]
 fn a_load_that_is_tried_again_buries_its_dead_letters_once() {
-    let Stage { mut forward, mock: _mock, _folder, plant: _plant } = stage(&["plant"], |_| ());
+    let Stage { mut forward, mock: _mock, folder, plant: _plant } = stage(&["plant"], |_| ());
     let letter = crate::collect::DeadLetter {
         reason: "damaged".into(),
         origin: "gw1/1/4..9 for plant".into(),
@@ -131,7 +131,7 @@ fn a_load_that_is_tried_again_buries_its_dead_letters_once() {
         forward.transmit().unwrap();
         forward.abort().unwrap();
     }
-    let file = rusqlite::Connection::open(_folder.path().join("buffer.db")).unwrap();
+    let file = rusqlite::Connection::open(folder.path().join("buffer.db")).unwrap();
     let count: i64 =
         file.query_row("SELECT count(*) FROM dead_letter", (), |row| row.get(0)).unwrap();
     assert_eq!(count, 1);
