@@ -86,10 +86,15 @@ mod tests {
         assert_eq!(first_metadata(&list), None);
         list.add_partition_offset("positions", 0, Offset::Offset(1)).unwrap();
         assert_eq!(first_metadata(&list), Some(Vec::new()));
+        list.find_partition("positions", 0).unwrap().set_metadata("xy");
         #[expect(unsafe_code, reason = "the crate takes only text")]
-        // SAFETY: the bytes are only copied.
-        let foreign = unsafe { std::str::from_utf8_unchecked(&[0xff, 0xfe]) };
-        list.find_partition("positions", 0).unwrap().set_metadata(foreign);
+        // SAFETY: the list has one entry, whose metadata was just set to two
+        // bytes of its own.
+        unsafe {
+            let first = (*list.ptr()).elems;
+            std::slice::from_raw_parts_mut((*first).metadata.cast::<u8>(), 2)
+                .copy_from_slice(&[0xff, 0xfe]);
+        }
         assert_eq!(first_metadata(&list), Some(vec![0xff, 0xfe]));
     }
 }
