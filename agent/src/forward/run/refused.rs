@@ -9,6 +9,7 @@ use super::{Class, Forward, MOST_AGAIN, Outcome, Refusal, Sieve, Trouble, gone, 
 use crate::collect::DeadLetter;
 use crate::forward::context::Failure;
 use crate::forward::load::{Load, Record};
+use crate::forward::trouble::is_of_partition;
 
 /// The client looks for records whose time is over once a second.
 const ALL_ANSWERS: Duration = Duration::from_secs(2);
@@ -65,6 +66,7 @@ impl Forward {
             return Ok(Outcome::Failed(Class::Abort));
         }
         if let Some(code) = line
+            && is_of_partition(code)
             && self.only_theirs(&slow)?
         {
             for stream in slow.iter().filter_map(|index| self.load.streams.get(*index)) {
