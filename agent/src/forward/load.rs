@@ -11,6 +11,10 @@ use crate::event::Timestamp;
 use crate::flow::{self, Stream};
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a note of its own, no state of a machine"
+)]
 pub(super) struct Record {
     pub(super) gateway: Arc<str>,
     pub(super) epoch: Epoch,
