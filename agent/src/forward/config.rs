@@ -459,6 +459,16 @@ mod tests {
     }
 
     #[test]
+    fn the_clients_queue_takes_the_largest_record_that_is_allowed() {
+        let queue = |more| config(more).queue_kbytes();
+        assert_eq!(queue(serde_json::json!({})), QUEUE_KBYTES);
+        let larger = serde_json::json!({"options": {"message.max.bytes": "20000000"}});
+        assert_eq!(queue(larger), 39_062);
+        let odd = serde_json::json!({"options": {"message.max.bytes": "many"}});
+        assert_eq!(queue(odd), QUEUE_KBYTES);
+    }
+
+    #[test]
     fn every_setting_is_one_that_the_library_knows() {
         for more in [
             serde_json::json!({}),

@@ -38,7 +38,8 @@ impl Forward {
                 }
                 Refusal::Line => {
                     line = line.or(Some(failure.code));
-                    if !slow.contains(&record.stream) {
+                    let topic = |index: &usize| self.load.streams.get(*index).map(|s| &s.topic);
+                    if !slow.iter().any(|known| topic(known) == topic(&record.stream)) {
                         slow.push(record.stream);
                     }
                 }
