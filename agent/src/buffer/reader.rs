@@ -1,10 +1,11 @@
 //! Reads batches beside the connection that writes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::Connection;
+use tracing::warn;
 use zstd::bulk::Decompressor;
 
 use super::{Batch, BatchId, Epoch, FileEpoch, file, schema};
@@ -26,6 +27,8 @@ pub struct Reader {
     connection: Connection,
     decompressor: Decompressor<'static>,
     epochs: HashMap<i64, (Epoch, Arc<str>)>,
+    /// Flows whose definition is not understood, and was told to be so.
+    strange: BTreeSet<flow::Hash>,
 }
 
 impl std::fmt::Debug for Reader {
@@ -38,7 +41,8 @@ impl Reader {
     pub(super) fn open(path: &Path) -> Result<Self, ReadError> {
         let connection = schema::open_reader(path)?;
         let decompressor = Decompressor::new().expect("a context of zstd needs only memory");
-        let mut reader = Self { connection, decompressor, epochs: HashMap::new() };
+        let mut reader =
+            Self { connection, decompressor, epochs: HashMap::new(), strange: BTreeSet::new() };
         reader.learn_epochs()?;
         Ok(reader)
     }
@@ -103,7 +107,7 @@ impl Reader {
             let hash = flow::Hash(row.get(0)?);
             Ok((hash, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
         })?;
-        let mut flows = Vec::new();
+        let (mut flows, mut strange) = (Vec::new(), Vec::new());
         for row in rows {
             let (hash, lane, definition) = row?;
             let lane = match lane.as_str() {
@@ -111,10 +115,15 @@ impl Reader {
                 "bulk" => flow::Lane::Bulk,
                 _ => flow::Lane::Live,
             };
-            // Written by this program; a damaged one still has a backlog that
-            // goes to the topic which the configuration names.
-            if let Ok(stream) = serde_json::from_str(&definition) {
-                flows.push((hash, lane, Arc::new(stream)));
+            match serde_json::from_str(&definition) {
+                Ok(stream) => flows.push((hash, lane, Arc::new(stream))),
+                Err(error) => strange.push((hash, named(&definition), error)),
+            }
+        }
+        for (flow, stream, error) in strange {
+            // Once a start: it is asked for with each transaction.
+            if self.strange.insert(flow) {
+                warn!(stream, %error, "definition of a stream in the buffer is not understood, its events wait there");
             }
         }
         Ok(flows)
@@ -130,5 +139,38 @@ impl Reader {
         let named = |known: &FileEpoch| (known.ordinal, (known.epoch, Arc::clone(&known.gateway)));
         self.epochs = known.iter().map(named).collect();
         Ok(known)
+    }
+}
+
+/// The stream's name in a definition of another version of this program.
+fn named(definition: &str) -> String {
+    serde_json::from_str::<serde_json::Value>(definition)
+        .ok()
+        .and_then(|known| known.get("name")?.as_str().map(str::to_owned))
+        .unwrap_or_else(|| definition.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_definition_that_is_not_understood_is_told_under_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("buffer.db");
+        let connection = schema::open(&path).unwrap();
+        connection
+            .execute_batch(
+                r#"INSERT INTO stream (flow, lane, definition) VALUES
+                       (7, 'live', '{"name":"plant","target":{"topic":"t"}}');
+                   INSERT INTO batch (id, flow, first_seq, count, raw, oldest, data)
+                       VALUES (1, 7, 1, 1, 1, 0, x'00');"#,
+            )
+            .unwrap();
+        let mut reader = Reader::open(&path).unwrap();
+        assert!(reader.flows().unwrap().is_empty());
+        assert_eq!(reader.strange, BTreeSet::from([flow::Hash(7)]));
+        assert_eq!(named(r#"{"name":"plant","target":{}}"#), "plant");
+        assert_eq!(named("damaged"), "damaged");
     }
 }

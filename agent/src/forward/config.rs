@@ -163,6 +163,12 @@ const fn default_positions_create() -> Create {
 const fn default_transaction_timeout() -> Period {
     Period::from_secs(60)
 }
+/// librdkafka's queue in kibibytes, where records are of the usual size.
+const QUEUE_KBYTES: u64 = 8_192;
+
+/// The most that librdkafka lets it be.
+const MOST_QUEUE_KBYTES: u64 = 2_147_483_647;
+
 const fn yes() -> bool {
     true
 }
@@ -295,7 +301,9 @@ impl Config {
             ("socket.keepalive.enable", "true"),
             // A gateway that nobody drives to must find its broker soon after
             // the uplink is back.
-            ("reconnect.backoff.max.ms", "5000"),
+            // The client spreads it by -25 to +50 %, so that a fleet does not
+            // come in one moment.
+            ("reconnect.backoff.max.ms", "2000"),
             ("log.connection.close", "false"),
         ] {
             if !self.options.contains_key(name) {
@@ -356,6 +364,7 @@ impl Config {
             // for each record costs more than the record (DOMAIN J.1).
             .set("delivery.report.only.error", "true")
             .set("message.timeout.ms", self.message_timeout().as_millis().to_string());
+        let queue = self.queue_kbytes().to_string();
         for (name, value) in [
             // A transaction is flushed at its end, so lingering costs no time.
             ("linger.ms", "20"),
@@ -365,7 +374,7 @@ impl Config {
             // The queue is the file; here stands one transaction, and half as
             // much again for what librdkafka counts beside the bytes.
             ("queue.buffering.max.messages", "20000"),
-            ("queue.buffering.max.kbytes", "8192"),
+            ("queue.buffering.max.kbytes", queue.as_str()),
         ] {
             if !self.options.contains_key(name) {
                 client.set(name, value);
@@ -378,6 +387,12 @@ impl Config {
             );
         }
         Ok(client)
+    }
+
+    /// The client's queue: two records of the largest size that is allowed fit.
+    fn queue_kbytes(&self) -> u64 {
+        let largest = self.options.get("message.max.bytes").and_then(|text| text.parse().ok());
+        largest.map_or(0, |bytes: u64| bytes / 512).clamp(QUEUE_KBYTES, MOST_QUEUE_KBYTES)
     }
 
     /// A record must fail before its transaction does: half of the latter's
@@ -441,6 +456,16 @@ mod tests {
             let found = findings(serde_json::json!({"tls": {}, "login": login}));
             assert_eq!(found.len(), 1, "{found:?}");
         }
+    }
+
+    #[test]
+    fn the_clients_queue_takes_the_largest_record_that_is_allowed() {
+        let queue = |more| config(more).queue_kbytes();
+        assert_eq!(queue(serde_json::json!({})), QUEUE_KBYTES);
+        let larger = serde_json::json!({"options": {"message.max.bytes": "20000000"}});
+        assert_eq!(queue(larger), 39_062);
+        let odd = serde_json::json!({"options": {"message.max.bytes": "many"}});
+        assert_eq!(queue(odd), QUEUE_KBYTES);
     }
 
     #[test]

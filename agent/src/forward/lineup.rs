@@ -203,6 +203,11 @@ impl Lineup {
             .collect()
     }
 
+    /// Whether the topic goes alone.
+    pub(super) fn is_trial(&self, topic: &str) -> bool {
+        self.topics.get(topic).is_some_and(|topic| topic.standing == Standing::Trial)
+    }
+
     fn standing(&self, entry: &Entry) -> Option<&Standing> {
         self.topics.get(&entry.stream.topic).map(|topic| &topic.standing)
     }

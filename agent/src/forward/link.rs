@@ -195,9 +195,11 @@ impl Link {
         element.error().map_err(|error| Trouble::of_call(what, &error))?;
         match element.offset() {
             Offset::Offset(offset) => {
-                let position = Position::parse(element.metadata()).map_err(|error| {
-                    Trouble::new(Class::Repeat, format!("cannot read the position: {error}"))
-                })?;
+                let bytes = native::first_metadata(&read).unwrap_or_default();
+                let position = std::str::from_utf8(&bytes)
+                    .map_err(|_| "what is committed for the group is no text".to_owned())
+                    .and_then(|text| Position::parse(text).map_err(|error| error.to_string()))
+                    .map_err(|cause| Trouble::new(Class::Repeat, format!("{what}: {cause}")))?;
                 Ok(Some(Kept { offset, position }))
             }
             _ => Ok(None),
@@ -242,12 +244,33 @@ impl Link {
         );
         match sent {
             Ok(()) => true,
-            Err((KafkaError::MessageProduction(Code::QueueFull), _)) => false,
+            Err((KafkaError::MessageProduction(Code::QueueFull), _)) => {
+                // A record that an empty queue cannot take never goes.
+                let too_large = self.producer.in_flight_count() == 0;
+                if too_large {
+                    self.context.failed(index, Code::MessageSizeTooLarge);
+                }
+                too_large
+            }
             Err((error, _)) => {
                 self.context
                     .failed(index, error.rdkafka_error_code().unwrap_or(Code::InvalidMessage));
                 true
             }
+        }
+    }
+
+    /// Waits for all answers, also behind one that was refused.
+    pub(super) fn answered(&self, at_most: Duration) -> bool {
+        let end = Instant::now() + at_most;
+        let mut slice = FIRST_SLICE;
+        loop {
+            let done = native::flush(&self.producer, slice);
+            self.poll();
+            if done || end <= Instant::now() {
+                return done;
+            }
+            slice = (slice * 2).min(at_most / 8);
         }
     }
 
@@ -277,8 +300,12 @@ impl Link {
 
     /// Puts the position into the transaction.
     pub(super) fn send_position(&self, topic: &str, kept: &Kept) -> Result<(), Trouble> {
-        let Some(group) = &self.group else { return Ok(()) };
         let what = "cannot add the position to the transaction";
+        let Some(group) = &self.group else {
+            // A commit without it would be sent again by the next start; only
+            // that start reads the group.
+            return Err(Trouble::new(Class::Rebuild, format!("{what}: its group is not known")));
+        };
         let mut offsets = TopicPartitionList::new();
         offsets
             .add_partition_offset(topic, 0, Offset::Offset(kept.offset))
@@ -307,8 +334,7 @@ impl Link {
 
     pub(super) fn abort(&self) -> Result<(), Trouble> {
         if !self.transactional {
-            // Without transactions a new producer is the way to forget.
-            return Err(Trouble::new(Class::Rebuild, "records were not delivered"));
+            return self.drain();
         }
         // The abort purges what was not sent and then waits until somebody has
         // taken the reports of it, which is done here, between short calls.
@@ -326,6 +352,19 @@ impl Link {
             }
             slice = (slice * 2).min(CALL / 4);
         }
+    }
+
+    /// Without transactions nothing can be taken back: waits until every record
+    /// has its answer, so that it is known which ones arrived.
+    fn drain(&self) -> Result<(), Trouble> {
+        let done = self.answered(CALL);
+        if let Some((code, text)) = self.producer.client().fatal_error() {
+            return Err(Trouble { class: Class::Rebuild, code: Some(code), text });
+        }
+        if done {
+            return Ok(());
+        }
+        Err(Trouble::new(Class::Repeat, "records wait for their answers"))
     }
 
     pub(super) const fn is_transactional(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::context::Failure;
 use crate::buffer::{Batch, BatchId, Epoch};
 use crate::collect::{DEAD_LETTER_BYTES, DeadLetter};
 use crate::encode::json::Encoder;
@@ -10,6 +11,10 @@ use crate::event::Timestamp;
 use crate::flow::{self, Stream};
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a note of its own, no state of a machine"
+)]
 pub(super) struct Record {
     pub(super) gateway: Arc<str>,
     pub(super) epoch: Epoch,
@@ -24,6 +29,11 @@ pub(super) struct Record {
     pub(super) stamped: bool,
     /// A dead letter by now: not sent again.
     pub(super) buried: bool,
+    /// With the client, and not reported as failed.
+    pub(super) handed: bool,
+    /// Without transactions: the broker has it, though others of its load were
+    /// refused. Not sent again.
+    pub(super) sent: bool,
 }
 
 /// Records of one or more flows in the order in which they are sent. Its
@@ -59,11 +69,13 @@ impl Load {
 
     /// Encodes a batch behind what is there.
     pub(super) fn add(&mut self, stream: &Arc<Stream>, batch: &Batch) {
-        let index =
-            self.streams.iter().position(|known| known.name == stream.name).unwrap_or_else(|| {
-                self.streams.push(Arc::clone(stream));
-                self.streams.len() - 1
-            });
+        // Not by its name: the lanes of a stream may have definitions of before
+        // and after a reload, with a topic each.
+        let same = |known: &Arc<Stream>| Arc::ptr_eq(known, stream) || **known == **stream;
+        let index = self.streams.iter().position(same).unwrap_or_else(|| {
+            self.streams.push(Arc::clone(stream));
+            self.streams.len() - 1
+        });
         let before = (self.bytes.len(), self.records.len());
         self.encoder.begin(&batch.gateway, batch.epoch);
         let (bytes, records, encoder) = (&mut self.bytes, &mut self.records, &mut self.encoder);
@@ -83,6 +95,8 @@ impl Load {
                 read_at: event.read_at,
                 stamped: false,
                 buried: false,
+                handed: false,
+                sent: false,
             });
             Ok(())
         });
@@ -104,6 +118,23 @@ impl Load {
         match self.ends.iter_mut().find(|known| known.0 == batch.flow) {
             Some(known) => *known = end,
             None => self.ends.push(end),
+        }
+    }
+
+    /// These were handed over in vain.
+    pub(super) fn failed(&mut self, failures: &[Failure]) {
+        for failure in failures {
+            if let Some(record) = self.records.get_mut(failure.record) {
+                record.handed = false;
+            }
+        }
+    }
+
+    /// All answers are there, and what was handed over and did not fail has
+    /// reached the broker for good.
+    pub(super) fn arrived(&mut self) {
+        for record in &mut self.records {
+            record.sent |= std::mem::take(&mut record.handed);
         }
     }
 
@@ -138,5 +169,33 @@ fn dead_letter(reason: String, origin: String, bytes: &[u8]) -> DeadLetter {
         origin,
         payload: bytes.get(..DEAD_LETTER_BYTES).unwrap_or(bytes).to_vec(),
         length: bytes.len() as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::Lane;
+
+    #[test]
+    fn lanes_of_a_stream_that_got_another_topic_keep_their_own() {
+        let mut load = Load::default();
+        for (topic, lane) in [("old", Lane::Bulk), ("new", Lane::Live), ("new", Lane::Live)] {
+            let stream =
+                Arc::new(Stream { name: "plant".into(), topic: topic.into(), create: None });
+            let batch = Batch {
+                id: BatchId(1),
+                gateway: "gw1".into(),
+                epoch: Epoch(1),
+                number: 1,
+                flow: flow::Hash::of("plant", lane),
+                first_seq: 1,
+                count: 1,
+                events: Vec::new(),
+            };
+            load.add(&stream, &batch);
+        }
+        let topics: Vec<&str> = load.streams.iter().map(|stream| stream.topic.as_str()).collect();
+        assert_eq!(topics, ["old", "new"]);
     }
 }

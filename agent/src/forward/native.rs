@@ -4,6 +4,7 @@
 use std::ffi::{CStr, CString};
 use std::time::Duration;
 
+use rdkafka::TopicPartitionList;
 use rdkafka::bindings;
 use rdkafka::client::{Client, OAuthToken};
 use rdkafka::producer::{BaseProducer, Producer as _};
@@ -21,6 +22,22 @@ pub(super) fn flush(producer: &BaseProducer<Context>, at_most: Duration) -> bool
     // librdkafka's functions may be called from any thread.
     let result = unsafe { bindings::rd_kafka_flush(producer.client().native_ptr(), millis) };
     result == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
+/// The metadata of the list's first entry. The crate's own way to it panics
+/// where it is no text, and what stands there is whatever somebody wrote.
+pub(super) fn first_metadata(list: &TopicPartitionList) -> Option<Vec<u8>> {
+    #[expect(unsafe_code, reason = "the crate reads metadata only as text")]
+    // SAFETY: the list outlives the call and has `cnt` entries; an entry's
+    // metadata is null or as long as it says, and is copied.
+    unsafe {
+        let list = list.ptr().as_ref()?;
+        let first = if list.cnt > 0 { list.elems.as_ref()? } else { return None };
+        if first.metadata.is_null() {
+            return Some(Vec::new());
+        }
+        Some(std::slice::from_raw_parts(first.metadata.cast::<u8>(), first.metadata_size).to_vec())
+    }
 }
 
 /// What librdkafka says about a call fits into this.
@@ -55,4 +72,29 @@ pub(super) fn set_token(client: &Client<Context>, token: &OAuthToken) -> Result<
     // SAFETY: librdkafka wrote a string that ends with a zero, or nothing.
     let words = unsafe { CStr::from_ptr(words.as_ptr()) };
     Err(format!("the login token is refused: {}", words.to_string_lossy()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::Offset;
+
+    use super::*;
+
+    #[test]
+    fn metadata_that_is_no_text_is_read_as_bytes() {
+        let mut list = TopicPartitionList::new();
+        assert_eq!(first_metadata(&list), None);
+        list.add_partition_offset("positions", 0, Offset::Offset(1)).unwrap();
+        assert_eq!(first_metadata(&list), Some(Vec::new()));
+        list.find_partition("positions", 0).unwrap().set_metadata("xy");
+        #[expect(unsafe_code, reason = "the crate takes only text")]
+        // SAFETY: the list has one entry, whose metadata was just set to two
+        // bytes of its own.
+        unsafe {
+            let first = (*list.ptr()).elems;
+            std::slice::from_raw_parts_mut((*first).metadata.cast::<u8>(), 2)
+                .copy_from_slice(&[0xff, 0xfe]);
+        }
+        assert_eq!(first_metadata(&list), Some(vec![0xff, 0xfe]));
+    }
 }

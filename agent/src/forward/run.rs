@@ -2,12 +2,15 @@
 
 mod refused;
 mod start;
+#[cfg(test)]
+mod tests;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::info;
 
 use super::Status;
 use super::config::Config;
@@ -31,6 +34,10 @@ const COMMIT_FIRST: Duration = Duration::from_millis(4);
 
 /// Further waits for a commit, and slices of a flush.
 const SLICE: Duration = Duration::from_millis(250);
+
+/// How long a backlog keeps new flows and topics that came back from being
+/// looked at; an alarm of a stream that was quiet so far waits no longer.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Brokers forget offsets after seven days without a commit (SAFETY 3).
 const RENEW: Duration = Duration::from_hours(24);
@@ -68,6 +75,9 @@ pub(super) struct Forward {
     load: Load,
     /// What is encoded while the broker commits.
     next: Load,
+    /// Origins of the dead letters since the last commit: a load that is tried
+    /// again meets them again. At most one for each record of a load.
+    buried: BTreeSet<String>,
     /// Records of `load` that were refused, perhaps for their content.
     suspects: Vec<usize>,
     /// The load is sent again as it is after the abort, for the so-manieth time.
@@ -83,6 +93,8 @@ pub(super) struct Forward {
     last_was_trial: bool,
     began: Instant,
     last_commit: Instant,
+    /// When topics were looked for last.
+    looked: Option<Instant>,
     first_start: bool,
     /// Since when the position could not be read, and whether it was said.
     unreadable_since: Option<Instant>,
@@ -116,6 +128,7 @@ impl Forward {
             voice: Voice::default(),
             load: Load::default(),
             next: Load::default(),
+            buried: BTreeSet::new(),
             suspects: Vec::new(),
             keep: false,
             again: 0,
@@ -126,6 +139,7 @@ impl Forward {
             last_was_trial: false,
             began: now,
             last_commit: now,
+            looked: None,
             first_start: true,
             unreadable_since: None,
             unreadable_told: false,
@@ -136,33 +150,48 @@ impl Forward {
     /// Until it is stopped.
     pub(super) fn run(mut self) {
         loop {
-            if self.core.take_rebuild() {
-                self.link = None;
-            }
-            let state = self.core.state();
-            let result = match state {
-                State::Connecting => self.connect(),
-                State::ReadingPosition => self.read_position(),
-                State::Sending => self.send(),
-                State::Committing => self.commit(),
-                State::Aborting => self.abort(),
-                State::Sifting => self.sift(),
-            };
-            let outcome = match &result {
-                Ok(outcome) => *outcome,
-                Err(trouble) => {
-                    let told = self.link.as_ref().and_then(|link| link.context.told());
-                    self.voice.trouble(trouble, told.as_deref(), &self.config.brokers);
-                    Outcome::Failed(trouble.class)
-                }
-            };
-            let pause = self.core.settle(outcome);
-            self.report();
+            let pause = self.step();
             if self.stopping().is_some_and(|end| self.drained || end <= Instant::now()) {
                 return;
             }
             self.rest(pause);
         }
+    }
+
+    /// One step of the core's; how long to pause after it.
+    fn step(&mut self) -> Duration {
+        if self.core.take_rebuild() {
+            self.link = None;
+        }
+        let state = self.core.state();
+        let result = match state {
+            State::Connecting => self.connect(),
+            State::ReadingPosition => self.read_position(),
+            State::Sending => self.send(),
+            State::Committing => self.commit(),
+            State::Aborting => self.abort(),
+            State::Sifting => self.sift(),
+        };
+        let outcome = match &result {
+            Ok(outcome) => *outcome,
+            Err(trouble) => {
+                let told = self.link.as_ref().and_then(|link| link.context.told());
+                self.voice.trouble(trouble, told.as_deref(), &self.config.brokers);
+                // Whatever took the transaction may have been its length.
+                let lost = match state {
+                    State::Sending | State::Sifting => true,
+                    State::Committing => trouble.class > Class::Repeat,
+                    State::Connecting | State::ReadingPosition | State::Aborting => false,
+                };
+                if lost && !self.load.is_empty() {
+                    self.sizer.timed_out();
+                }
+                Outcome::Failed(trouble.class)
+            }
+        };
+        let pause = self.core.settle(outcome);
+        self.report();
+        pause
     }
 
     fn stopping(&self) -> Option<Instant> {
@@ -206,8 +235,15 @@ impl Forward {
         if self.load.is_empty() {
             std::mem::swap(&mut self.load, &mut self.next);
         }
+        if self.load.is_empty() || self.looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+            let looked = self.look_for_topics();
+            self.looked = Some(Instant::now());
+            // A look that fails is no reason to keep back what is encoded.
+            if self.load.is_empty() {
+                looked?;
+            }
+        }
         if self.load.is_empty() {
-            self.look_for_topics()?;
             self.compose()?;
             std::mem::swap(&mut self.load, &mut self.next);
         }
@@ -239,7 +275,10 @@ impl Forward {
     /// Encodes what goes into the next transaction.
     fn compose(&mut self) -> Result<(), Trouble> {
         self.next.clear();
-        self.reader()?;
+        // A flow that is new on a known topic, an alarm above all, goes with
+        // this load and not after the backlog.
+        let flows = self.reader()?.flows().map_err(|e| unreadable(&e))?;
+        self.lineup.refresh(flows);
         let Some(reader) = self.reader.as_mut() else { return Ok(()) };
         // A flow on trial and all the others alternate, so that neither can
         // keep the other waiting.
@@ -292,14 +331,7 @@ impl Forward {
     fn transmit(&mut self) -> Result<Outcome, Trouble> {
         self.began = Instant::now();
         let dead = std::mem::take(&mut self.load.dead);
-        if !dead.is_empty() {
-            // A power cut behind this line leaves a dead letter whose batch is
-            // met again: it is buried twice, never lost (SAFETY 9).
-            for letter in &dead {
-                error!(origin = %letter.origin, reason = %letter.reason, "batch became a dead letter");
-            }
-            self.store.bury(dead).map_err(|_| gone())?;
-        }
+        self.keep_letters(dead)?;
         let link = linked(self.link.as_ref())?;
         link.take_failures();
         link.begin()?;
@@ -333,14 +365,14 @@ impl Forward {
 
     /// Hands these records of the load over and waits for their answers.
     /// `chunked`: in requests no larger than what each topic is known to take.
-    fn produce(&self, indices: &[usize], chunked: bool) -> Result<(), Trouble> {
+    fn produce(&mut self, indices: &[usize], chunked: bool) -> Result<(), Trouble> {
         let link = linked(self.link.as_ref())?;
         let now = self.clock.now();
         let mut id = String::new();
         let mut open = 0_usize;
         for index in indices {
             let Some(given) = self.load.records.get(*index) else { continue };
-            if given.buried {
+            if given.buried || given.sent {
                 continue;
             }
             while !link.produce(&self.load, *index, given, now, &mut id) {
@@ -349,7 +381,11 @@ impl Forward {
             }
             open += 1;
             let topic = &self.load.stream(given).topic;
-            if chunked && self.lineup.chunk(topic).is_some_and(|chunk| open >= chunk) {
+            let full = chunked && self.lineup.chunk(topic).is_some_and(|chunk| open >= chunk);
+            if let Some(record) = self.load.records.get_mut(*index) {
+                record.handed = true;
+            }
+            if full {
                 open = 0;
                 self.flush()?;
                 if link.context.is_blamed() {
@@ -399,6 +435,7 @@ impl Forward {
             self.sizer.committed(events, self.began.elapsed());
         }
         self.again = 0;
+        self.buried.clear();
         if let Some(kept) = self.pending.take() {
             self.kept = kept;
         }
@@ -423,6 +460,7 @@ impl Forward {
 
     fn abort(&mut self) -> Result<Outcome, Trouble> {
         linked(self.link.as_ref())?.abort()?;
+        self.answered()?;
         self.pending = None;
         if self.suspects.is_empty() && !std::mem::take(&mut self.keep) {
             self.load.clear();

@@ -25,18 +25,18 @@ const NOW: Timestamp = Timestamp(1_767_225_600_000_000_000);
 /// Longest that anything here waits before it fails; nothing depends on it.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-struct Plant {
-    collector: Collector,
+pub(super) struct Plant {
+    pub(super) collector: Collector,
     intake: Intake,
     flows: Flows,
     runtime: tokio::runtime::Runtime,
     forwarder: Option<Forwarder>,
-    config: Config,
+    pub(super) config: Config,
     next: u64,
 }
 
 impl Plant {
-    fn new(folder: &std::path::Path, brokers: &str, topics: &[&str]) -> Self {
+    pub(super) fn new(folder: &std::path::Path, brokers: &str, topics: &[&str]) -> Self {
         let stream = |topic: &&str| Stream {
             name: (*topic).to_owned(),
             topic: (*topic).to_owned(),
@@ -77,11 +77,11 @@ impl Plant {
     }
 
     /// Stores so many events of two devices, each with its number as `n`.
-    fn store(&mut self, stream: &str, count: u64) {
+    pub(super) fn store(&mut self, stream: &str, count: u64) {
         self.store_with(stream, count, Value::U64);
     }
 
-    fn store_with(&mut self, stream: &str, count: u64, value: impl Fn(u64) -> Value) {
+    pub(super) fn store_with(&mut self, stream: &str, count: u64, value: impl Fn(u64) -> Value) {
         let flow = self.flows.id(stream, Lane::Live);
         let events = (self.next..self.next + count)
             .map(|n| Event {
@@ -120,7 +120,7 @@ impl Plant {
     }
 }
 
-fn cluster(topics: &[&str]) -> MockCluster<'static, DefaultProducerContext> {
+pub(super) fn cluster(topics: &[&str]) -> MockCluster<'static, DefaultProducerContext> {
     let cluster = MockCluster::new(1).unwrap();
     for topic in topics {
         cluster.create_topic(topic, 1, 1).unwrap();
@@ -130,7 +130,7 @@ fn cluster(topics: &[&str]) -> MockCluster<'static, DefaultProducerContext> {
 }
 
 /// Key, id and `n` of everything in the topic.
-fn read(brokers: &str, topic: &str) -> Vec<(String, String, u64)> {
+pub(super) fn read(brokers: &str, topic: &str) -> Vec<(String, String, u64)> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "reader")
@@ -165,7 +165,7 @@ fn read(brokers: &str, topic: &str) -> Vec<(String, String, u64)> {
     }
 }
 
-fn numbers(found: &[(String, String, u64)]) -> BTreeSet<u64> {
+pub(super) fn numbers(found: &[(String, String, u64)]) -> BTreeSet<u64> {
     found.iter().map(|(_, _, n)| *n).collect()
 }
 
@@ -305,6 +305,22 @@ fn a_record_that_is_too_large_becomes_a_dead_letter_alone() {
 }
 
 #[test]
+fn a_record_that_the_clients_queue_never_takes_becomes_a_dead_letter() {
+    let cluster = cluster(&["plant"]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut plant = Plant::new(folder.path(), &cluster.bootstrap_servers(), &["plant"]);
+    plant.config.options.insert("queue.buffering.max.kbytes".into(), "100".into());
+    plant.store_with("plant", 10, |n| {
+        Value::Text(if n == 4 { "x".repeat(200_000) } else { String::new() }.into())
+    });
+    plant.forward();
+    plant.wait(|s| s.delivered_events == 9);
+    plant.stop();
+    let expected: BTreeSet<u64> = (0..10).filter(|n| *n != 4).collect();
+    assert_eq!(numbers(&read(&cluster.bootstrap_servers(), "plant")), expected);
+}
+
+#[test]
 fn at_least_once_needs_no_topic_of_positions() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("plant", 1, 1).unwrap();
@@ -318,6 +334,51 @@ fn at_least_once_needs_no_topic_of_positions() {
     plant.wait(|s| s.delivered_events == 20);
     plant.stop();
     assert_eq!(numbers(&read(&cluster.bootstrap_servers(), "plant")), (0..20).collect());
+}
+
+#[test]
+fn at_least_once_a_refused_record_stops_and_doubles_nobody() {
+    let cluster = cluster(&["plant"]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut plant = Plant::new(folder.path(), &cluster.bootstrap_servers(), &["plant"]);
+    plant.config.delivery = Delivery::AtLeastOnce;
+    plant.store_with("plant", 10, |n| {
+        Value::Text(if n == 4 { "x".repeat(1_200_000) } else { String::new() }.into())
+    });
+    // One is too large for the client, and the broker refuses a request whole.
+    cluster.request_errors(
+        RDKafkaApiKey::Produce,
+        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE],
+    );
+    plant.forward();
+    plant.wait(|s| s.delivered_events == 9);
+    plant.stop();
+    let found = read(&cluster.bootstrap_servers(), "plant");
+    let expected: BTreeSet<u64> = (0..10).filter(|n| *n != 4).collect();
+    assert_eq!((found.len(), numbers(&found)), (9, expected));
+}
+
+#[test]
+fn a_topic_that_cannot_be_written_holds_up_nobody_else() {
+    let cluster = cluster(&["a", "b"]);
+    let folder = tempfile::tempdir().unwrap();
+    let brokers = cluster.bootstrap_servers();
+    let mut plant = Plant::new(folder.path(), &brokers, &["a", "b"]);
+    plant.config = serde_json::from_value(serde_json::json!({
+        "brokers": brokers, "transaction_timeout": "4 s",
+    }))
+    .unwrap();
+    // It stands in the metadata, but nobody leads its partition.
+    cluster.partition_leader("b", 0, None).unwrap();
+    plant.store("a", 10);
+    plant.store("b", 10);
+    plant.forward();
+    plant.wait(|s| s.delivered_events == 10);
+    assert_eq!(numbers(&read(&brokers, "a")), (0..10).collect());
+    cluster.partition_leader("b", 0, Some(1)).unwrap();
+    plant.wait(|s| s.delivered_events == 20);
+    plant.stop();
+    assert_eq!(numbers(&read(&brokers, "b")), (10..20).collect());
 }
 
 #[test]

@@ -93,6 +93,19 @@ pub(super) fn refusal(code: Code) -> Refusal {
     }
 }
 
+/// Whether a partition without a leader or with too few replicas may fail so,
+/// while the line and the producer are well.
+pub(super) const fn is_of_partition(code: Code) -> bool {
+    matches!(
+        code,
+        Code::MessageTimedOut
+            | Code::NotEnoughReplicas
+            | Code::NotEnoughReplicasAfterAppend
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+    )
+}
+
 /// How an event of the client's own (not of a call) is told, with its remedy.
 /// `None`: nothing that a person must know.
 pub(super) fn told(code: Code, reason: &str) -> Option<(u8, String)> {
@@ -120,5 +133,13 @@ mod tests {
         }
         assert_eq!(refusal(Code::TopicAuthorizationFailed), Refusal::Topic);
         assert_eq!(refusal(Code::PurgeQueue), Refusal::Consequence);
+    }
+
+    #[test]
+    fn a_fence_is_no_fault_of_a_partition() {
+        assert!(is_of_partition(Code::MessageTimedOut));
+        for code in [Code::Fenced, Code::Fatal, Code::ProducerFenced, Code::InvalidProducerEpoch] {
+            assert!(!is_of_partition(code), "{code:?}");
+        }
     }
 }

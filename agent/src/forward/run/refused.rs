@@ -1,18 +1,26 @@
 //! Records that the broker refuses: who is to blame, and what is refused alone
 //! and for its own content (SAFETY, Transactions 8 and 9).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tracing::warn;
+use tracing::{error, warn};
 
 use super::{Class, Forward, MOST_AGAIN, Outcome, Refusal, Sieve, Trouble, gone, linked, refusal};
+use crate::collect::DeadLetter;
 use crate::forward::context::Failure;
+use crate::forward::load::{Load, Record};
+use crate::forward::trouble::is_of_partition;
+
+/// The client looks for records whose time is over once a second.
+const ALL_ANSWERS: Duration = Duration::from_secs(2);
 
 impl Forward {
     /// Records of the transaction failed: who is to blame?
     pub(super) fn failed(&mut self, failures: &[Failure]) -> Result<Outcome, Trouble> {
+        self.load.failed(failures);
         let mut blamed: Vec<usize> = Vec::new();
         let mut line = None;
+        let mut slow: Vec<usize> = Vec::new();
         let mut topics: Vec<(String, String)> = Vec::new();
         for failure in failures {
             let Some(record) = self.load.records.get(failure.record) else { continue };
@@ -28,7 +36,13 @@ impl Forward {
                         topics.push((topic.clone(), failure.code.to_string()));
                     }
                 }
-                Refusal::Line => line = line.or(Some(failure.code)),
+                Refusal::Line => {
+                    line = line.or(Some(failure.code));
+                    let topic = |index: &usize| self.load.streams.get(*index).map(|s| &s.topic);
+                    if !slow.iter().any(|known| topic(known) == topic(&record.stream)) {
+                        slow.push(record.stream);
+                    }
+                }
                 Refusal::Consequence => {}
             }
         }
@@ -52,8 +66,19 @@ impl Forward {
             // Said above, and nobody else is held up by it.
             return Ok(Outcome::Failed(Class::Abort));
         }
+        if let Some(code) = line
+            && is_of_partition(code)
+            && self.only_theirs(&slow)?
+        {
+            for stream in slow.iter().filter_map(|index| self.load.streams.get(*index)) {
+                if self.lineup.aside(&stream.topic, Instant::now()) {
+                    warn!(stream = %stream.name, topic = %stream.topic, error = %code,
+                        "stream stands aside, its events are kept");
+                }
+            }
+            return Ok(Outcome::Failed(Class::Abort));
+        }
         if let Some(code) = line {
-            self.sizer.timed_out();
             return Err(Trouble {
                 class: Class::Abort,
                 code: Some(code),
@@ -81,6 +106,28 @@ impl Forward {
         Err(refused.unwrap_or_else(|| Trouble::new(Class::Abort, "records were not delivered")))
     }
 
+    /// Whether the topics of these streams cannot be written while the line is
+    /// well (no leader, too few replicas): others of the load were. One that
+    /// goes alone because it was blamed before is believed to be it again.
+    fn only_theirs(&mut self, slow: &[usize]) -> Result<bool, Trouble> {
+        let streams = slow.iter().filter_map(|index| self.load.streams.get(*index));
+        let theirs: Vec<String> = streams.map(|stream| stream.topic.clone()).collect();
+        let is_other = |load: &Load, record: &Record| {
+            !record.buried && !record.sent && !theirs.contains(&load.stream(record).topic)
+        };
+        if !self.load.records.iter().any(|record| is_other(&self.load, record)) {
+            return Ok(theirs.iter().all(|topic| self.lineup.is_trial(topic)));
+        }
+        // A line that is gone fails them all, though not all in one moment.
+        let link = linked(self.link.as_ref())?;
+        if !link.answered(ALL_ANSWERS) {
+            return Ok(false);
+        }
+        self.load.failed(&link.take_failures());
+        let mut others = self.load.records.iter().filter(|record| is_other(&self.load, record));
+        Ok(others.all(|record| record.handed))
+    }
+
     /// Some topic of the load may not be written to, and Kafka did not say
     /// which. A load of one topic has found it; else each goes alone.
     pub(super) fn stand_aside_alone(&mut self, code: rdkafka::error::RDKafkaErrorCode) -> bool {
@@ -101,7 +148,8 @@ impl Forward {
     }
 
     /// Finds out which of the suspects are refused alone, in transactions that
-    /// are never committed, and buries those.
+    /// are never committed, and buries those. Without transactions what passes
+    /// has arrived and is not sent again.
     pub(super) fn sift(&mut self) -> Result<Outcome, Trouble> {
         let suspects = std::mem::take(&mut self.suspects);
         let mut sieve = Sieve::new(suspects.len());
@@ -118,11 +166,14 @@ impl Forward {
                 .find(|f| refusal(f.code) != Refusal::Consequence)
                 .or_else(|| failures.first())
             else {
+                self.answered()?;
                 again = 0;
                 continue;
             };
             let (blame, code) = (refusal(first.code), first.code);
+            self.load.failed(&failures);
             self.abort_fully()?;
+            self.answered()?;
             match blame {
                 Refusal::Timestamp if self.stamp(tried) => sieve.again(range),
                 Refusal::Content | Refusal::Timestamp => {
@@ -162,6 +213,17 @@ impl Forward {
         Ok(Outcome::Done)
     }
 
+    /// Nothing is on its way any more. Without transactions what did not fail
+    /// has arrived; with them it was aborted, or is taken back in the end.
+    pub(super) fn answered(&mut self) -> Result<(), Trouble> {
+        let link = linked(self.link.as_ref())?;
+        if !link.is_transactional() {
+            self.load.failed(&link.take_failures());
+            self.load.arrived();
+        }
+        Ok(())
+    }
+
     /// Aborts within a step: a slow line takes longer than one call.
     pub(super) fn abort_fully(&self) -> Result<(), Trouble> {
         loop {
@@ -196,19 +258,34 @@ impl Forward {
             let index = suspects.get(*place).copied().unwrap_or(usize::MAX);
             if let Some(record) = self.load.records.get(index) {
                 let letter = self.load.letter(record, reason);
-                warn!(origin = %letter.origin, reason, "record became a dead letter");
                 letters.push(letter);
             }
         }
-        if !letters.is_empty() {
-            self.store.bury(letters).map_err(|_| gone())?;
-        }
+        self.keep_letters(letters)?;
         for place in sieve.refused() {
             let index = suspects.get(*place).copied().unwrap_or(usize::MAX);
             if let Some(record) = self.load.records.get_mut(index) {
                 record.buried = true;
             }
         }
+        Ok(())
+    }
+
+    /// Commits dead letters to the file, each once for all tries of its load.
+    ///
+    /// A power cut behind this line leaves a dead letter whose batch is met
+    /// again: it is buried twice, never lost (SAFETY 9).
+    pub(super) fn keep_letters(&mut self, mut letters: Vec<DeadLetter>) -> Result<(), Trouble> {
+        letters.retain(|letter| !self.buried.contains(&letter.origin));
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let origins: Vec<String> = letters.iter().map(|letter| letter.origin.clone()).collect();
+        for letter in &letters {
+            error!(origin = %letter.origin, reason = %letter.reason, "became a dead letter");
+        }
+        self.store.bury(letters).map_err(|_| gone())?;
+        self.buried.extend(origins);
         Ok(())
     }
 }

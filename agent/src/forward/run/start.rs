@@ -80,6 +80,9 @@ impl Forward {
             // again: adopting waits for the writer.
             let kept = self.kept.position.clone();
             self.store.adopt(&kept, &self.cluster).map_err(|_| gone())?;
+            // The cluster may be another one by now, and a position of the one
+            // before deletes nothing.
+            self.kept.position = self.store.next_position(Some(&kept), &self.cluster);
         } else {
             self.kept.position = self.store.next_position(None, &self.cluster);
         }

@@ -1,0 +1,138 @@
+//! The forward thread step by step, against librdkafka's mock cluster.
+
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+
+use super::*;
+use crate::flow::{self, Lane};
+use crate::forward::config::Delivery;
+use crate::forward::tests::{Plant, cluster};
+
+/// Steps until something holds, and fails after so many that it never will.
+const MOST_STEPS: usize = 1_000;
+
+type Mock = MockCluster<'static, DefaultProducerContext>;
+
+fn forward(plant: &Plant) -> Forward {
+    let (status, _) = watch::channel(Status {
+        state: "connecting",
+        delivered_events: 0,
+        delivered_bytes: 0,
+        last_error: None,
+    });
+    Forward::new(
+        plant.config.clone(),
+        "gw1".to_owned(),
+        plant.collector.store(),
+        Clock::fixed(crate::event::Timestamp(1_767_225_600_000_000_000)),
+        StopAt::default(),
+        status,
+    )
+}
+
+fn until(forward: &mut Forward, done: impl Fn(&Forward) -> bool) {
+    for _ in 0..MOST_STEPS {
+        if done(forward) {
+            return;
+        }
+        let pause = forward.step();
+        forward.rest(pause);
+    }
+    panic!("still {:?} after {MOST_STEPS} steps", forward.core.state());
+}
+
+fn is_sent(forward: &Forward, stream: &str) -> bool {
+    forward.kept.position.flows.contains_key(&flow::Hash::of(stream, Lane::Live))
+}
+
+struct Stage {
+    mock: Mock,
+    plant: Plant,
+    forward: Forward,
+    folder: tempfile::TempDir,
+}
+
+/// A forwarder that has delivered ten events to the first of the topics.
+fn stage(topics: &[&str], change: impl Fn(&mut Plant)) -> Stage {
+    let mock = cluster(topics);
+    let folder = tempfile::tempdir().unwrap();
+    let mut plant = Plant::new(folder.path(), &mock.bootstrap_servers(), topics);
+    change(&mut plant);
+    plant.store(topics[0], 10);
+    let mut forward = forward(&plant);
+    until(&mut forward, |f| is_sent(f, topics[0]));
+    Stage { mock, plant, forward, folder }
+}
+
+#[test]
+fn a_new_flow_goes_before_the_backlog_is_drained() {
+    let Stage { mut plant, mut forward, mock: _mock, folder: _folder } =
+        stage(&["plant", "alarms"], |_| ());
+    plant.store("alarms", 1);
+    // A line on which each commit takes long enough for the next load to be
+    // encoded meanwhile; and more is stored than it carries.
+    for _ in 0..3 {
+        plant.store("plant", 10);
+        if forward.next.is_empty() {
+            forward.compose().unwrap();
+        }
+        forward.looked = forward.looked.and_then(|looked| looked.checked_sub(LOOK));
+        forward.send().unwrap();
+        while forward.commit().is_err() {}
+    }
+    assert!(is_sent(&forward, "alarms"));
+}
+
+#[test]
+fn a_transaction_that_is_too_slow_makes_the_next_one_smaller() {
+    let Stage { mut plant, mut forward, mock, folder: _folder } = stage(&["plant"], |_| ());
+    plant.store("plant", 10);
+    let before = forward.sizer.events();
+    mock.broker_round_trip_time(1, Duration::from_secs(1)).unwrap();
+    // Out of time is out of time, whether of the transaction's or the stop's.
+    *forward.stop.lock().unwrap() = Some(Instant::now());
+    forward.step();
+    assert_eq!(forward.core.state(), State::Aborting);
+    assert_eq!(forward.sizer.events(), before / 2);
+}
+
+#[test]
+fn no_transaction_commits_without_its_position() {
+    let mock = cluster(&["plant"]);
+    let folder = tempfile::tempdir().unwrap();
+    let plant = Plant::new(folder.path(), &mock.bootstrap_servers(), &["plant"]);
+    // A producer for which the start has not read the group.
+    let link = Link::open(&plant.config, "gw1", &Clock::fixed(crate::event::Timestamp(0))).unwrap();
+    let kept = Kept { offset: 1, position: Position::default() };
+    let refused = link.send_position(&plant.config.positions_topic, &kept).unwrap_err();
+    assert_eq!(refused.class, Class::Rebuild);
+}
+
+#[test]
+fn at_least_once_goes_on_deleting_in_another_cluster() {
+    let Stage { plant, mut forward, mock: _mock, folder: _folder } =
+        stage(&["plant"], |plant| plant.config.delivery = Delivery::AtLeastOnce);
+    forward.kept.position = plant.collector.store().next_position(None, "before");
+    forward.read_position().unwrap();
+    assert!(forward.kept.position.is_of(plant.collector.store().epochs(), &forward.cluster));
+}
+
+#[test]
+fn a_load_that_is_tried_again_buries_its_dead_letters_once() {
+    let Stage { mut forward, mock: _mock, folder, plant: _plant } = stage(&["plant"], |_| ());
+    let letter = crate::collect::DeadLetter {
+        reason: "damaged".into(),
+        origin: "gw1/1/4..9 for plant".into(),
+        payload: Vec::new(),
+        length: 0,
+    };
+    for _ in 0..3 {
+        forward.load.dead = vec![letter.clone()];
+        forward.transmit().unwrap();
+        forward.abort().unwrap();
+    }
+    let file = rusqlite::Connection::open(folder.path().join("buffer.db")).unwrap();
+    let count: i64 =
+        file.query_row("SELECT count(*) FROM dead_letter", (), |row| row.get(0)).unwrap();
+    assert_eq!(count, 1);
+}
