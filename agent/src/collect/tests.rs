@@ -386,3 +386,28 @@ async fn a_batch_keeps_the_gateway_that_it_was_written_under() {
     let renamed = Buffer::open(&config(folder.path()), "gw2", Clock::system()).unwrap();
     assert_eq!(&*all(&renamed.store(), &flow)[0].gateway, "gw1");
 }
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_call_that_cannot_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, .. } = begin(&config(folder.path()), Lane::Live);
+    let store = collector.store();
+    let mut stats = store.stats();
+    let other = rusqlite::Connection::open(folder.path().join("buffer.db")).unwrap();
+    other.execute_batch("ALTER TABLE dead_letter RENAME TO hidden").unwrap();
+    let caller = std::thread::spawn(move || store.bury(vec![letter(1)]));
+    stats.wait_for(|stats| stats.failing.is_some()).await.unwrap();
+    // Nothing was handed in, so that nothing is missing.
+    assert!(collector.settle());
+    caller.join().unwrap().unwrap_err();
+    collector.close();
+}
+
+fn letter(length: usize) -> DeadLetter {
+    DeadLetter {
+        reason: "too large".to_owned(),
+        origin: "topic".to_owned(),
+        payload: vec![1; length],
+        length: length as u64,
+    }
+}
