@@ -411,3 +411,62 @@ fn letter(length: usize) -> DeadLetter {
         length: length as u64,
     }
 }
+
+fn text_event(flow: crate::flow::Id, time: i64, length: usize) -> Event {
+    let mut event = event(flow, time);
+    event.fields[0].value = Value::Text("x".repeat(length).into());
+    event
+}
+
+#[tokio::test]
+async fn a_large_event_stands_in_a_batch_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, mut intakes, flow, id } = begin(&config(folder.path()), Lane::Live);
+    let mut next = delivery(id, 0..10);
+    next.events.push(text_event(id, 10, 1024 * 1024));
+    next.events.extend((11..15).map(|n| event(id, n)));
+    // Three of these are more than a batch.
+    next.events.extend((15..18).map(|n| text_event(id, n, 50_000)));
+    intakes[0].deliver(next).await.unwrap();
+    assert!(collector.settle());
+    let counts: Vec<_> = all(&collector.store(), &flow).iter().map(|batch| batch.count).collect();
+    assert_eq!(counts, [10, 1, 6, 1]);
+    assert_eq!(stored(&collector.store(), &flow), (0..18).collect::<Vec<_>>());
+    collector.close();
+}
+
+#[tokio::test]
+async fn an_event_beyond_all_bounds_becomes_a_dead_letter_and_its_neighbours_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, mut intakes, flow, id } = begin(&config(folder.path()), Lane::Live);
+    let mut next = delivery(id, 0..2);
+    next.events.push(text_event(id, 2, 65 * 1024 * 1024));
+    next.events.push(event(id, 3));
+    let ticket = intakes[0].deliver(next).await.unwrap();
+    assert!(collector.settle());
+    assert_eq!(intakes[0].committed(), ticket);
+    assert_eq!(stored(&collector.store(), &flow), [0, 1, 3]);
+    let other = rusqlite::Connection::open(folder.path().join("buffer.db")).unwrap();
+    let (origin, payload, length): (String, i64, i64) = other
+        .query_row("SELECT origin, length(payload), length FROM dead_letter", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    assert_eq!((&*origin, payload), ("a/boiler for plant", 64 * 1024));
+    assert!(length > 65 * 1024 * 1024);
+    collector.close();
+}
+
+#[tokio::test]
+async fn a_batch_that_cannot_be_decompressed_is_damaged_and_shows_its_stored_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, mut intakes, flow, id } = begin(&config(folder.path()), Lane::Live);
+    intakes[0].deliver(delivery(id, 0..2)).await.unwrap();
+    assert!(collector.settle());
+    let other = rusqlite::Connection::open(folder.path().join("buffer.db")).unwrap();
+    other.execute_batch("UPDATE batch SET data = x'28b52ffd0102'").unwrap();
+    let batch = all(&collector.store(), &flow).remove(0);
+    assert_eq!(batch.events, [0x28, 0xb5, 0x2f, 0xfd, 1, 2]);
+    batch.events(|_| Ok(())).unwrap_err();
+    collector.close();
+}

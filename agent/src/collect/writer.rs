@@ -156,7 +156,7 @@ impl Writer {
         match message {
             Message::Delivery { source, ticket, delivery, permits } => {
                 let Some(known) = self.sources.get(usize::from(source.0)) else { return };
-                self.group.add(source, ticket, delivery, &known.labels, &self.flows);
+                self.group.add(source, known, ticket, delivery, &self.flows);
                 self.group.permits += permits as usize;
                 let now = Instant::now();
                 let at_once = self.group.urgent || self.group.events >= COMMIT_EVENTS;
