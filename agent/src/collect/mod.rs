@@ -239,7 +239,9 @@ impl Buffer {
         gateway: &str,
         clock: Clock,
     ) -> Result<Self, buffer::OpenError> {
-        let file = File::open(&config.path, gateway)?;
+        let mut file = File::open(&config.path, gateway)?;
+        file.limit(config.max_size.get())
+            .map_err(|cause| buffer::OpenError::File { path: config.path.clone(), cause })?;
         let (sender, inbox) = sync_channel(QUEUE_DELIVERIES + HEADROOM);
         let shared = Arc::new(Shared::new(
             file.path().to_owned(),

@@ -470,3 +470,25 @@ async fn a_batch_that_cannot_be_decompressed_is_damaged_and_shows_its_stored_byt
     batch.events(|_| Ok(())).unwrap_err();
     collector.close();
 }
+
+#[tokio::test]
+async fn dead_letters_alone_never_fill_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    let Fixture { collector, .. } = begin(&config, Lane::Live);
+    // 1.25 MiB.
+    collector.store().bury(vec![letter(DEAD_LETTER_BYTES); 20]).unwrap();
+    assert_eq!(collector.store().stats().borrow().dead_letters, 20);
+    collector.close();
+    // Nobody buries anything any more, and nothing is sent.
+    config.max_size = ByteSize::mib(1);
+    let Fixture { collector, mut intakes, flow, id } = begin(&config, Lane::Live);
+    let stats = collector.store().stats();
+    intakes[0].deliver(delivery(id, 0..2)).await.unwrap();
+    assert!(collector.settle());
+    assert_eq!(stored(&collector.store(), &flow), [0, 1]);
+    assert_eq!((stats.borrow().dead_letters, stats.borrow().dead_dropped), (1, 19));
+    collector.store().bury(vec![letter(DEAD_LETTER_BYTES); 2]).unwrap();
+    assert_eq!((stats.borrow().dead_letters, stats.borrow().dead_dropped), (1, 21));
+    collector.close();
+}
