@@ -492,3 +492,15 @@ async fn dead_letters_alone_never_fill_the_file() {
     assert_eq!((stats.borrow().dead_letters, stats.borrow().dead_dropped), (1, 21));
     collector.close();
 }
+
+#[tokio::test]
+async fn a_writer_that_panics_is_noticed_while_others_hold_on_to_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { mut collector, mut intakes, .. } = begin(&config(folder.path()), Lane::Live);
+    let store = collector.store();
+    assert!(pending(std::pin::pin!(collector.ended())));
+    // There is no such flow.
+    intakes[0].deliver(delivery(crate::flow::Id(9), 0..1)).await.unwrap();
+    collector.ended().await;
+    store.bury(Vec::new()).unwrap_err();
+}
