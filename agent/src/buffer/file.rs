@@ -336,15 +336,18 @@ fn start(
     Ok(totals)
 }
 
-/// The system's own source: the standard library has none that is documented
-/// to be one.
+/// From `getrandom(2)`, which waits until the kernel's source is seeded: in the
+/// first seconds after power-on `/dev/urandom` of an older kernel answers before
+/// it is, with what it may have answered at the start before.
 fn random(path: &Path) -> Result<u64, OpenError> {
     let mut bytes = [0; 8];
-    let mut take = || {
-        use std::io::Read as _;
-        std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)
-    };
-    take().map_err(|cause| OpenError::Random { path: path.to_owned(), cause })?;
+    getrandom::fill(&mut bytes).map_err(|cause| {
+        let cause = cause.raw_os_error().map_or_else(
+            || std::io::Error::other(cause.to_string()),
+            std::io::Error::from_raw_os_error,
+        );
+        OpenError::Random { path: path.to_owned(), cause }
+    })?;
     Ok(u64::from_ne_bytes(bytes))
 }
 
@@ -413,13 +416,13 @@ fn put(connection: &Connection, key: &str, value: &[u8]) -> Result<(), rusqlite:
     Ok(())
 }
 
-/// The cursors of a commit as each of its rows carries them, for salvage
-/// (SAFETY 13): CBOR, source → bytes.
-fn cursors(saved: &[(&str, &Checkpoint)]) -> Option<Vec<u8>> {
 fn put_totals(connection: &Connection, totals: &Totals) -> Result<(), rusqlite::Error> {
     put(connection, "totals", serde_json::to_string(totals).unwrap_or_default().as_bytes())
 }
 
+/// The cursors of a commit as each of its rows carries them, for salvage
+/// (SAFETY 13): CBOR, source → bytes.
+fn cursors(saved: &[(&str, &Checkpoint)]) -> Option<Vec<u8>> {
     let cursors: Vec<(ciborium::Value, ciborium::Value)> = saved
         .iter()
         .filter_map(|(source, checkpoint)| match checkpoint {
