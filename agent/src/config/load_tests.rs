@@ -197,7 +197,10 @@ fn a_buffer_below_the_least_size_is_refused() {
             "[gateway]\nid = \"g\"\n[buffer]\nmax_size = \"{size}\"\n[kafka]\nbrokers = \"b:9092\"\n"
         )
     };
-    insta::assert_snapshot!(told(&text("15 MiB"), &[]), @"gateway.toml:4:12: buffer.max_size: 15 MiB is too small, at least 16 MiB");
+    insta::assert_snapshot!(told(&text("15 MiB"), &[]), @"
+    gateway.toml:4:12: buffer.max_size: 15 MiB is too small, at least 16 MiB
+    1 error
+    ");
     assert!(with_env(&text("16 MiB"), &[]).is_ok());
 }
 
