@@ -2,6 +2,7 @@
 //! and the sources, and takes them down in the order in which an event goes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::watch;
@@ -18,6 +19,13 @@ use crate::forward::{self, Forwarder};
 use crate::source::{Setup, Source};
 use crate::supervise::{self, Link};
 
+/// Kept of the grace for closing the buffer.
+const CLOSING: Duration = Duration::from_millis(500);
+
+/// What the sources handed over is committed also when the grace is shorter: a
+/// slow card takes as long for it.
+const LEAST_GRACE: Duration = Duration::from_secs(2);
+
 /// A running agent. It runs until [`Agent::stop`].
 #[derive(Debug)]
 pub struct Agent {
@@ -28,7 +36,7 @@ pub struct Agent {
     forwarder: Forwarder,
     buffer: watch::Receiver<buffer::Stats>,
     epoch: Epoch,
-    grace: std::time::Duration,
+    grace: Duration,
 }
 
 /// What the agent has done so far: cheap to take, for the status line.
@@ -109,7 +117,7 @@ impl Agent {
     /// use and its supervisor starts it anew.
     pub async fn broken(&mut self) -> anyhow::Error {
         tokio::select! {
-            _ = self.buffer.wait_for(|_| false) => anyhow::anyhow!("the buffer's thread has ended"),
+            () = self.collector.ended() => anyhow::anyhow!("the buffer's thread has ended"),
             _ = self.forwarder.status.wait_for(|_| false) => {
                 anyhow::anyhow!("the forwarder's thread has ended")
             }
@@ -123,24 +131,68 @@ impl Agent {
     /// as far as the grace allows, and ends. What is not sent stays in the
     /// file. Gives the number of events that are still in it.
     pub async fn stop(mut self) -> anyhow::Result<u64> {
-        let deadline = tokio::time::Instant::now() + self.grace;
+        let began = tokio::time::Instant::now();
         self.stop.cancel();
         let all_ended = async { while self.sources.join_next().await.is_some() {} };
-        if tokio::time::timeout_at(deadline, all_ended).await.is_err() {
+        // The other half is for what they handed over.
+        if tokio::time::timeout_at(began + self.grace / 2, all_ended).await.is_err() {
             info!("a source did not stop in time and is left behind");
             self.sources.shutdown().await;
         }
         let (forwarder, collector) = (self.forwarder, self.collector);
-        // These block their thread; the sources' tasks have ended.
-        tokio::task::spawn_blocking(move || {
-            let settled = collector.settle();
-            forwarder.stop(deadline.saturating_duration_since(tokio::time::Instant::now()));
+        let sending = began + self.grace.saturating_sub(CLOSING.min(self.grace / 4));
+        let (done, closed) = tokio::sync::oneshot::channel();
+        // A thread of its own: those of the runtime may all be held by reads of
+        // databases and look-ups of names that no longer come back.
+        std::thread::Builder::new().name("stop".to_owned()).spawn(move || {
+            collector.settle();
+            forwarder.stop(sending.saturating_duration_since(tokio::time::Instant::now()));
             collector.close();
-            settled
-        })
-        .await
-        .context("the buffer did not close")?;
+            if done.send(()).is_err() {
+                info!("the buffer was closed behind the grace");
+            }
+        })?;
+        // A medium that neither writes nor errs holds the writer for ever; what
+        // it was not told to be on the medium is not acknowledged.
+        tokio::time::timeout_at(began + self.grace.max(LEAST_GRACE), closed)
+            .await
+            .context("the buffer was not closed in time")?
+            .context("the buffer did not close")?;
         let events = self.buffer.borrow().events;
         Ok(events)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(folder: &std::path::Path) -> Config {
+        let path = folder.join("gateway.toml");
+        let text = format!(
+            "[gateway]\nid = \"gw1\"\nshutdown_grace = \"200 ms\"\n\
+             [buffer]\npath = \"{}\"\n[kafka]\nbrokers = \"localhost:1\"\n",
+            folder.join("buffer.db").display()
+        );
+        std::fs::write(&path, text).unwrap();
+        crate::config::load(&path).unwrap().config
+    }
+
+    #[test]
+    fn a_stop_needs_none_of_the_threads_that_sources_may_block() {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(1)
+            .build()
+            .unwrap();
+        let (release, stuck) = std::sync::mpsc::channel::<()>();
+        runtime.block_on(async {
+            let stuck = tokio::task::spawn_blocking(move || stuck.recv());
+            let agent = Agent::start(config(folder.path())).unwrap();
+            assert_eq!(agent.stop().await.unwrap(), 0);
+            assert!(!stuck.is_finished());
+        });
+        drop(release);
     }
 }

@@ -108,11 +108,18 @@ fn run(config: Config) -> ExitCode {
     start_log(&config.log);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        // Database reads are the only blocking calls; one at a time is enough.
-        .max_blocking_threads(2)
+        // Reads of databases and look-ups of host names run there; one that
+        // hangs, on a card or for want of a name server, must not hold up all
+        // others. The stop does not use them.
+        .max_blocking_threads(4)
         .build();
     let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(run_until_signal(config)),
+        Ok(runtime) => {
+            let outcome = runtime.block_on(run_until_signal(config));
+            // Dropping it would wait for such a call without limit.
+            runtime.shutdown_background();
+            outcome
+        }
         Err(cause) => Err(cause).context("cannot start the runtime"),
     };
     match outcome {

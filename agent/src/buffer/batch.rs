@@ -20,8 +20,8 @@ pub struct Batch {
     /// Sequence number of its first event within the epoch.
     pub first_seq: u64,
     pub count: u32,
-    /// Canonical CBOR, decompressed; read it with [`Batch::events`]. Empty
-    /// where the stored bytes cannot be decompressed, which is damage.
+    /// Canonical CBOR, decompressed; read it with [`Batch::events`]. The
+    /// stored bytes where they cannot be decompressed, which is damage.
     pub events: Vec<u8>,
 }
 

@@ -19,10 +19,16 @@ pub struct Config {
     /// that cannot send again.
     #[serde(default = "default_commit_interval")]
     pub commit_interval: Period,
-    /// Bytes that the stored events may take, default 1 GiB; then sources are
-    /// held back until Kafka has taken some.
+    /// Bytes that the stored events may take, at least 16 MiB, default 1 GiB;
+    /// then sources are held back until Kafka has taken some. Dead letters may
+    /// take an eighth of it.
     #[serde(default = "default_max_size")]
     pub max_size: ByteSize,
+}
+
+impl Config {
+    /// Below it, one commit of a loaded gateway is a good part of the file.
+    pub const LEAST_SIZE: ByteSize = ByteSize::mib(16);
 }
 
 fn default_path() -> PathBuf {

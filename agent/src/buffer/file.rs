@@ -26,6 +26,10 @@ const EPOCHS_KEPT: i64 = 16;
 const DEAD_LETTERS: u64 = 10_000;
 const DEAD_LETTER_TOTAL: u64 = 64 * 1024 * 1024;
 
+/// An eighth of the file's size is theirs; with what their pages leave empty it
+/// is a quarter at most.
+const DEAD_LETTER_SHARE: u64 = 8;
+
 /// Level 3 makes these batches no smaller.
 const LEVEL: i32 = 1;
 
@@ -40,6 +44,7 @@ pub(crate) struct File {
     saved: BTreeMap<String, Checkpoint>,
     /// Definitions that are in the file, as text.
     streams: HashMap<flow::Hash, String>,
+    dead_room: u64,
     compressor: Compressor<'static>,
     raw: Vec<u8>,
     /// Last field: the lock goes after the connection.
@@ -129,10 +134,27 @@ impl File {
             memory,
             saved,
             streams: HashMap::new(),
+            dead_room: DEAD_LETTER_TOTAL,
             compressor,
             raw: Vec::new(),
             _lock: lock,
         })
+    }
+
+    /// Keeps dead letters to a share of the size that the file may have: they
+    /// are never sent, and a file that they fill would hold the sources back
+    /// for ever.
+    pub(crate) fn limit(&mut self, max_size: u64) -> Result<(), rusqlite::Error> {
+        self.dead_room = DEAD_LETTER_TOTAL.min(max_size / DEAD_LETTER_SHARE);
+        let mut totals = self.totals;
+        let transaction = self.connection.transaction()?;
+        make_room(&transaction, self.dead_room, &mut totals)?;
+        if totals != self.totals {
+            put_totals(&transaction, &totals)?;
+        }
+        transaction.commit()?;
+        self.totals = totals;
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -240,7 +262,8 @@ impl File {
         for dead in &changes.dead {
             bury(&transaction, dead, now, &mut totals)?;
         }
-        put(&transaction, "totals", serde_json::to_string(&totals).unwrap_or_default().as_bytes())?;
+        make_room(&transaction, self.dead_room, &mut totals)?;
+        put_totals(&transaction, &totals)?;
         transaction.commit()?;
         // From here on a power cut costs nothing.
         self.totals = totals;
@@ -308,20 +331,23 @@ fn start(
         "DELETE FROM stream WHERE NOT EXISTS (SELECT 1 FROM batch WHERE batch.flow = stream.flow)",
         [],
     )?;
-    put(&transaction, "totals", serde_json::to_string(&totals).unwrap_or_default().as_bytes())?;
+    put_totals(&transaction, &totals)?;
     transaction.commit()?;
     Ok(totals)
 }
 
-/// The system's own source: the standard library has none that is documented
-/// to be one.
+/// From `getrandom(2)`, which waits until the kernel's source is seeded: in the
+/// first seconds after power-on `/dev/urandom` of an older kernel answers before
+/// it is, with what it may have answered at the start before.
 fn random(path: &Path) -> Result<u64, OpenError> {
     let mut bytes = [0; 8];
-    let mut take = || {
-        use std::io::Read as _;
-        std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)
-    };
-    take().map_err(|cause| OpenError::Random { path: path.to_owned(), cause })?;
+    getrandom::fill(&mut bytes).map_err(|cause| {
+        let cause = cause.raw_os_error().map_or_else(
+            || std::io::Error::other(cause.to_string()),
+            std::io::Error::from_raw_os_error,
+        );
+        OpenError::Random { path: path.to_owned(), cause }
+    })?;
     Ok(u64::from_ne_bytes(bytes))
 }
 
@@ -388,6 +414,10 @@ fn put(connection: &Connection, key: &str, value: &[u8]) -> Result<(), rusqlite:
         .prepare_cached("INSERT OR REPLACE INTO state (key, value) VALUES (?1, ?2)")?
         .execute((key, value))?;
     Ok(())
+}
+
+fn put_totals(connection: &Connection, totals: &Totals) -> Result<(), rusqlite::Error> {
+    put(connection, "totals", serde_json::to_string(totals).unwrap_or_default().as_bytes())
 }
 
 /// The cursors of a commit as each of its rows carries them, for salvage
@@ -502,10 +532,22 @@ fn bury(
             dead.payload
         ])?;
     totals.dead_letters += 1;
-    totals.dead_bytes += dead.payload.len() as u64;
-    while totals.dead_letters > DEAD_LETTERS || totals.dead_bytes > DEAD_LETTER_TOTAL {
+    totals.dead_bytes += (dead.reason.len() + dead.origin.len() + dead.payload.len()) as u64;
+    Ok(())
+}
+
+/// Drops the oldest dead letters beyond the bounds.
+fn make_room(
+    transaction: &Transaction<'_>,
+    dead_room: u64,
+    totals: &mut Totals,
+) -> Result<(), rusqlite::Error> {
+    while totals.dead_letters > DEAD_LETTERS || totals.dead_bytes > dead_room {
         let oldest: Option<(i64, i64)> = transaction
-            .prepare_cached("SELECT id, length(payload) FROM dead_letter ORDER BY id LIMIT 1")?
+            .prepare_cached(
+                "SELECT id, octet_length(reason) + octet_length(origin) + length(payload)
+                 FROM dead_letter ORDER BY id LIMIT 1",
+            )?
             .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         let Some((id, length)) = oldest else { break };

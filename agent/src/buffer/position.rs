@@ -214,7 +214,16 @@ impl Position {
             place += 1;
             place > spare || used(named.epoch, &self.flows)
         });
-        let beyond = self.epochs.len().saturating_sub(MOST_EPOCHS);
+        // An epoch that is only named goes before one that a flow stands in.
+        // The last one is the running one.
+        let mut beyond = self.epochs.len().saturating_sub(MOST_EPOCHS);
+        let mut left = self.epochs.len();
+        self.epochs.retain(|named| {
+            left -= 1;
+            let goes = beyond > 0 && left > 0 && !used(named.epoch, &self.flows);
+            beyond -= usize::from(goes);
+            !goes
+        });
         self.epochs.drain(..beyond);
         let places: BTreeMap<u64, usize> =
             self.epochs.iter().enumerate().map(|(place, named)| (named.epoch.0, place)).collect();

@@ -11,8 +11,8 @@ use zstd::bulk::Decompressor;
 use super::{Batch, BatchId, Epoch, FileEpoch, file, schema};
 use crate::flow;
 
-/// A batch that claims to be longer is damaged: 5,000 events of the largest
-/// delivery that the queue lets through stay far below.
+/// A batch that claims to be longer is damaged: an event of more than 8 MiB is
+/// never stored, and one of more than 128 KiB stands alone.
 const MOST_RAW: usize = 64 * 1024 * 1024;
 
 /// The file cannot be read now; the forwarder says so once and tries again.
@@ -76,12 +76,11 @@ impl Reader {
                 continue;
             };
             let data = row.get_ref(4)?.as_blob().unwrap_or_default();
-            let plain = if raw <= MOST_RAW {
-                // Empty bytes are what `events` reports as damage.
-                self.decompressor.decompress(data, raw).unwrap_or_default()
-            } else {
-                Vec::new()
-            };
+            let plain =
+                if raw <= MOST_RAW { self.decompressor.decompress(data, raw).ok() } else { None };
+            // What zstd writes begins with no array, which `events` reports as
+            // damage; the dead letter shows these bytes.
+            let plain = plain.unwrap_or_else(|| data.to_vec());
             found.push(Batch {
                 id,
                 gateway: Arc::clone(gateway),

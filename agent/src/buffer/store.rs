@@ -24,25 +24,19 @@ pub(crate) enum Message {
     /// [`Shared`] has something: a flush or a position.
     Look,
     Call(Call),
+    /// Take no more deliveries and commit what was handed in. No [`Call`]: it
+    /// must not wait for one that a broken medium leaves without an answer.
+    Settle {
+        reply: SyncSender<bool>,
+    },
     Close,
 }
 
 /// What waits for its commit; there is one at a time.
 #[derive(Debug)]
 pub(crate) enum Call {
-    Adopt {
-        position: Position,
-        cluster: String,
-        reply: SyncSender<Adopted>,
-    },
-    Bury {
-        dead: Vec<DeadLetter>,
-        reply: SyncSender<()>,
-    },
-    /// Take no more deliveries and commit what was handed in.
-    Settle {
-        reply: SyncSender<bool>,
-    },
+    Adopt { position: Position, cluster: String, reply: SyncSender<Adopted> },
+    Bury { dead: Vec<DeadLetter>, reply: SyncSender<()> },
 }
 
 /// What the writer, the intakes and the forwarder see of each other.
@@ -110,7 +104,8 @@ pub struct Adopted {
     pub in_doubt: Vec<String>,
 }
 
-/// The writer has ended: the agent is going down.
+/// The writer has ended, or cannot write and is about to: the agent is going
+/// down.
 #[derive(Debug, thiserror::Error)]
 #[error("the buffer is closed")]
 pub struct Gone;
@@ -175,7 +170,9 @@ impl Shared {
 
     /// True when everything that was handed in is on disk.
     pub(crate) fn settle(&self) -> Result<bool, Gone> {
-        self.call(|reply| Call::Settle { reply })
+        let (reply, answer) = sync_channel(1);
+        self.inbox.send(Message::Settle { reply }).map_err(|_| Gone)?;
+        answer.recv().map_err(|_| Gone)
     }
 }
 

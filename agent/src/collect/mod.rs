@@ -239,7 +239,9 @@ impl Buffer {
         gateway: &str,
         clock: Clock,
     ) -> Result<Self, buffer::OpenError> {
-        let file = File::open(&config.path, gateway)?;
+        let mut file = File::open(&config.path, gateway)?;
+        file.limit(config.max_size.get())
+            .map_err(|cause| buffer::OpenError::File { path: config.path.clone(), cause })?;
         let (sender, inbox) = sync_channel(QUEUE_DELIVERIES + HEADROOM);
         let shared = Arc::new(Shared::new(
             file.path().to_owned(),
@@ -278,6 +280,8 @@ const HEADROOM: usize = 8;
 pub struct Collector {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Closed when the thread has ended, whatever ended it.
+    ended: watch::Receiver<()>,
 }
 
 /// The writer's thread could not be started.
@@ -314,8 +318,13 @@ pub fn start(
     }
     let writer =
         writer::Writer::new(file, inbox, Arc::clone(&shared), room, known, flows, &config, clock);
-    let thread = std::thread::Builder::new().name("buffer".to_owned()).spawn(|| writer.run())?;
-    Ok((Collector { shared, thread: Some(thread) }, intakes))
+    let (end, ended) = watch::channel(());
+    let thread = std::thread::Builder::new().name("buffer".to_owned()).spawn(move || {
+        writer.run();
+        // Gone too when the writer panics.
+        drop(end);
+    })?;
+    Ok((Collector { shared, thread: Some(thread), ended }, intakes))
 }
 
 impl Collector {
@@ -324,6 +333,13 @@ impl Collector {
     /// them was acknowledged. Blocking.
     pub fn settle(&self) -> bool {
         self.shared.settle().unwrap_or(false)
+    }
+
+    /// Waits until the thread has ended, which only [`Collector::close`] should
+    /// make it do. May be dropped and called again.
+    pub async fn ended(&mut self) {
+        // Nothing is ever sent: it only closes.
+        while self.ended.changed().await.is_ok() {}
     }
 
     pub fn store(&self) -> Store {

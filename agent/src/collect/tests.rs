@@ -386,3 +386,121 @@ async fn a_batch_keeps_the_gateway_that_it_was_written_under() {
     let renamed = Buffer::open(&config(folder.path()), "gw2", Clock::system()).unwrap();
     assert_eq!(&*all(&renamed.store(), &flow)[0].gateway, "gw1");
 }
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_a_call_that_cannot_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, .. } = begin(&config(folder.path()), Lane::Live);
+    let store = collector.store();
+    let mut stats = store.stats();
+    let other = rusqlite::Connection::open(folder.path().join("buffer.db")).unwrap();
+    other.execute_batch("ALTER TABLE dead_letter RENAME TO hidden").unwrap();
+    let caller = std::thread::spawn(move || store.bury(vec![letter(1)]));
+    stats.wait_for(|stats| stats.failing.is_some()).await.unwrap();
+    // Nothing was handed in, so that nothing is missing.
+    assert!(collector.settle());
+    caller.join().unwrap().unwrap_err();
+    collector.close();
+}
+
+fn letter(length: usize) -> DeadLetter {
+    DeadLetter {
+        reason: "too large".to_owned(),
+        origin: "topic".to_owned(),
+        payload: vec![1; length],
+        length: length as u64,
+    }
+}
+
+fn text_event(flow: crate::flow::Id, time: i64, length: usize) -> Event {
+    let mut event = event(flow, time);
+    event.fields[0].value = Value::Text("x".repeat(length).into());
+    event
+}
+
+#[tokio::test]
+async fn a_large_event_stands_in_a_batch_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, mut intakes, flow, id } = begin(&config(folder.path()), Lane::Live);
+    let mut next = delivery(id, 0..10);
+    next.events.push(text_event(id, 10, 1024 * 1024));
+    next.events.extend((11..15).map(|n| event(id, n)));
+    // Three of these are more than a batch.
+    next.events.extend((15..18).map(|n| text_event(id, n, 50_000)));
+    intakes[0].deliver(next).await.unwrap();
+    assert!(collector.settle());
+    let counts: Vec<_> = all(&collector.store(), &flow).iter().map(|batch| batch.count).collect();
+    assert_eq!(counts, [10, 1, 6, 1]);
+    assert_eq!(stored(&collector.store(), &flow), (0..18).collect::<Vec<_>>());
+    collector.close();
+}
+
+#[tokio::test]
+async fn an_event_beyond_all_bounds_becomes_a_dead_letter_and_its_neighbours_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, mut intakes, flow, id } = begin(&config(folder.path()), Lane::Live);
+    let mut next = delivery(id, 0..2);
+    next.events.push(text_event(id, 2, 65 * 1024 * 1024));
+    next.events.push(event(id, 3));
+    let ticket = intakes[0].deliver(next).await.unwrap();
+    assert!(collector.settle());
+    assert_eq!(intakes[0].committed(), ticket);
+    assert_eq!(stored(&collector.store(), &flow), [0, 1, 3]);
+    let other = rusqlite::Connection::open(folder.path().join("buffer.db")).unwrap();
+    let (origin, payload, length): (String, i64, i64) = other
+        .query_row("SELECT origin, length(payload), length FROM dead_letter", [], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        })
+        .unwrap();
+    assert_eq!((&*origin, payload), ("a/boiler for plant", 64 * 1024));
+    assert!(length > 65 * 1024 * 1024);
+    collector.close();
+}
+
+#[tokio::test]
+async fn a_batch_that_cannot_be_decompressed_is_damaged_and_shows_its_stored_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, mut intakes, flow, id } = begin(&config(folder.path()), Lane::Live);
+    intakes[0].deliver(delivery(id, 0..2)).await.unwrap();
+    assert!(collector.settle());
+    let other = rusqlite::Connection::open(folder.path().join("buffer.db")).unwrap();
+    other.execute_batch("UPDATE batch SET data = x'28b52ffd0102'").unwrap();
+    let batch = all(&collector.store(), &flow).remove(0);
+    assert_eq!(batch.events, [0x28, 0xb5, 0x2f, 0xfd, 1, 2]);
+    batch.events(|_| Ok(())).unwrap_err();
+    collector.close();
+}
+
+#[tokio::test]
+async fn dead_letters_alone_never_fill_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(folder.path());
+    let Fixture { collector, .. } = begin(&config, Lane::Live);
+    // 1.25 MiB.
+    collector.store().bury(vec![letter(DEAD_LETTER_BYTES); 20]).unwrap();
+    assert_eq!(collector.store().stats().borrow().dead_letters, 20);
+    collector.close();
+    // Nobody buries anything any more, and nothing is sent.
+    config.max_size = ByteSize::mib(1);
+    let Fixture { collector, mut intakes, flow, id } = begin(&config, Lane::Live);
+    let stats = collector.store().stats();
+    intakes[0].deliver(delivery(id, 0..2)).await.unwrap();
+    assert!(collector.settle());
+    assert_eq!(stored(&collector.store(), &flow), [0, 1]);
+    assert_eq!((stats.borrow().dead_letters, stats.borrow().dead_dropped), (1, 19));
+    collector.store().bury(vec![letter(DEAD_LETTER_BYTES); 2]).unwrap();
+    assert_eq!((stats.borrow().dead_letters, stats.borrow().dead_dropped), (1, 21));
+    collector.close();
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_is_noticed_while_others_hold_on_to_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { mut collector, mut intakes, .. } = begin(&config(folder.path()), Lane::Live);
+    let store = collector.store();
+    assert!(pending(std::pin::pin!(collector.ended())));
+    // There is no such flow.
+    intakes[0].deliver(delivery(crate::flow::Id(9), 0..1)).await.unwrap();
+    collector.ended().await;
+    store.bury(Vec::new()).unwrap_err();
+}

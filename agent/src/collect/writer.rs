@@ -62,6 +62,9 @@ pub(super) struct Writer {
     max_size: u64,
     group: Group,
     call: Option<Call>,
+    settle: Option<SyncSender<bool>>,
+    /// The agent is stopping: who asks for what cannot be written gets no answer.
+    settling: bool,
     forget: Option<(Position, String)>,
     /// When the group or the deletes must be committed.
     due: Option<Instant>,
@@ -97,6 +100,8 @@ impl Writer {
             max_size: config.max_size.get(),
             group: Group::default(),
             call: None,
+            settle: None,
+            settling: false,
             forget: None,
             due: None,
             forget_due: None,
@@ -137,7 +142,8 @@ impl Writer {
     /// When to wake without a message.
     fn wake(&self) -> Option<Instant> {
         let due = if self.held_back { None } else { self.due };
-        let call = self.call.as_ref().map(|_| Instant::now());
+        let asked = self.call.is_some() || self.settle.is_some();
+        let call = asked.then(Instant::now);
         let next = [due, self.forget_due, call].into_iter().flatten().min()?;
         Some(self.retry.map_or(next, |retry| next.max(retry)))
     }
@@ -150,7 +156,7 @@ impl Writer {
         match message {
             Message::Delivery { source, ticket, delivery, permits } => {
                 let Some(known) = self.sources.get(usize::from(source.0)) else { return };
-                self.group.add(source, ticket, delivery, &known.labels, &self.flows);
+                self.group.add(source, known, ticket, delivery, &self.flows);
                 self.group.permits += permits as usize;
                 let now = Instant::now();
                 let at_once = self.group.urgent || self.group.events >= COMMIT_EVENTS;
@@ -158,12 +164,14 @@ impl Writer {
                 self.due = Some(self.due.map_or(latest, |due| due.min(latest)));
             }
             Message::Look => {}
-            Message::Call(call) => {
-                if let Call::Settle { .. } = call {
-                    self.close_intakes();
-                    self.due = Some(Instant::now());
-                }
-                self.call = Some(call);
+            Message::Call(call) => self.call = Some(call),
+            Message::Settle { reply } => {
+                self.close_intakes();
+                self.settle = Some(reply);
+                self.settling = true;
+                self.due = Some(Instant::now());
+                // Who stops does not wait for the next try.
+                self.retry = None;
             }
             Message::Close => self.closing = true,
         }
@@ -216,7 +224,7 @@ impl Writer {
                 changes.positions.push((position, cluster));
             }
             Some(Call::Bury { dead, .. }) => changes.dead.extend(dead),
-            Some(Call::Settle { .. }) | None => {}
+            None => {}
         }
         let result = if changes.is_empty() {
             Ok(Vec::new())
@@ -260,9 +268,9 @@ impl Writer {
                 answer(&reply, adopted.pop().unwrap_or_default());
             }
             Some(Call::Bury { reply, .. }) => answer(&reply, ()),
-            Some(Call::Settle { reply }) => answer(&reply, self.group.is_empty()),
             None => {}
         }
+        self.settled();
         self.shared.stored(self.file.newest());
     }
 
@@ -273,12 +281,18 @@ impl Writer {
         }
         self.failing = Some(text);
         self.retry = Some(Instant::now() + AGAIN);
-        if let Some(Call::Settle { .. }) = &self.call
-            && let Some(Call::Settle { reply }) = self.call.take()
-        {
-            answer(&reply, false);
+        if self.settling {
+            // The forwarder would wait for it until its grace is over.
+            self.call = None;
         }
+        self.settled();
         self.measure();
+    }
+
+    fn settled(&mut self) {
+        if let Some(reply) = self.settle.take() {
+            answer(&reply, self.group.is_empty());
+        }
     }
 
     /// Looks at the file's size and tells how the buffer stands.

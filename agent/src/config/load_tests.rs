@@ -191,6 +191,20 @@ fn a_quoted_topic_setting_keeps_its_dots() {
 }
 
 #[test]
+fn a_buffer_below_the_least_size_is_refused() {
+    let text = |size: &str| {
+        format!(
+            "[gateway]\nid = \"g\"\n[buffer]\nmax_size = \"{size}\"\n[kafka]\nbrokers = \"b:9092\"\n"
+        )
+    };
+    insta::assert_snapshot!(told(&text("15 MiB"), &[]), @"
+    gateway.toml:4:12: buffer.max_size: 15 MiB is too small, at least 16 MiB
+    1 error
+    ");
+    assert!(with_env(&text("16 MiB"), &[]).is_ok());
+}
+
+#[test]
 fn more_flows_than_a_position_can_hold_are_refused() {
     use std::fmt::Write as _;
     let mut text = SMALLEST.to_owned();

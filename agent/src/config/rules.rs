@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::{Document, Kind, Node};
 use super::problem::{KeyPath, Problem};
-use crate::{encode, forward, source};
+use crate::units::ByteSize;
+use crate::{buffer, encode, forward, source};
 
 /// The sections that check themselves, with their places. A section is here
 /// only if its types could be made; the rules below read the document itself,
@@ -29,6 +30,7 @@ const LONGEST_TOPIC: usize = 249;
 pub(crate) fn check(parts: &Parts, document: &Document, problems: &mut Vec<Problem>) {
     let root = &document.root;
     gateway(root, problems);
+    buffer(root, problems);
     source_names(root, problems);
     labels(root, problems);
     stream_names(root, problems);
@@ -54,6 +56,15 @@ pub(crate) fn check(parts: &Parts, document: &Document, problems: &mut Vec<Probl
 fn gateway(root: &Node, problems: &mut Vec<Problem>) {
     if let Some(id) = text_at(root, "gateway", "id") {
         name(&KeyPath::root().key("gateway").key("id"), id, problems);
+    }
+}
+
+fn buffer(root: &Node, problems: &mut Vec<Problem>) {
+    let size = text_at(root, "buffer", "max_size").and_then(|text| text.parse::<ByteSize>().ok());
+    if let Some(size) = size.filter(|size| *size < buffer::Config::LEAST_SIZE) {
+        let at = KeyPath::root().key("buffer").key("max_size");
+        let remedy = format!("at least {}", buffer::Config::LEAST_SIZE);
+        problems.push(Problem::new(&at, format!("{size} is too small"), remedy));
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Encoder {
     name_index: HashMap<Name, usize>,
     /// Encoded events, one behind the other.
     body: Vec<u8>,
+    /// About the bytes of origins and names.
+    dictionary: usize,
     last_origin: usize,
     last_time: i64,
     count: u32,
@@ -51,9 +53,18 @@ impl Encoder {
         self.oldest
     }
 
-    /// Bytes of the events so far, without the dictionary.
+    /// About the bytes of the batch so far.
     pub(crate) fn len(&self) -> usize {
-        self.body.len()
+        self.body.len() + self.dictionary
+    }
+
+    /// About the bytes that `event` adds at most.
+    pub(crate) fn size(event: &Event) -> usize {
+        let fields = event.fields.iter().map(|field| {
+            let unit = field.unit.as_ref().map_or(0, |unit| unit.len());
+            size(&field.value) + field.name.len() + unit + HEAD
+        });
+        event.device.len() + fields.sum::<usize>() + 4 * HEAD
     }
 
     /// Adds an event of `source`, whose labels are `labels`.
@@ -125,6 +136,8 @@ impl Encoder {
             return self.last_origin;
         }
         *self.origin_index.entry((source, Arc::clone(device))).or_insert_with(|| {
+            let words = labels.iter().map(|(label, word)| label.len() + word.len());
+            self.dictionary += device.len() + words.sum::<usize>();
             self.origins.push(Origin {
                 source,
                 device: Arc::clone(device),
@@ -146,6 +159,7 @@ impl Encoder {
         }
         let key = (Arc::clone(&field.name), field.unit.clone());
         let index = *self.name_index.entry(key).or_insert_with_key(|key| {
+            self.dictionary += key.0.len() + key.1.as_ref().map_or(0, |unit| unit.len());
             self.names.push(key.clone());
             self.names.len() - 1
         });
@@ -155,6 +169,19 @@ impl Encoder {
             None => guess.push(index),
         }
         index
+    }
+}
+
+/// The longest head of CBOR, and the longest value without bytes of its own
+/// besides a decimal's.
+const HEAD: usize = 9;
+
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Text(text) | Value::Json(text) => 2 * HEAD + text.len(),
+        Value::Bytes(bytes) => HEAD + bytes.len(),
+        Value::Array(elements) => HEAD + elements.iter().map(size).sum::<usize>(),
+        _ => 3 * HEAD,
     }
 }
 

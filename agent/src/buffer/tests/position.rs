@@ -145,6 +145,19 @@ fn eight_epochs_are_named_besides_those_that_flows_stand_in() {
     assert_eq!(named, [1, 12, 13, 14, 15, 16, 17, 18, 19]);
 }
 
+#[test]
+fn an_epoch_that_a_flow_stands_in_is_kept_before_one_that_is_only_named() {
+    let epochs: Vec<_> = (1..30).map(|n| (Epoch(n), Some(3))).collect();
+    let mut next = Position::continued(None, "gw1", "kafka", &file(&epochs[20..]));
+    for n in 1..=22 {
+        next.advance(Hash(u32::try_from(n).unwrap()), Epoch(n), 2);
+    }
+    let text = Position::parse(&next.encode()).unwrap();
+    assert_eq!(text.flows.len(), 22);
+    assert_eq!(text.epochs.len(), 24);
+    assert_eq!(text.epochs.last().unwrap().epoch, Epoch(29));
+}
+
 proptest! {
     #[test]
     fn any_text_is_read_or_refused(text in "(1;)?[0-9a-zA-Z;,.-]{0,80}|\\PC{0,40}") {
