@@ -122,6 +122,19 @@ async fn next(commits: &mut TestCommits, events: usize) -> (Ticket, Vec<Delivery
     }
 }
 
+/// Commits that nothing is known to be subscribed, which stands before a login.
+async fn begins_login(commits: &mut TestCommits) -> Option<Arc<[u8]>> {
+    loop {
+        let (ticket, delivery) = commits.deliveries.recv().await.unwrap();
+        assert!(delivery.events.is_empty() && delivery.dead.is_empty());
+        commits.commit(ticket);
+        let saved = saved(&[delivery]);
+        if Session::restore(saved.as_deref()).subscribed() == 0 {
+            return saved;
+        }
+    }
+}
+
 fn numbers(deliveries: &[Delivery]) -> Vec<i64> {
     let events = deliveries.iter().flat_map(|delivery| &delivery.events);
     let field = |event: &crate::event::Event| event.fields.last().unwrap().value.clone();
@@ -186,6 +199,7 @@ async fn after_a_lost_connection_nothing_is_connected_before_the_commit_and_rede
         };
         assert!(!early, "connected before the commit");
         commits.commit(ticket);
+        begins_login(&mut commits).await;
         let mut peer = Peer::accept(&listener, true).await;
         peer.publish(1, true, br#"{"n":1}"#).await;
         peer.publish(2, false, br#"{"n":2}"#).await;
@@ -214,7 +228,11 @@ async fn after_a_crash_the_saved_session_recognises_what_was_committed_and_subsc
     let (saved, _) = beside(source(&listener, None), intake, script).await;
     let (intake, mut commits) = Intake::for_test(16);
     let script = async {
+        begins_login(&mut commits).await;
         let mut peer = Peer::accept(&listener, true).await;
+        let (ticket, known) = next(&mut commits, 0).await;
+        assert_ne!(Session::restore(saved(&known).as_deref()).subscribed(), 0);
+        commits.commit(ticket);
         peer.publish(1, true, br#"{"n":1}"#).await;
         assert_eq!(peer.acknowledged().await, 1);
         peer.publish(2, false, br#"{"n":2}"#).await;
@@ -225,6 +243,27 @@ async fn after_a_crash_the_saved_session_recognises_what_was_committed_and_subsc
     };
     let (found, _) = beside(source(&listener, saved), intake, script).await;
     assert_eq!(found, [2]);
+}
+
+#[tokio::test]
+async fn a_session_that_a_lost_login_may_have_made_is_subscribed_even_after_a_crash() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(16);
+    let script = async {
+        Peer::accept(&listener, false).await.subscribed().await;
+        let saved = begins_login(&mut commits).await;
+        // The broker has lost the session, makes another, and its CONNACK is lost.
+        let (stream, _) = listener.accept().await.unwrap();
+        Peer { stream, inbox: BytesMut::new() }.read().await;
+        Peer::accept(&listener, true).await.subscribed().await;
+        saved
+    };
+    let (saved, ends) = beside(source(&listener, None), intake, script).await;
+    assert_eq!(ends.len(), 2, "{ends:?}");
+    // Killed while that login was under way.
+    let (intake, _commits) = Intake::for_test(16);
+    let script = async { Peer::accept(&listener, true).await.subscribed().await };
+    let _ends = beside(source(&listener, saved), intake, script).await;
 }
 
 #[tokio::test]

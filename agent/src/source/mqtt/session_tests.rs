@@ -101,10 +101,27 @@ fn a_new_session_at_the_broker_recognises_nothing() {
     let mut session = Session::default();
     session.set_subscribed(9);
     take(&mut session, 1, &[(1, 10)]);
+    assert!(session.begin_login());
     session.start_anew();
     assert!(session.changed(), "the end of the old session is to be committed");
     assert_eq!(session.subscribed(), 0);
     assert_eq!(crash(&session).publish(1, 1, true, 10), Verdict::Take);
+}
+
+#[test]
+fn only_a_login_that_was_answered_knows_what_is_subscribed() {
+    let mut session = Session::default();
+    assert!(!session.begin_login());
+    session.start_anew();
+    session.set_subscribed(9);
+    assert!(session.begin_login(), "to be committed before the login");
+    assert_eq!(Session::restore(Some(&session.checkpoint())).subscribed(), 0);
+    session.resume();
+    assert_eq!((session.subscribed(), session.changed()), (9, true));
+    session.begin_login();
+    session.begin_login();
+    session.resume();
+    assert_eq!(session.subscribed(), 0, "the first login had no answer");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::super::packet::{self, Connected, Login, Packet};
 use super::super::stream::Stream;
 use super::super::window::Window;
 use super::{Batch, Connection, End, READ};
-use crate::collect::Intake;
+use crate::collect::{Checkpoint, Delivery, Intake};
 use crate::source::Error;
 use crate::supervise::Link;
 
@@ -20,6 +20,11 @@ pub(super) async fn open<'a>(
     mqtt: &'a mut Mqtt,
     intake: &mut Intake,
 ) -> Result<Connection<'a>, End> {
+    if mqtt.session.begin_login() {
+        let checkpoint = Some(Checkpoint::Session(mqtt.session.checkpoint().into()));
+        let ticket = intake.deliver(Delivery { checkpoint, ..Delivery::default() }).await?;
+        mqtt.session.delivered(Some(ticket), 0);
+    }
     // SAFETY 18: else a redelivery could not be told from a new message.
     intake.flush();
     intake.wait_committed(mqtt.session.last()).await?;
@@ -128,7 +133,8 @@ fn lost_at_login(address: &str, error: std::io::Error) -> Error {
 impl Connection<'_> {
     /// Makes sure that the broker's session is ours and holds our subscriptions.
     pub(super) async fn prepare(&mut self, intake: &mut Intake) -> Result<(), End> {
-        if self.mqtt.session.changed() {
+        if self.mqtt.session.changed() && self.mqtt.session.subscribed() == 0 {
+            // The end of the old session, before anything of the new one comes.
             self.hand_over(intake).await?;
             intake.flush();
             intake.wait_committed(self.mqtt.session.last()).await?;
