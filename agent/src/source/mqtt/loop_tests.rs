@@ -63,6 +63,12 @@ impl Peer {
         self.write(&Packet::Publish(publish)).await;
     }
 
+    async fn pinged(&mut self) {
+        let packet = self.read().await;
+        assert!(matches!(packet, Packet::PingReq(_)), "not a PINGREQ: {packet:?}");
+        self.stream.write_all(&[0xD0, 0]).await.unwrap();
+    }
+
     async fn acknowledged(&mut self) -> u16 {
         match self.read().await {
             Packet::PubAck(ack) => ack.pkid,
@@ -72,12 +78,21 @@ impl Peer {
 }
 
 fn source(listener: &TcpListener, saved: Option<Arc<[u8]>>) -> Mqtt {
-    let config: Config = serde_json::from_value(serde_json::json!({
+    source_with(listener, saved, |_| {})
+}
+
+fn source_with(
+    listener: &TcpListener,
+    saved: Option<Arc<[u8]>>,
+    change: impl FnOnce(&mut Config),
+) -> Mqtt {
+    let mut config: Config = serde_json::from_value(serde_json::json!({
         "name": "m",
         "address": listener.local_addr().unwrap().to_string(),
         "subscription": [{ "topic": "plant/{line}/{device}/temp" }],
     }))
     .unwrap();
+    change(&mut config);
     assert_eq!(config.check(), []);
     let clock = Clock::fixed(Timestamp(5));
     Mqtt::new(config, Setup { gateway: "gw", flows: &mut Flows::default(), clock, saved })
@@ -296,6 +311,27 @@ async fn what_does_not_decode_and_what_is_too_large_are_dead_letters_and_acknowl
     assert!(large.reason.starts_with("payload is larger than max_payload (1 MiB)"));
     assert_eq!(large.payload.len(), crate::collect::DEAD_LETTER_BYTES);
     assert!(large.length > 20 * 1024 * 1024);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_not_read_is_not_taken_for_silent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(16);
+    let script = async {
+        let mut peer = Peer::accept(&listener, false).await;
+        peer.subscribed().await;
+        peer.publish(1, false, br#"{"n":1}"#).await;
+        let (ticket, _) = next(&mut commits, 1).await;
+        // Without a commit there is no room to read.
+        for _ in 0..5 {
+            peer.pinged().await;
+        }
+        commits.commit(ticket);
+        assert_eq!(peer.acknowledged().await, 1);
+    };
+    let mqtt = source_with(&listener, None, |config| config.max_unacknowledged = 1);
+    let ((), ends) = beside(mqtt, intake, script).await;
+    assert!(ends.is_empty(), "{ends:?}");
 }
 
 #[tokio::test]

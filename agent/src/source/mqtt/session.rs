@@ -168,7 +168,8 @@ impl Session {
     /// a crash would compare the new session's messages with the old one's.
     pub(super) fn start_anew(&mut self) {
         self.abandon();
-        let known = !(self.entries.is_empty() && self.replay.is_empty() && self.received.is_empty());
+        let known =
+            !(self.entries.is_empty() && self.replay.is_empty() && self.received.is_empty());
         self.entries.clear();
         self.replay.clear();
         self.received.clear();

@@ -66,6 +66,7 @@ pub(super) async fn open<'a>(
         keep_alive,
         heard: now,
         spoke: now,
+        asked: now,
         answered: now,
         good,
         // Until it is subscribed: the SUBACK may stand behind more than the bound.
