@@ -163,7 +163,13 @@ impl Connection<'_> {
             }
             let before = self.mqtt.session.last();
             // Also what came before the connection broke.
-            self.hand_over(intake).await?;
+            tokio::select! {
+                biased;
+                done = self.hand_over(intake) => done?,
+                // A full buffer may take long; what it did not take is not
+                // answered, so that the broker delivers it again.
+                () = stop.cancelled() => return Err(End::Stop),
+            }
             let read = read?;
             // Not before a look at what came: we may have stood still ourselves.
             if listened && read == 0 {

@@ -334,6 +334,26 @@ async fn a_broker_that_is_not_read_is_not_taken_for_silent() {
     assert!(ends.is_empty(), "{ends:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_a_full_buffer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // It holds the subscriptions, and then nothing more.
+    let (intake, _commits) = Intake::for_test(1);
+    let script = async {
+        let mut peer = Peer::accept(&listener, false).await;
+        peer.subscribed().await;
+        peer.pinged().await;
+        peer.publish(1, false, br#"{"n":1}"#).await;
+        // By now it holds the message, and waits.
+        peer.pinged().await;
+        peer
+    };
+    let run = beside(source(&listener, None), intake, script);
+    let limit = std::time::Duration::from_secs(600);
+    let (_peer, ends) = tokio::time::timeout(limit, run).await.expect("it stops");
+    assert!(ends.is_empty(), "{ends:?}");
+}
+
 #[tokio::test]
 async fn a_refused_login_is_told_with_its_reason() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
