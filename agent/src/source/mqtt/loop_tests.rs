@@ -334,6 +334,27 @@ async fn a_broker_that_is_not_read_is_not_taken_for_silent() {
     assert!(ends.is_empty(), "{ends:?}");
 }
 
+#[tokio::test]
+async fn a_topic_that_is_no_text_is_a_dead_letter_and_acknowledged() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(16);
+    let script = async {
+        let mut peer = Peer::accept(&listener, false).await;
+        peer.subscribed().await;
+        // QoS 1, a topic with a byte of Latin-1, id 7, no properties.
+        let packet = b"\x32\x0A\x00\x03t/\xB0\x00\x07\x0021";
+        peer.stream.write_all(packet).await.unwrap();
+        let (ticket, deliveries) = next(&mut commits, 1).await;
+        commits.commit(ticket);
+        assert_eq!(peer.acknowledged().await, 7);
+        let dead: Vec<_> = deliveries.into_iter().flat_map(|d| d.dead).collect();
+        (dead[0].reason.clone(), dead[0].payload.clone())
+    };
+    let (dead, ends) = beside(source(&listener, None), intake, script).await;
+    assert_eq!(dead, ("topic is no text".to_owned(), b"21".to_vec()));
+    assert!(ends.is_empty(), "{ends:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stop_does_not_wait_for_a_full_buffer() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

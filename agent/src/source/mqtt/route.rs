@@ -102,7 +102,9 @@ impl Routes {
             return Ok(Arc::clone(route));
         }
         let text = std::str::from_utf8(topic)
-            .map_err(|_| Refused::Dead(None, "topic is not UTF-8".to_owned()))?;
+            .ok()
+            .filter(|text| !text.is_empty() && !text.contains('\0'))
+            .ok_or_else(|| Refused::Dead(None, "topic is no text".to_owned()))?;
         let (subscription, compiled, values) = self
             .subscriptions
             .iter()
