@@ -17,6 +17,10 @@ use crate::supervise::Link;
 /// About what an event takes in memory besides its payload.
 const EVENT_BYTES: usize = 256;
 
+/// Characters of a topic, and of a reason, that are told: both can be as long as
+/// what a stranger sends.
+const TOLD: usize = 500;
+
 /// Messages without a fault after which a subscription is well again: one that
 /// brings good and bad ones in turn must not fill the log.
 const WELL_AFTER: u32 = 100;
@@ -119,12 +123,16 @@ impl Connection<'_> {
         }
         if first && let Some(link) = link {
             let subject = subscription.map_or(&*topic, |index| self.mqtt.routes.filter(index));
-            link.fault(subject, &format!("message on {topic} became a dead letter: {reason}"));
+            link.fault(
+                subject,
+                &format!("message on {topic:.TOLD$} became a dead letter: {reason}"),
+            );
         }
+        let reason: String = reason.chars().take(TOLD).collect();
         let (kept, _) = payload.split_at(payload.len().min(DEAD_LETTER_BYTES));
         self.batch.dead.push(DeadLetter {
             reason,
-            origin: format!("{} {topic}", self.mqtt.config.name),
+            origin: format!("{} {topic:.TOLD$}", self.mqtt.config.name),
             payload: kept.to_vec(),
             length: u64::try_from(length).unwrap_or(u64::MAX),
         });
