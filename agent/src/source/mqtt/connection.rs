@@ -117,8 +117,6 @@ struct Connection<'a> {
     /// When the oldest PINGREQ that is on its way was written.
     asked: Instant,
     answered: Instant,
-    /// For each subscription the good messages since its last bad one.
-    good: Vec<Option<u32>>,
     /// Whether `max_unacknowledged` holds.
     bounded: bool,
 }

@@ -101,12 +101,20 @@ fn source_with(
 /// Runs the source beside a script, which must end first; gives how the
 /// source's last connection ended.
 async fn beside<T>(
+    mqtt: Mqtt,
+    intake: Intake,
+    script: impl Future<Output = T>,
+) -> (T, Vec<String>) {
+    beside_link(mqtt, intake, Link::new("m".into()), script).await
+}
+
+async fn beside_link<T>(
     mut mqtt: Mqtt,
     mut intake: Intake,
+    mut link: Link,
     script: impl Future<Output = T>,
 ) -> (T, Vec<String>) {
     let stop = CancellationToken::new();
-    let mut link = Link::new("m".into());
     let ends = async {
         let mut ends = Vec::new();
         while let Err(error) = mqtt.run(&mut intake, &mut link, &stop).await {
@@ -353,6 +361,41 @@ async fn a_topic_that_is_no_text_is_a_dead_letter_and_acknowledged() {
     let (dead, ends) = beside(source(&listener, None), intake, script).await;
     assert_eq!(dead, ("topic is no text".to_owned(), b"21".to_vec()));
     assert!(ends.is_empty(), "{ends:?}");
+}
+
+#[tokio::test]
+async fn payloads_that_are_too_large_are_one_fault_and_good_ones_end_it_on_the_next_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(200);
+    let link = Link::new("m".into());
+    let state = link.watch();
+    let faults = || state.borrow().faults.clone();
+    let script = async {
+        let mut peer = Peer::accept(&listener, false).await;
+        peer.subscribed().await;
+        peer.publish(1, false, &[b'x'; 2_000]).await;
+        let (ticket, _) = next(&mut commits, 1).await;
+        commits.commit(ticket);
+        let first = faults();
+        peer.publish(2, false, &[b'y'; 2_000]).await;
+        let (ticket, _) = next(&mut commits, 1).await;
+        commits.commit(ticket);
+        assert_eq!(first.keys().collect::<Vec<_>>(), ["plant/+/+/temp"]);
+        assert_eq!(faults(), first, "the second says nothing new");
+        drop(peer);
+        begins_login(&mut commits).await;
+        let mut peer = Peer::accept(&listener, true).await;
+        for id in 3..103 {
+            peer.publish(id, false, br#"{"n":1}"#).await;
+        }
+        next(&mut commits, 100).await;
+        faults()
+    };
+    let mqtt = source_with(&listener, None, |config| {
+        config.max_payload = "1 KiB".parse().unwrap();
+    });
+    let (faults, _) = beside_link(mqtt, intake, link, script).await;
+    assert!(faults.is_empty(), "{faults:?}");
 }
 
 #[tokio::test(start_paused = true)]

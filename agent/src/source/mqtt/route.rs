@@ -97,6 +97,11 @@ impl Routes {
             .map_err(|why| Refused::Dead(Some(index), why))
     }
 
+    /// The subscription that a topic belongs to.
+    pub(super) fn subscription(&mut self, topic: &[u8]) -> Option<usize> {
+        self.route(&Bytes::copy_from_slice(topic)).ok().map(|route| route.subscription)
+    }
+
     fn route(&mut self, topic: &Bytes) -> Result<Arc<Route>, Refused> {
         if let Some(route) = self.known.get(topic) {
             return Ok(Arc::clone(route));

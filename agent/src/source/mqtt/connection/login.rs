@@ -53,7 +53,6 @@ pub(super) async fn open<'a>(
         mqtt.session.promise(mqtt.config.receive_maximum());
     }
     let now = Instant::now();
-    let good = vec![None; mqtt.filters.len()];
     Ok(Connection {
         mqtt,
         stream,
@@ -68,7 +67,6 @@ pub(super) async fn open<'a>(
         spoke: now,
         asked: now,
         answered: now,
-        good,
         // Until it is subscribed: the SUBACK may stand behind more than the bound.
         bounded: false,
     })
