@@ -191,7 +191,9 @@ impl Session {
                     }
                 }
                 (Answer::Received(id), Verdict::Take) => drop(self.received.remove(&id)),
-                (Answer::Received(_) | Answer::Complete(_), _) => {}
+                // Else its PUBCOMP would not wait for the commit that removes it.
+                (Answer::Complete(id), Verdict::Take) => drop(self.received.insert(id)),
+                (Answer::Received(_) | Answer::Complete(_), Verdict::Known) => {}
             }
         }
     }
@@ -284,8 +286,10 @@ impl Session {
 
     /// A PUBREL arrived.
     pub(super) fn release(&mut self, id: u16) {
-        self.changed |= self.received.remove(&id);
-        self.open.push((Answer::Complete(id), Verdict::Known));
+        let held = self.received.remove(&id);
+        self.changed |= held;
+        let verdict = if held { Verdict::Take } else { Verdict::Known };
+        self.open.push((Answer::Complete(id), verdict));
     }
 
     /// Whether what came since the last delivery needs one, be it without

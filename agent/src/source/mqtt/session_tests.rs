@@ -258,6 +258,17 @@ fn a_qos_2_message_that_comes_again_after_a_crash_is_received_and_not_taken() {
 }
 
 #[test]
+fn a_release_that_was_never_handed_over_is_one_again_when_it_comes_again() {
+    let mut session = Session::default();
+    session.publish(2, 4, false, 10);
+    session.delivered(Some(Ticket(1)), 0);
+    session.release(4);
+    session.resume();
+    session.release(4);
+    assert!(session.changed(), "its PUBCOMP waits for the commit that removes the id");
+}
+
+#[test]
 fn a_checkpoint_holds_four_bytes_a_message_where_ids_count_upwards_and_at_most_eight() {
     let mut session = Session::default();
     let upwards: Vec<_> = (1..=1_000).map(|id| (id, u32::from(id) * 2)).collect();
