@@ -110,7 +110,7 @@ struct Connection<'a> {
     out: Vec<u8>,
     window: Window,
     batch: Batch,
-    refused: Vec<Option<String>>,
+    granted: Vec<Result<u8, String>>,
     keep_alive: Duration,
     heard: Instant,
     spoke: Instant,

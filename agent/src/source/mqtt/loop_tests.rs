@@ -398,6 +398,27 @@ async fn payloads_that_are_too_large_are_one_fault_and_good_ones_end_it_on_the_n
     assert!(faults.is_empty(), "{faults:?}");
 }
 
+#[tokio::test]
+async fn a_granted_qos_below_the_asked_one_is_a_fault() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(16);
+    let link = Link::new("m".into());
+    let state = link.watch();
+    let script = async {
+        let mut peer = Peer::accept(&listener, false).await;
+        // The script grants QoS 1.
+        peer.subscribed().await;
+        peer.publish(1, false, br#"{"n":1}"#).await;
+        next(&mut commits, 1).await;
+        peer.publish(2, false, br#"{"n":2}"#).await;
+        next(&mut commits, 1).await;
+        state.borrow().faults.clone()
+    };
+    let mqtt = source_with(&listener, None, |config| config.qos = Qos::ExactlyOnce);
+    let (faults, _) = beside_link(mqtt, intake, link, script).await;
+    assert_eq!(faults.get("plant/+/+/temp").unwrap(), "the broker grants QoS 1, not 2");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stop_does_not_wait_for_a_full_buffer() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -12,8 +12,8 @@ pub(super) enum Packet {
     Publish(Publish),
     /// PUBREL.
     Release(u16),
-    /// SUBACK: for each filter `None`, or why it was refused.
-    Subscribed(Vec<Option<String>>),
+    /// SUBACK: for each filter the QoS, or why it was refused.
+    Subscribed(Vec<Result<u8, String>>),
     /// PINGRESP.
     Pong,
     /// The broker ends the connection, and says why.

@@ -62,9 +62,9 @@ pub(super) fn read(mut frame: BytesMut) -> Result<Packet, String> {
             ack.return_codes
                 .iter()
                 .map(|code| match code {
-                    SubscribeReasonCode::Success(_) => None,
+                    SubscribeReasonCode::Success(qos) => Ok(*qos as u8),
                     SubscribeReasonCode::Failure => {
-                        Some("the broker gives no reason: look at its access rules".to_owned())
+                        Err("the broker gives no reason: look at its access rules".to_owned())
                     }
                 })
                 .collect(),

@@ -79,9 +79,9 @@ pub(super) fn read(mut frame: BytesMut) -> Result<Packet, String> {
             ack.return_codes
                 .iter()
                 .map(|code| match code {
-                    SubscribeReasonCode::Success(_) => None,
-                    SubscribeReasonCode::NotAuthorized => Some("not authorised".to_owned()),
-                    other => Some(format!("{other:?}")),
+                    SubscribeReasonCode::Success(qos) => Ok(*qos as u8),
+                    SubscribeReasonCode::NotAuthorized => Err("not authorised".to_owned()),
+                    other => Err(format!("{other:?}")),
                 })
                 .collect(),
         ),

@@ -61,7 +61,7 @@ pub(super) async fn open<'a>(
         out: Vec::new(),
         window: Window::default(),
         batch: Batch::default(),
-        refused: Vec::new(),
+        granted: Vec::new(),
         keep_alive,
         heard: now,
         spoke: now,
@@ -159,12 +159,12 @@ impl Connection<'_> {
         loop {
             self.stream.write(&mut self.out).map_err(|error| self.lost(error))?;
             let read = self.read(None);
-            if self.refused.is_empty() {
+            if self.granted.is_empty() {
                 self.hand_over(intake).await?;
             } else {
                 // Only if all were taken the session is as configured; else the
                 // next connection tries again.
-                if self.refused.iter().all(Option::is_none) {
+                if self.granted.iter().all(Result::is_ok) {
                     self.mqtt.session.set_subscribed(self.mqtt.subscriptions);
                 }
                 self.hand_over(intake).await?;
@@ -178,10 +178,14 @@ impl Connection<'_> {
     }
 
     pub(super) fn report_subscriptions(&self, link: &mut Link) {
-        for ((filter, _), refused) in self.mqtt.filters.iter().zip(&self.refused) {
-            match refused {
-                Some(why) => link.fault(filter, &format!("the broker refused to subscribe: {why}")),
-                None => link.well(filter),
+        for ((filter, qos), granted) in self.mqtt.filters.iter().zip(&self.granted) {
+            let asked = u8::from(*qos);
+            match granted {
+                Err(why) => link.fault(filter, &format!("the broker refused to subscribe: {why}")),
+                Ok(less) if *less < asked => {
+                    link.fault(filter, &format!("the broker grants QoS {less}, not {asked}"));
+                }
+                Ok(_) => link.well(filter),
             }
         }
     }

@@ -52,7 +52,7 @@ impl Connection<'_> {
             match packet {
                 Packet::Publish(publish) => self.take(&publish, now, link.as_deref_mut()),
                 Packet::Release(id) => self.mqtt.session.release(id),
-                Packet::Subscribed(refused) => self.refused = refused,
+                Packet::Subscribed(granted) => self.granted = granted,
                 Packet::Pong => self.mqtt.session.pong(),
                 Packet::Closed(why) => {
                     let address = &self.mqtt.config.address;
