@@ -207,8 +207,9 @@ impl Connection<'_> {
         }
         if !self.out.is_empty() {
             self.spoke = now;
-            self.stream.write(&mut self.out).map_err(|error| self.lost(error))?;
         }
+        // Also with nothing to say: TLS may hold back what did not fit before.
+        self.stream.write(&mut self.out).map_err(|error| self.lost(error))?;
         Ok(())
     }
 
