@@ -139,12 +139,7 @@ impl Connection<'_> {
             intake.wait_committed(self.mqtt.session.last()).await?;
         }
         if self.mqtt.session.subscribed() != self.mqtt.subscriptions {
-            let limit = self.mqtt.config.connect_timeout.get();
-            let late = Error::new(format!(
-                "{} does not answer the subscription within {limit:?}",
-                self.mqtt.config.address
-            ));
-            timeout(limit, self.subscribe(intake)).await.map_err(|_| late)??;
+            self.subscribe(intake).await?;
         }
         self.bounded = true;
         Ok(())
@@ -171,8 +166,14 @@ impl Connection<'_> {
                 return Ok(());
             }
             if read? == 0 {
-                let wait = self.stream.ready(true, !self.out.is_empty());
-                wait.await.map_err(|error| self.lost(error))?;
+                // The broker's time alone: our buffer may be full meanwhile.
+                let limit = self.mqtt.config.connect_timeout.get();
+                let wait = timeout(limit, self.stream.ready(true, !self.out.is_empty())).await;
+                let late = |_| {
+                    let address = &self.mqtt.config.address;
+                    Error::new(format!("{address} does not answer the subscription in {limit:?}"))
+                };
+                wait.map_err(late)?.map_err(|error| self.lost(error))?;
             }
         }
     }
