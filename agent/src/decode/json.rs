@@ -103,7 +103,7 @@ fn plain(text: &str) -> Result<Value, serde_json::Error> {
             Some(inner) if !inner.contains('\\') => Value::Text(inner.into()),
             Some(_) => Value::Text(serde_json::from_str::<String>(text)?.into()),
             None => number::parse(text).ok_or_else(|| {
-                serde_json::Error::custom(format_args!("number {text} is out of range"))
+                serde_json::Error::custom(format_args!("number {text:.64} is out of range"))
             })?,
         },
     })
@@ -263,6 +263,13 @@ mod tests {
             let result = decode(payload.as_bytes(), &mut Names::default(), &mut Vec::new());
             assert!(result.is_err(), "{payload:.40}");
         }
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_a_payload_of_digits() {
+        let digits = "9".repeat(1_000_000);
+        let error = decode(digits.as_bytes(), &mut Names::default(), &mut Vec::new()).unwrap_err();
+        assert!(error.to_string().len() < 200);
     }
 
     proptest! {

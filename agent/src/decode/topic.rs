@@ -83,6 +83,28 @@ impl Template {
         names(&self.levels)
     }
 
+    /// Whether a topic can match both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (mut ours, mut theirs) = (self.levels.iter(), other.levels.iter());
+        let mut first = true;
+        loop {
+            match (ours.next(), theirs.next()) {
+                (None, None) => return true,
+                // Topics of the broker itself match no wildcard at their beginning.
+                (Some(Level::Exactly(text)), Some(Level::One(_) | Level::Rest))
+                | (Some(Level::One(_) | Level::Rest), Some(Level::Exactly(text)))
+                    if first && text.starts_with('$') =>
+                {
+                    return false;
+                }
+                (Some(Level::Rest), _) | (_, Some(Level::Rest)) => return true,
+                (Some(Level::Exactly(a)), Some(Level::Exactly(b))) if a != b => return false,
+                (Some(_), Some(_)) => first = false,
+                (None, Some(_)) | (Some(_), None) => return false,
+            }
+        }
+    }
+
     /// What stands at the placeholders, in their order, if the topic matches.
     pub fn matches<'t>(&self, topic: &'t str) -> Option<Vec<&'t str>> {
         let mut values = Vec::new();
@@ -121,6 +143,23 @@ fn is_name(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn templates_overlap_where_one_topic_matches_both() {
+        let overlap = |a: &str, b: &str| {
+            let (a, b) = (Template::parse(a).unwrap(), Template::parse(b).unwrap());
+            assert_eq!(a.overlaps(&b), b.overlaps(&a));
+            a.overlaps(&b)
+        };
+        assert!(overlap("a/{x}", "a/b"));
+        assert!(overlap("a/{x}/c", "+/b/{y}"));
+        assert!(overlap("a/#", "a"));
+        assert!(overlap("#", "a/b/c"));
+        assert!(overlap("$share/g/a/+", "a/b"));
+        assert!(!overlap("a/{x}", "a/b/c"));
+        assert!(!overlap("a/{x}/temp", "a/{x}/state"));
+        assert!(!overlap("#", "$SYS/#"));
+    }
 
     #[test]
     fn a_template_is_a_filter_and_its_places_are_texts() {

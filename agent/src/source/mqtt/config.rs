@@ -84,8 +84,8 @@ pub struct Config {
 pub struct Subscription {
     /// Topic template: `plant/{line}/{device}/temp`. A `{name}` is one level
     /// and becomes a text field of that name, `{device}` becomes the event's
-    /// device; `+` and a last `#` are allowed too. A message that matches
-    /// several subscriptions belongs to the first.
+    /// device; `+` and a last `#` are allowed too. Subscriptions must not
+    /// overlap: a broker may deliver a message once for each that it matches.
     pub topic: String,
     /// 0, 1 or 2; by default the source's.
     #[serde(default)]
@@ -277,6 +277,15 @@ impl Config {
             for (key, what) in subscription.check() {
                 say(&format!("subscription.{index}.{key}"), what);
             }
+            let earlier = self.subscriptions.iter().take(index);
+            if let Some(other) = earlier.into_iter().find(|o| o.overlaps(subscription)) {
+                let what = format!(
+                    "matches topics that `{}` matches too: a broker may deliver a message once \
+                     for each, so that they must not overlap",
+                    other.topic
+                );
+                say(&format!("subscription.{index}.topic"), what);
+            }
         }
         wrong
     }
@@ -303,6 +312,13 @@ impl Config {
 }
 
 impl Subscription {
+    fn overlaps(&self, other: &Self) -> bool {
+        match (Template::parse(&self.topic), Template::parse(&other.topic)) {
+            (Ok(ours), Ok(theirs)) => ours.overlaps(&theirs),
+            _ => false,
+        }
+    }
+
     fn check(&self) -> Vec<(&'static str, String)> {
         let mut wrong = Vec::new();
         match Template::parse(&self.topic) {

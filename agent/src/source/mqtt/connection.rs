@@ -110,13 +110,13 @@ struct Connection<'a> {
     out: Vec<u8>,
     window: Window,
     batch: Batch,
-    refused: Vec<Option<String>>,
+    granted: Vec<Result<u8, String>>,
     keep_alive: Duration,
     heard: Instant,
     spoke: Instant,
+    /// When the oldest PINGREQ that is on its way was written.
+    asked: Instant,
     answered: Instant,
-    /// For each subscription the good messages since its last bad one.
-    good: Vec<Option<u32>>,
     /// Whether `max_unacknowledged` holds.
     bounded: bool,
 }
@@ -154,10 +154,25 @@ impl Connection<'_> {
             }
             self.speak(intake)?;
             let read = if self.room() { self.read(Some(&mut *link)) } else { Ok(0) };
+            let listened = self.room();
+            if !listened {
+                // We do not read now, so that silence proves nothing.
+                self.heard = Instant::now();
+            }
             let before = self.mqtt.session.last();
             // Also what came before the connection broke.
-            self.hand_over(intake).await?;
+            tokio::select! {
+                biased;
+                done = self.hand_over(intake) => done?,
+                // A full buffer may take long; what it did not take is not
+                // answered, so that the broker delivers it again.
+                () = stop.cancelled() => return Err(End::Stop),
+            }
             let read = read?;
+            // Not before a look at what came: we may have stood still ourselves.
+            if listened && read == 0 {
+                self.check_silence()?;
+            }
             let unanswered = self.mqtt.session.unanswered();
             if read > 0 && self.mqtt.session.last() > before {
                 self.window.arrived(unanswered, self.answered.elapsed() < JUST_AFTER);
@@ -183,23 +198,35 @@ impl Connection<'_> {
             self.window.answered();
             self.answered = now;
         }
-        let silent = now - self.heard >= self.keep_alive || now - self.spoke >= self.keep_alive;
-        if session.pinging() && now - self.heard >= self.keep_alive * 3 / 2 {
-            return Err(Error::new(format!(
-                "{} has been silent for {:?}",
-                self.mqtt.config.address,
-                self.keep_alive * 3 / 2
-            ))
-            .into());
-        }
-        if (silent && !session.pinging()) || session.wants_proof() {
+        let silent = now - self.heard >= self.keep_alive && !session.pinging();
+        if silent || now - self.spoke >= self.keep_alive || session.wants_proof() {
+            if !session.pinging() {
+                self.asked = now;
+            }
             session.ping(&mut self.out);
         }
         if !self.out.is_empty() {
             self.spoke = now;
-            self.stream.write(&mut self.out).map_err(|error| self.lost(error))?;
         }
+        // Also with nothing to say: TLS may hold back what did not fit before.
+        self.stream.write(&mut self.out).map_err(|error| self.lost(error))?;
         Ok(())
+    }
+
+    /// When a broker that was asked counts as dead.
+    fn patience(&self) -> Instant {
+        (self.heard + self.keep_alive * 3 / 2).max(self.asked + self.keep_alive / 2)
+    }
+
+    fn check_silence(&self) -> Result<(), Error> {
+        if !self.mqtt.session.pinging() || Instant::now() < self.patience() {
+            return Ok(());
+        }
+        Err(Error::new(format!(
+            "{} has been silent for {:?}",
+            self.mqtt.config.address,
+            self.heard.elapsed()
+        )))
     }
 
     /// Reads what is there, up to a bound, and takes all whole packets of it.
@@ -283,7 +310,10 @@ impl Connection<'_> {
         let paced = pause.is_some();
         let until = match pause {
             Some(pause) => Instant::now() + pause,
-            None if self.mqtt.session.pinging() => self.heard + self.keep_alive * 3 / 2,
+            None if !room => self.spoke + self.keep_alive,
+            None if self.mqtt.session.pinging() => {
+                self.patience().min(self.spoke + self.keep_alive)
+            }
             None => self.heard.min(self.spoke) + self.keep_alive,
         };
         // In a pause the next turn looks at the commits anyway, unless it is the

@@ -152,9 +152,31 @@ impl Frames {
 
 impl Cut {
     /// QoS, packet id, topic and the beginning of the payload.
-    pub(super) fn parse(&self, properties: bool) -> Option<CutPublish<'_>> {
-        let qos = self.first >> 1 & 0b11;
-        let (length, rest) = self.head.split_first_chunk::<2>()?;
+    pub(super) fn parse(&self, properties: bool) -> Option<Parts<'_>> {
+        let mut parts = Parts::of(self.first, &self.head, properties)?;
+        (parts.payload, _) = parts.payload.split_at(parts.payload.len().min(DEAD_LETTER_BYTES));
+        Some(parts)
+    }
+}
+
+/// What a PUBLISH is made of.
+#[derive(Debug)]
+pub(super) struct Parts<'a> {
+    pub(super) qos: u8,
+    pub(super) id: u16,
+    pub(super) dup: bool,
+    pub(super) topic: &'a [u8],
+    pub(super) payload: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    /// `first`: the fixed header's first byte; `body`: what follows that header.
+    pub(super) fn of(first: u8, body: &'a [u8], properties: bool) -> Option<Self> {
+        let qos = first >> 1 & 0b11;
+        if qos == 3 {
+            return None;
+        }
+        let (length, rest) = body.split_first_chunk::<2>()?;
         let (topic, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
         let (id, mut rest) = if qos == 0 {
             (0, rest)
@@ -172,21 +194,11 @@ impl Cut {
                     break;
                 }
             }
-            // Properties longer than what was kept leave nothing of the payload.
+            // Properties longer than what is there leave nothing of the payload.
             rest = rest.get(length..).unwrap_or_default();
         }
-        let (payload, _) = rest.split_at(rest.len().min(DEAD_LETTER_BYTES));
-        Some(CutPublish { qos, id, dup: self.first & 0b1000 != 0, topic, payload })
+        Some(Self { qos, id, dup: first & 0b1000 != 0, topic, payload: rest })
     }
-}
-
-#[derive(Debug)]
-pub(super) struct CutPublish<'a> {
-    pub(super) qos: u8,
-    pub(super) id: u16,
-    pub(super) dup: bool,
-    pub(super) topic: &'a [u8],
-    pub(super) payload: &'a [u8],
 }
 
 #[cfg(test)]

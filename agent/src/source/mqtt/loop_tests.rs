@@ -63,6 +63,12 @@ impl Peer {
         self.write(&Packet::Publish(publish)).await;
     }
 
+    async fn pinged(&mut self) {
+        let packet = self.read().await;
+        assert!(matches!(packet, Packet::PingReq), "not a PINGREQ: {packet:?}");
+        self.stream.write_all(&[0xD0, 0]).await.unwrap();
+    }
+
     async fn acknowledged(&mut self) -> u16 {
         match self.read().await {
             Packet::PubAck(ack) => ack.pkid,
@@ -72,12 +78,21 @@ impl Peer {
 }
 
 fn source(listener: &TcpListener, saved: Option<Arc<[u8]>>) -> Mqtt {
-    let config: Config = serde_json::from_value(serde_json::json!({
+    source_with(listener, saved, |_| {})
+}
+
+fn source_with(
+    listener: &TcpListener,
+    saved: Option<Arc<[u8]>>,
+    change: impl FnOnce(&mut Config),
+) -> Mqtt {
+    let mut config: Config = serde_json::from_value(serde_json::json!({
         "name": "m",
         "address": listener.local_addr().unwrap().to_string(),
         "subscription": [{ "topic": "plant/{line}/{device}/temp" }],
     }))
     .unwrap();
+    change(&mut config);
     assert_eq!(config.check(), []);
     let clock = Clock::fixed(Timestamp(5));
     Mqtt::new(config, Setup { gateway: "gw", flows: &mut Flows::default(), clock, saved })
@@ -86,12 +101,20 @@ fn source(listener: &TcpListener, saved: Option<Arc<[u8]>>) -> Mqtt {
 /// Runs the source beside a script, which must end first; gives how the
 /// source's last connection ended.
 async fn beside<T>(
+    mqtt: Mqtt,
+    intake: Intake,
+    script: impl Future<Output = T>,
+) -> (T, Vec<String>) {
+    beside_link(mqtt, intake, Link::new("m".into()), script).await
+}
+
+async fn beside_link<T>(
     mut mqtt: Mqtt,
     mut intake: Intake,
+    mut link: Link,
     script: impl Future<Output = T>,
 ) -> (T, Vec<String>) {
     let stop = CancellationToken::new();
-    let mut link = Link::new("m".into());
     let ends = async {
         let mut ends = Vec::new();
         while let Err(error) = mqtt.run(&mut intake, &mut link, &stop).await {
@@ -118,6 +141,19 @@ async fn next(commits: &mut TestCommits, events: usize) -> (Ticket, Vec<Delivery
         found.push(delivery);
         if count >= events {
             return (ticket, found);
+        }
+    }
+}
+
+/// Commits that nothing is known to be subscribed, which stands before a login.
+async fn begins_login(commits: &mut TestCommits) -> Option<Arc<[u8]>> {
+    loop {
+        let (ticket, delivery) = commits.deliveries.recv().await.unwrap();
+        assert!(delivery.events.is_empty() && delivery.dead.is_empty());
+        commits.commit(ticket);
+        let saved = saved(&[delivery]);
+        if Session::restore(saved.as_deref()).subscribed() == 0 {
+            return saved;
         }
     }
 }
@@ -186,6 +222,7 @@ async fn after_a_lost_connection_nothing_is_connected_before_the_commit_and_rede
         };
         assert!(!early, "connected before the commit");
         commits.commit(ticket);
+        begins_login(&mut commits).await;
         let mut peer = Peer::accept(&listener, true).await;
         peer.publish(1, true, br#"{"n":1}"#).await;
         peer.publish(2, false, br#"{"n":2}"#).await;
@@ -211,10 +248,14 @@ async fn after_a_crash_the_saved_session_recognises_what_was_committed_and_subsc
         commits.commit(ticket);
         saved(&deliveries)
     };
-    let (saved, _) = beside(source(&listener, None), intake, script).await;
+    let (held, _) = beside(source(&listener, None), intake, script).await;
     let (intake, mut commits) = Intake::for_test(16);
     let script = async {
+        begins_login(&mut commits).await;
         let mut peer = Peer::accept(&listener, true).await;
+        let (ticket, known) = next(&mut commits, 0).await;
+        assert_ne!(Session::restore(saved(&known).as_deref()).subscribed(), 0);
+        commits.commit(ticket);
         peer.publish(1, true, br#"{"n":1}"#).await;
         assert_eq!(peer.acknowledged().await, 1);
         peer.publish(2, false, br#"{"n":2}"#).await;
@@ -223,8 +264,29 @@ async fn after_a_crash_the_saved_session_recognises_what_was_committed_and_subsc
         assert_eq!(peer.acknowledged().await, 2);
         numbers(&deliveries)
     };
-    let (found, _) = beside(source(&listener, saved), intake, script).await;
+    let (found, _) = beside(source(&listener, held), intake, script).await;
     assert_eq!(found, [2]);
+}
+
+#[tokio::test]
+async fn a_session_that_a_lost_login_may_have_made_is_subscribed_even_after_a_crash() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(16);
+    let script = async {
+        Peer::accept(&listener, false).await.subscribed().await;
+        let saved = begins_login(&mut commits).await;
+        // The broker has lost the session, makes another, and its CONNACK is lost.
+        let (stream, _) = listener.accept().await.unwrap();
+        Peer { stream, inbox: BytesMut::new() }.read().await;
+        Peer::accept(&listener, true).await.subscribed().await;
+        saved
+    };
+    let (saved, ends) = beside(source(&listener, None), intake, script).await;
+    assert_eq!(ends.len(), 2, "{ends:?}");
+    // Killed while that login was under way.
+    let (intake, _commits) = Intake::for_test(16);
+    let script = async { Peer::accept(&listener, true).await.subscribed().await };
+    let _ends = beside(source(&listener, saved), intake, script).await;
 }
 
 #[tokio::test]
@@ -257,6 +319,124 @@ async fn what_does_not_decode_and_what_is_too_large_are_dead_letters_and_acknowl
     assert!(large.reason.starts_with("payload is larger than max_payload (1 MiB)"));
     assert_eq!(large.payload.len(), crate::collect::DEAD_LETTER_BYTES);
     assert!(large.length > 20 * 1024 * 1024);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broker_that_is_not_read_is_not_taken_for_silent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(16);
+    let script = async {
+        let mut peer = Peer::accept(&listener, false).await;
+        peer.subscribed().await;
+        peer.publish(1, false, br#"{"n":1}"#).await;
+        let (ticket, _) = next(&mut commits, 1).await;
+        // Without a commit there is no room to read.
+        for _ in 0..5 {
+            peer.pinged().await;
+        }
+        commits.commit(ticket);
+        assert_eq!(peer.acknowledged().await, 1);
+    };
+    let mqtt = source_with(&listener, None, |config| config.max_unacknowledged = 1);
+    let ((), ends) = beside(mqtt, intake, script).await;
+    assert!(ends.is_empty(), "{ends:?}");
+}
+
+#[tokio::test]
+async fn a_topic_that_is_no_text_is_a_dead_letter_and_acknowledged() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(16);
+    let script = async {
+        let mut peer = Peer::accept(&listener, false).await;
+        peer.subscribed().await;
+        // QoS 1, a topic with a byte of Latin-1, id 7, no properties.
+        let packet = b"\x32\x0A\x00\x03t/\xB0\x00\x07\x0021";
+        peer.stream.write_all(packet).await.unwrap();
+        let (ticket, deliveries) = next(&mut commits, 1).await;
+        commits.commit(ticket);
+        assert_eq!(peer.acknowledged().await, 7);
+        let dead: Vec<_> = deliveries.into_iter().flat_map(|d| d.dead).collect();
+        (dead[0].reason.clone(), dead[0].payload.clone())
+    };
+    let (dead, ends) = beside(source(&listener, None), intake, script).await;
+    assert_eq!(dead, ("topic is no text".to_owned(), b"21".to_vec()));
+    assert!(ends.is_empty(), "{ends:?}");
+}
+
+#[tokio::test]
+async fn payloads_that_are_too_large_are_one_fault_and_good_ones_end_it_on_the_next_connection() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(200);
+    let link = Link::new("m".into());
+    let state = link.watch();
+    let faults = || state.borrow().faults.clone();
+    let script = async {
+        let mut peer = Peer::accept(&listener, false).await;
+        peer.subscribed().await;
+        peer.publish(1, false, &[b'x'; 2_000]).await;
+        let (ticket, _) = next(&mut commits, 1).await;
+        commits.commit(ticket);
+        let first = faults();
+        peer.publish(2, false, &[b'y'; 2_000]).await;
+        let (ticket, _) = next(&mut commits, 1).await;
+        commits.commit(ticket);
+        assert_eq!(first.keys().collect::<Vec<_>>(), ["plant/+/+/temp"]);
+        assert_eq!(faults(), first, "the second says nothing new");
+        drop(peer);
+        begins_login(&mut commits).await;
+        let mut peer = Peer::accept(&listener, true).await;
+        for id in 3..103 {
+            peer.publish(id, false, br#"{"n":1}"#).await;
+        }
+        next(&mut commits, 100).await;
+        faults()
+    };
+    let mqtt = source_with(&listener, None, |config| {
+        config.max_payload = "1 KiB".parse().unwrap();
+    });
+    let (faults, _) = beside_link(mqtt, intake, link, script).await;
+    assert!(faults.is_empty(), "{faults:?}");
+}
+
+#[tokio::test]
+async fn a_granted_qos_below_the_asked_one_is_a_fault() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(16);
+    let link = Link::new("m".into());
+    let state = link.watch();
+    let script = async {
+        let mut peer = Peer::accept(&listener, false).await;
+        // The script grants QoS 1.
+        peer.subscribed().await;
+        peer.publish(1, false, br#"{"n":1}"#).await;
+        next(&mut commits, 1).await;
+        peer.publish(2, false, br#"{"n":2}"#).await;
+        next(&mut commits, 1).await;
+        state.borrow().faults.clone()
+    };
+    let mqtt = source_with(&listener, None, |config| config.qos = Qos::ExactlyOnce);
+    let (faults, _) = beside_link(mqtt, intake, link, script).await;
+    assert_eq!(faults.get("plant/+/+/temp").unwrap(), "the broker grants QoS 1, not 2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_a_full_buffer() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // It holds the subscriptions, and then nothing more.
+    let (intake, _commits) = Intake::for_test(1);
+    let script = async {
+        let mut peer = Peer::accept(&listener, false).await;
+        peer.subscribed().await;
+        peer.pinged().await;
+        peer.publish(1, false, br#"{"n":1}"#).await;
+        // By now it holds the message, and waits.
+        peer.pinged().await;
+        peer
+    };
+    let run = beside(source(&listener, None), intake, script);
+    let limit = std::time::Duration::from_secs(600);
+    let (_peer, ends) = tokio::time::timeout(limit, run).await.expect("it stops");
+    assert!(ends.is_empty(), "{ends:?}");
 }
 
 #[tokio::test]

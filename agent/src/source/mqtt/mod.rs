@@ -46,6 +46,9 @@ pub struct Mqtt {
     /// Hash of `filters`: other subscriptions than the saved ones are made anew.
     subscriptions: u64,
     routes: Routes,
+    /// For each subscription, and for the topics of none, the good messages since
+    /// its last bad one. As the faults of a [`Link`] it outlives a connection.
+    good: Vec<Option<u32>>,
     session: Session,
 }
 
@@ -72,6 +75,7 @@ impl Mqtt {
             clock: setup.clock,
             // 0 means that nothing is subscribed.
             subscriptions: hash.finish().max(1),
+            good: vec![None; filters.len() + 1],
             filters,
             routes,
             session: Session::restore(setup.saved.as_deref()),

@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::config::{Config, Protocol, Qos};
+use super::frame::Parts;
 use super::{v4, v5};
 
 #[derive(Debug)]
@@ -11,8 +12,8 @@ pub(super) enum Packet {
     Publish(Publish),
     /// PUBREL.
     Release(u16),
-    /// SUBACK: for each filter `None`, or why it was refused.
-    Subscribed(Vec<Option<String>>),
+    /// SUBACK: for each filter the QoS, or why it was refused.
+    Subscribed(Vec<Result<u8, String>>),
     /// PINGRESP.
     Pong,
     /// The broker ends the connection, and says why.
@@ -62,9 +63,29 @@ pub(super) fn subscribe(protocol: Protocol, filters: &[(String, Qos)]) -> Result
     }
 }
 
+/// A PUBLISH is not given to the codec: that refuses the whole packet for a
+/// topic or a property that is not UTF-8, and what is not acknowledged comes
+/// again for ever.
 pub(super) fn read(protocol: Protocol, frame: BytesMut) -> Result<Packet, String> {
+    if frame.first().is_some_and(|first| first >> 4 == 3) {
+        let publish = publish(&frame.freeze(), protocol == Protocol::V5);
+        return publish.map(Packet::Publish).ok_or_else(|| "a malformed PUBLISH".to_owned());
+    }
     match protocol {
         Protocol::V4 => v4::read(frame),
         Protocol::V5 => v5::read(frame),
     }
+}
+
+fn publish(frame: &Bytes, properties: bool) -> Option<Publish> {
+    let (first, rest) = frame.split_first()?;
+    let header = rest.iter().position(|byte| byte & 0x80 == 0)?;
+    let parts = Parts::of(*first, rest.get(header + 1..)?, properties)?;
+    Some(Publish {
+        qos: parts.qos,
+        id: parts.id,
+        dup: parts.dup,
+        topic: frame.slice_ref(parts.topic),
+        payload: frame.slice_ref(parts.payload),
+    })
 }

@@ -97,12 +97,19 @@ impl Routes {
             .map_err(|why| Refused::Dead(Some(index), why))
     }
 
+    /// The subscription that a topic belongs to.
+    pub(super) fn subscription(&mut self, topic: &[u8]) -> Option<usize> {
+        self.route(&Bytes::copy_from_slice(topic)).ok().map(|route| route.subscription)
+    }
+
     fn route(&mut self, topic: &Bytes) -> Result<Arc<Route>, Refused> {
         if let Some(route) = self.known.get(topic) {
             return Ok(Arc::clone(route));
         }
         let text = std::str::from_utf8(topic)
-            .map_err(|_| Refused::Dead(None, "topic is not UTF-8".to_owned()))?;
+            .ok()
+            .filter(|text| !text.is_empty() && !text.contains('\0'))
+            .ok_or_else(|| Refused::Dead(None, "topic is no text".to_owned()))?;
         let (subscription, compiled, values) = self
             .subscriptions
             .iter()

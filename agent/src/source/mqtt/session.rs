@@ -75,8 +75,11 @@ pub(super) enum Verdict {
 
 #[derive(Debug, Default)]
 pub(super) struct Session {
-    /// Hash of the subscriptions that the broker's session holds; 0: none.
+    /// Hash of the subscriptions that the broker's session holds; 0: none, or
+    /// not known.
     subscribed: u64,
+    /// What `subscribed` was before the login that is under way.
+    before_login: u64,
     /// QoS 1 messages whose PUBACK is not proven to have arrived, in order.
     entries: VecDeque<Entry>,
     /// How many of them, from the front, are answered.
@@ -135,6 +138,17 @@ impl Session {
         self.subscribed = hash;
     }
 
+    /// A login begins: a broker that lost our session makes a new one, and its
+    /// answer, or what we know by it, may be lost on the way. Then the next login
+    /// finds a session without subscriptions that looks like ours. So from here
+    /// until [`Session::resume`] nothing is known to be subscribed; gives whether
+    /// that is to be committed first.
+    pub(super) fn begin_login(&mut self) -> bool {
+        self.abandon();
+        self.before_login = std::mem::take(&mut self.subscribed);
+        self.before_login != 0
+    }
+
     /// A new connection in the old session. The caller has seen the commit of
     /// all that the old one delivered (SAFETY 18).
     pub(super) fn resume(&mut self) {
@@ -146,6 +160,7 @@ impl Session {
         }
         self.replay = all;
         self.forget_connection();
+        self.set_subscribed(self.before_login);
     }
 
     /// A new connection whose session the broker does not know: nothing will
@@ -153,8 +168,8 @@ impl Session {
     /// a crash would compare the new session's messages with the old one's.
     pub(super) fn start_anew(&mut self) {
         self.abandon();
-        let known = self.subscribed != 0
-            || !(self.entries.is_empty() && self.replay.is_empty() && self.received.is_empty());
+        let known =
+            !(self.entries.is_empty() && self.replay.is_empty() && self.received.is_empty());
         self.entries.clear();
         self.replay.clear();
         self.received.clear();
@@ -176,7 +191,9 @@ impl Session {
                     }
                 }
                 (Answer::Received(id), Verdict::Take) => drop(self.received.remove(&id)),
-                (Answer::Received(_) | Answer::Complete(_), _) => {}
+                // Else its PUBCOMP would not wait for the commit that removes it.
+                (Answer::Complete(id), Verdict::Take) => drop(self.received.insert(id)),
+                (Answer::Received(_) | Answer::Complete(_), Verdict::Known) => {}
             }
         }
     }
@@ -269,8 +286,10 @@ impl Session {
 
     /// A PUBREL arrived.
     pub(super) fn release(&mut self, id: u16) {
-        self.changed |= self.received.remove(&id);
-        self.open.push((Answer::Complete(id), Verdict::Known));
+        let held = self.received.remove(&id);
+        self.changed |= held;
+        let verdict = if held { Verdict::Take } else { Verdict::Known };
+        self.open.push((Answer::Complete(id), verdict));
     }
 
     /// Whether what came since the last delivery needs one, be it without

@@ -101,10 +101,27 @@ fn a_new_session_at_the_broker_recognises_nothing() {
     let mut session = Session::default();
     session.set_subscribed(9);
     take(&mut session, 1, &[(1, 10)]);
+    assert!(session.begin_login());
     session.start_anew();
     assert!(session.changed(), "the end of the old session is to be committed");
     assert_eq!(session.subscribed(), 0);
     assert_eq!(crash(&session).publish(1, 1, true, 10), Verdict::Take);
+}
+
+#[test]
+fn only_a_login_that_was_answered_knows_what_is_subscribed() {
+    let mut session = Session::default();
+    assert!(!session.begin_login());
+    session.start_anew();
+    session.set_subscribed(9);
+    assert!(session.begin_login(), "to be committed before the login");
+    assert_eq!(Session::restore(Some(&session.checkpoint())).subscribed(), 0);
+    session.resume();
+    assert_eq!((session.subscribed(), session.changed()), (9, true));
+    session.begin_login();
+    session.begin_login();
+    session.resume();
+    assert_eq!(session.subscribed(), 0, "the first login had no answer");
 }
 
 #[test]
@@ -238,6 +255,17 @@ fn a_qos_2_message_that_comes_again_after_a_crash_is_received_and_not_taken() {
     assert!(!session.changed());
     session.delivered(None, 0);
     assert_eq!(answers(&mut session, 0), [0x70, 2, 0, 4], "an unknown release is complete");
+}
+
+#[test]
+fn a_release_that_was_never_handed_over_is_one_again_when_it_comes_again() {
+    let mut session = Session::default();
+    session.publish(2, 4, false, 10);
+    session.delivered(Some(Ticket(1)), 0);
+    session.release(4);
+    session.resume();
+    session.release(4);
+    assert!(session.changed(), "its PUBCOMP waits for the commit that removes the id");
 }
 
 #[test]

@@ -39,7 +39,12 @@ impl Stream {
         let name = tls.server_name.as_deref().unwrap_or(host);
         let name = ServerName::try_from(name.to_owned())
             .map_err(|error| Error::because(format!("`{name}` cannot be a TLS name"), error))?;
-        let connection = ClientConnection::new(Arc::new(client_config(tls)?), name)
+        // It reads files, maybe of a slow disk, and some hundred certificates.
+        let tls = tls.clone();
+        let client = tokio::task::spawn_blocking(move || client_config(&tls))
+            .await
+            .map_err(|error| Error::because("cannot set up TLS", error))??;
+        let connection = ClientConnection::new(Arc::new(client), name)
             .map_err(|error| Error::because("cannot set up TLS", error))?;
         let mut stream = Self::Tls(Box::new(StreamOwned::new(connection, stream)));
         stream

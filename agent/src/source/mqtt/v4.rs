@@ -8,7 +8,7 @@ use rumqttc_v4::mqttbytes::v4::{
 };
 
 use super::config::{Config, Qos};
-use super::packet::{Connected, Login, Packet, Publish};
+use super::packet::{Connected, Login, Packet};
 
 const fn qos(qos: Qos) -> QoS {
     match qos {
@@ -51,13 +51,6 @@ pub(super) fn subscribe(filters: &[(String, Qos)]) -> Result<BytesMut, String> {
 pub(super) fn read(mut frame: BytesMut) -> Result<Packet, String> {
     let packet = Wire::read(&mut frame, usize::MAX).map_err(|error| error.to_string())?;
     Ok(match packet {
-        Wire::Publish(publish) => Packet::Publish(Publish {
-            qos: publish.qos as u8,
-            id: publish.pkid,
-            dup: publish.dup,
-            topic: publish.topic,
-            payload: publish.payload,
-        }),
         Wire::PubRel(release) => Packet::Release(release.pkid),
         Wire::PingResp => Packet::Pong,
         Wire::ConnAck(ack) => Packet::Connected(Connected {
@@ -69,9 +62,9 @@ pub(super) fn read(mut frame: BytesMut) -> Result<Packet, String> {
             ack.return_codes
                 .iter()
                 .map(|code| match code {
-                    SubscribeReasonCode::Success(_) => None,
+                    SubscribeReasonCode::Success(qos) => Ok(*qos as u8),
                     SubscribeReasonCode::Failure => {
-                        Some("the broker gives no reason: look at its access rules".to_owned())
+                        Err("the broker gives no reason: look at its access rules".to_owned())
                     }
                 })
                 .collect(),

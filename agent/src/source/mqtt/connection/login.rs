@@ -11,7 +11,7 @@ use super::super::packet::{self, Connected, Login, Packet};
 use super::super::stream::Stream;
 use super::super::window::Window;
 use super::{Batch, Connection, End, READ};
-use crate::collect::Intake;
+use crate::collect::{Checkpoint, Delivery, Intake};
 use crate::source::Error;
 use crate::supervise::Link;
 
@@ -20,6 +20,11 @@ pub(super) async fn open<'a>(
     mqtt: &'a mut Mqtt,
     intake: &mut Intake,
 ) -> Result<Connection<'a>, End> {
+    if mqtt.session.begin_login() {
+        let checkpoint = Some(Checkpoint::Session(mqtt.session.checkpoint().into()));
+        let ticket = intake.deliver(Delivery { checkpoint, ..Delivery::default() }).await?;
+        mqtt.session.delivered(Some(ticket), 0);
+    }
     // SAFETY 18: else a redelivery could not be told from a new message.
     intake.flush();
     intake.wait_committed(mqtt.session.last()).await?;
@@ -48,7 +53,6 @@ pub(super) async fn open<'a>(
         mqtt.session.promise(mqtt.config.receive_maximum());
     }
     let now = Instant::now();
-    let good = vec![None; mqtt.filters.len()];
     Ok(Connection {
         mqtt,
         stream,
@@ -57,12 +61,12 @@ pub(super) async fn open<'a>(
         out: Vec::new(),
         window: Window::default(),
         batch: Batch::default(),
-        refused: Vec::new(),
+        granted: Vec::new(),
         keep_alive,
         heard: now,
         spoke: now,
+        asked: now,
         answered: now,
-        good,
         // Until it is subscribed: the SUBACK may stand behind more than the bound.
         bounded: false,
     })
@@ -128,18 +132,14 @@ fn lost_at_login(address: &str, error: std::io::Error) -> Error {
 impl Connection<'_> {
     /// Makes sure that the broker's session is ours and holds our subscriptions.
     pub(super) async fn prepare(&mut self, intake: &mut Intake) -> Result<(), End> {
-        if self.mqtt.session.changed() {
+        if self.mqtt.session.changed() && self.mqtt.session.subscribed() == 0 {
+            // The end of the old session, before anything of the new one comes.
             self.hand_over(intake).await?;
             intake.flush();
             intake.wait_committed(self.mqtt.session.last()).await?;
         }
         if self.mqtt.session.subscribed() != self.mqtt.subscriptions {
-            let limit = self.mqtt.config.connect_timeout.get();
-            let late = Error::new(format!(
-                "{} does not answer the subscription within {limit:?}",
-                self.mqtt.config.address
-            ));
-            timeout(limit, self.subscribe(intake)).await.map_err(|_| late)??;
+            self.subscribe(intake).await?;
         }
         self.bounded = true;
         Ok(())
@@ -154,29 +154,39 @@ impl Connection<'_> {
         loop {
             self.stream.write(&mut self.out).map_err(|error| self.lost(error))?;
             let read = self.read(None);
-            if self.refused.is_empty() {
+            if self.granted.is_empty() {
                 self.hand_over(intake).await?;
             } else {
                 // Only if all were taken the session is as configured; else the
                 // next connection tries again.
-                if self.refused.iter().all(Option::is_none) {
+                if self.granted.iter().all(Result::is_ok) {
                     self.mqtt.session.set_subscribed(self.mqtt.subscriptions);
                 }
                 self.hand_over(intake).await?;
                 return Ok(());
             }
             if read? == 0 {
-                let wait = self.stream.ready(true, !self.out.is_empty());
-                wait.await.map_err(|error| self.lost(error))?;
+                // The broker's time alone: our buffer may be full meanwhile.
+                let limit = self.mqtt.config.connect_timeout.get();
+                let wait = timeout(limit, self.stream.ready(true, !self.out.is_empty())).await;
+                let late = |_| {
+                    let address = &self.mqtt.config.address;
+                    Error::new(format!("{address} does not answer the subscription in {limit:?}"))
+                };
+                wait.map_err(late)?.map_err(|error| self.lost(error))?;
             }
         }
     }
 
     pub(super) fn report_subscriptions(&self, link: &mut Link) {
-        for ((filter, _), refused) in self.mqtt.filters.iter().zip(&self.refused) {
-            match refused {
-                Some(why) => link.fault(filter, &format!("the broker refused to subscribe: {why}")),
-                None => link.well(filter),
+        for ((filter, qos), granted) in self.mqtt.filters.iter().zip(&self.granted) {
+            let asked = u8::from(*qos);
+            match granted {
+                Err(why) => link.fault(filter, &format!("the broker refused to subscribe: {why}")),
+                Ok(less) if *less < asked => {
+                    link.fault(filter, &format!("the broker grants QoS {less}, not {asked}"));
+                }
+                Ok(_) => link.well(filter),
             }
         }
     }

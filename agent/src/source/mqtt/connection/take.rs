@@ -17,6 +17,14 @@ use crate::supervise::Link;
 /// About what an event takes in memory besides its payload.
 const EVENT_BYTES: usize = 256;
 
+/// Characters of a topic, and of a reason, that are told: both can be as long as
+/// what a stranger sends.
+const TOLD: usize = 500;
+
+/// Subject of the faults of topics that no subscription wants, and of what is no
+/// topic: one for all, since a stranger makes them.
+const OTHER_TOPICS: &str = "other topics";
+
 /// Messages without a fault after which a subscription is well again: one that
 /// brings good and bad ones in turn must not fill the log.
 const WELL_AFTER: u32 = 100;
@@ -44,7 +52,7 @@ impl Connection<'_> {
             match packet {
                 Packet::Publish(publish) => self.take(&publish, now, link.as_deref_mut()),
                 Packet::Release(id) => self.mqtt.session.release(id),
-                Packet::Subscribed(refused) => self.refused = refused,
+                Packet::Subscribed(granted) => self.granted = granted,
                 Packet::Pong => self.mqtt.session.pong(),
                 Packet::Closed(why) => {
                     let address = &self.mqtt.config.address;
@@ -92,12 +100,14 @@ impl Connection<'_> {
         let verdict =
             self.mqtt.session.publish(publish.qos, publish.id, publish.dup, low(cut.hash));
         if verdict == Verdict::Take {
-            let reason = format!(
-                "payload is larger than max_payload ({}); hash of the whole: {:016x}",
-                self.mqtt.config.max_payload, cut.hash
-            );
+            let reason =
+                format!("payload is larger than max_payload ({})", self.mqtt.config.max_payload);
             self.batch.bytes += publish.payload.len() + EVENT_BYTES;
-            self.bury(None, reason, publish.topic, publish.payload, cut.length, link);
+            let subscription = self.mqtt.routes.subscription(publish.topic);
+            self.bury(subscription, reason, publish.topic, publish.payload, cut.length, link);
+            if let Some(dead) = self.batch.dead.last_mut() {
+                dead.reason = format!("{}; hash of the whole: {:016x}", dead.reason, cut.hash);
+            }
         }
         Ok(())
     }
@@ -112,26 +122,26 @@ impl Connection<'_> {
         link: Option<&mut Link>,
     ) {
         let topic = String::from_utf8_lossy(topic);
-        let said = subscription.and_then(|index| self.good.get_mut(index));
-        let first = said.as_ref().is_none_or(|said| said.is_none());
-        if let Some(said) = said {
-            *said = Some(0);
+        let index = subscription.unwrap_or(self.mqtt.filters.len());
+        if let (Some(good), Some(link)) = (self.mqtt.good.get_mut(index), link)
+            && good.replace(0).is_none()
+        {
+            let subject = subscription.map_or(OTHER_TOPICS, |i| self.mqtt.routes.filter(i));
+            let told = format!("message on {topic:.TOLD$} became a dead letter: {reason:.TOLD$}");
+            link.fault(subject, &told);
         }
-        if first && let Some(link) = link {
-            let subject = subscription.map_or(&*topic, |index| self.mqtt.routes.filter(index));
-            link.fault(subject, &format!("message on {topic} became a dead letter: {reason}"));
-        }
+        let reason: String = reason.chars().take(TOLD).collect();
         let (kept, _) = payload.split_at(payload.len().min(DEAD_LETTER_BYTES));
         self.batch.dead.push(DeadLetter {
             reason,
-            origin: format!("{} {topic}", self.mqtt.config.name),
+            origin: format!("{} {topic:.TOLD$}", self.mqtt.config.name),
             payload: kept.to_vec(),
             length: u64::try_from(length).unwrap_or(u64::MAX),
         });
     }
 
     fn went_well(&mut self, subscription: usize, link: Option<&mut Link>) {
-        let Some(state) = self.good.get_mut(subscription) else { return };
+        let Some(state) = self.mqtt.good.get_mut(subscription) else { return };
         let Some(count) = state else { return };
         *count += 1;
         if *count >= WELL_AFTER
