@@ -23,10 +23,16 @@ pub(super) struct Job {
     pub(super) subject: String,
     /// `None` for a query.
     pub(super) table: Option<String>,
+    /// What makes [`VIEW`], for a query.
+    pub(super) view: Option<String>,
     pub(super) cursor: Vec<String>,
     pub(super) sql: Sql,
     pub(super) plan: Plan,
 }
+
+/// Name of the view in the connection's own, temporary schema that stands for
+/// a query where its columns are asked for.
+const VIEW: &str = "tidegate query";
 
 /// The parts that the statements are made of.
 #[derive(Debug)]
@@ -63,11 +69,13 @@ impl Job {
     pub(super) fn new(config: &Config, plan: Plan) -> Self {
         let table = config.table.as_deref();
         // A line break ends a comment at the query's end.
-        let (from, alias, subject) = match (table, config.query.as_deref()) {
-            (Some(table), _) => (quoted(table), quoted(table), format!("the table {table}")),
+        let (from, alias, subject, view) = match (table, config.query.as_deref()) {
+            (Some(table), _) => (quoted(table), quoted(table), format!("the table {table}"), None),
             (None, query) => {
                 let query = query.unwrap_or_default().trim().trim_end_matches(';');
-                (format!("({query}\n) AS \"query\""), quoted("query"), "the query".to_owned())
+                let from = format!("({query}\n) AS \"query\"");
+                let view = format!("CREATE TEMP VIEW {} AS SELECT * FROM {from}", quoted(VIEW));
+                (from, quoted("query"), "the query".to_owned(), Some(view))
             }
         };
         // Qualified, because SQLite takes an unknown "name" for a text.
@@ -100,10 +108,16 @@ impl Job {
             batch: usize::try_from(config.batch).unwrap_or(usize::MAX),
             subject,
             table: config.table.clone(),
+            view,
             cursor: config.cursor.clone(),
             sql,
             plan,
         }
+    }
+
+    /// The table or view whose columns are those that are read.
+    pub(super) fn described(&self) -> &str {
+        self.table.as_deref().unwrap_or(VIEW)
     }
 
     pub(super) fn broken(&self, error: rusqlite::Error) -> Trouble {

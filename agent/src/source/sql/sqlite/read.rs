@@ -39,6 +39,9 @@ impl Reader {
         let connect = |path: &Path| {
             let connection = Connection::open_with_flags(path, flags)?;
             connection.busy_timeout(job.busy_timeout)?;
+            if let Some(view) = &job.view {
+                connection.execute_batch(view)?;
+            }
             connection.pragma_update(None, "query_only", true)?;
             connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
             Ok(connection)

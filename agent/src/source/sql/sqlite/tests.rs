@@ -189,6 +189,37 @@ fn device_and_time_come_from_columns_and_the_omitted_stay_out() {
 }
 
 #[test]
+fn a_column_name_that_is_not_utf8_arrives_as_far_as_it_can_be_read() {
+    let machine = Machine::new(PLAIN);
+    machine.run(
+        "PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET sql = CAST(
+             CAST('CREATE TABLE t (id INTEGER PRIMARY KEY, temp' AS BLOB) || x'b0'
+             || CAST('C BOOL' AS BLOB) || x'ff' || CAST(')' AS BLOB) AS TEXT)
+         WHERE name = 't'",
+    );
+    let writer = Connection::open(machine.path()).unwrap();
+    writer.execute_batch("INSERT INTO t VALUES (1, 21)").unwrap();
+    for keys in [json!({}), json!({"query": "SELECT * FROM t"}), json!({"cursor": ["rowid"]})] {
+        let mut hand = Hand::open(&machine.source(&keys, None));
+        let events = hand.pages().remove(0).events;
+        let names: Vec<&str> = events[0].fields.iter().map(|field| &*field.name).collect();
+        assert_eq!(names, ["id", "temp\u{fffd}C"], "{keys}");
+        assert_eq!(value(&events[0], "temp\u{fffd}C"), &Value::I64(21));
+    }
+}
+
+#[test]
+fn an_omitted_column_counts_for_nothing() {
+    let machine = Machine::new("CREATE TABLE t (id INTEGER PRIMARY KEY, v, picture)");
+    machine.run("INSERT INTO t VALUES (1,0,zeroblob(2000000)),(2,0,zeroblob(2000000))");
+    let mut hand = Hand::open(&machine.source(&json!({"omit": ["Picture"]}), None));
+    let page = hand.page().map_err(said).unwrap();
+    assert_eq!(numbers(&page.events, "id"), [1, 2]);
+    assert_eq!((page.dead.len(), page.bytes < 1_000), (0, true));
+}
+
+#[test]
 fn ties_over_a_page_border_stay_together() {
     let machine = Machine::new(
         "CREATE TABLE t (n INTEGER, k INTEGER); CREATE INDEX i ON t (k);
