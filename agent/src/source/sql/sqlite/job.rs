@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rusqlite::ErrorCode;
 
@@ -50,6 +50,16 @@ pub(super) struct Sql {
     pub(super) incomplete: String,
     pub(super) order: String,
     pub(super) backwards: String,
+}
+
+/// What tells one file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct File {
+    device: u64,
+    inode: u64,
+    /// The same over restarts of the machine, which number devices anew: it is
+    /// saved with the cursor.
+    pub(super) mark: u64,
 }
 
 /// Why there is no page.
@@ -149,7 +159,7 @@ impl Job {
     }
 
     /// Which file stands under the path now.
-    pub(super) fn file(&self) -> Result<(u64, u64), Trouble> {
+    pub(super) fn file(&self) -> Result<File, Trouble> {
         let path = self.path.display();
         let found = std::fs::metadata(&self.path).map_err(|cause| {
             Trouble::Broken(if cause.kind() == std::io::ErrorKind::NotFound {
@@ -161,7 +171,15 @@ impl Job {
         if found.is_dir() {
             return Err(Trouble::Broken(Error::new(format!("{path} is a folder, not a database"))));
         }
-        Ok((found.dev(), found.ino()))
+        // A new file may get the number of a deleted one, but not its age.
+        let made = found.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let mut known = found.ino().to_le_bytes().to_vec();
+        known.extend(made.unwrap_or_default().as_nanos().to_le_bytes());
+        Ok(File {
+            device: found.dev(),
+            inode: found.ino(),
+            mark: twox_hash::XxHash3_64::oneshot(&known),
+        })
     }
 }
 

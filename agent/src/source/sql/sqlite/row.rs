@@ -226,9 +226,11 @@ impl Rows {
     }
 
     pub(super) fn into_page(self, more: bool) -> Page {
-        let mut page = Page { more, ..Page::default() };
+        // Where a query gives nothing the second time, the next look is made
+        // after the interval, or it would spin.
+        let mut page = Page { more: more && !self.read.is_empty(), ..Page::default() };
         if !self.read.is_empty() {
-            page.seen.extend([("ties", None), ("cursor", None)]);
+            page.seen.push(("ties", None));
         }
         for row in self.read {
             page.bytes = page.bytes.saturating_add(row.bytes);
