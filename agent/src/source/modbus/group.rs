@@ -254,11 +254,11 @@ impl Poll {
         }
     }
 
-    /// A whole cycle without a refusal ends the fault, half of one does not.
+    /// A minute of whole cycles without a refusal ends the fault.
     pub(super) fn tell_refusal(&self, refused: Option<&str>, whole: bool, link: &mut Link) {
         match refused {
             Some(what) => link.fault(&self.subject, what),
-            None if whole => link.well(&self.subject),
+            None if whole => link.settled(&self.subject),
             None => {}
         }
     }
