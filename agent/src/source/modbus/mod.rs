@@ -60,7 +60,7 @@ use crate::supervise::Link;
 /// A source that is set up.
 #[derive(Debug)]
 pub struct Source {
-    peer: Peer,
+    peer: Box<Peer>,
     clock: Clock,
     devices: Vec<Unit>,
     groups: Vec<group::Poll>,
@@ -123,7 +123,7 @@ impl Source {
             });
         }
         Self {
-            peer: Peer::new(host, port, config.timeout.get()),
+            peer: Box::new(Peer::new(host, port, config.timeout.get())),
             clock: setup.clock,
             devices,
             schedule: Schedule::new(groups.iter().map(group::Poll::interval).collect()),
