@@ -26,6 +26,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A connection that held this long starts the back-off anew.
 const STEADY: Duration = Duration::from_secs(30);
 
+/// What fails every other time is one fault and not many: it is over when
+/// nothing failed for this long.
+const SETTLED: Duration = Duration::from_mins(1);
+
 /// How a source stands, for whoever looks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
@@ -38,13 +42,15 @@ pub struct State {
 }
 
 /// What a source tells about its state. Each change is one line in the log;
-/// saying the same again is silent.
+/// saying the same again is silent. Beside the state stands since when a fault
+/// has not been seen again.
 #[derive(Debug)]
-pub struct Link(watch::Sender<State>);
+pub struct Link(watch::Sender<State>, BTreeMap<String, Instant>);
 
 impl Link {
     pub fn new(source: Arc<str>) -> Self {
-        Self(watch::Sender::new(State { source, up: false, faults: BTreeMap::new() }))
+        let state = State { source, up: false, faults: BTreeMap::new() };
+        Self(watch::Sender::new(state), BTreeMap::new())
     }
 
     /// Where the state can be looked at.
@@ -68,6 +74,7 @@ impl Link {
     /// One part of the source is not well; the others go on. Logged once until
     /// it changes or [`Link::well`] ends it.
     pub fn fault(&mut self, subject: &str, what: &str) {
+        self.1.remove(subject);
         self.0.send_if_modified(|state| {
             if state.faults.get(subject).is_some_and(|known| known == what) {
                 return false;
@@ -87,6 +94,19 @@ impl Link {
             }
             had_fault
         });
+    }
+
+    /// The subject is well for now; to be called each time it is. Its fault is
+    /// over when it has been well for a minute.
+    pub fn settled(&mut self, subject: &str) {
+        if !self.0.borrow().faults.contains_key(subject) {
+            return;
+        }
+        let since = *self.1.entry(subject.to_owned()).or_insert_with(Instant::now);
+        if since.elapsed() >= SETTLED {
+            self.1.remove(subject);
+            self.well(subject);
+        }
     }
 
     /// What is wrong now, by subject.
@@ -148,5 +168,29 @@ pub async fn supervise(
             () = tokio::time::sleep(pause) => {}
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_every_other_time_is_one_fault_until_a_minute_without() {
+        let mut link = Link::new("bus".into());
+        let mut changes = link.watch();
+        for _ in 0..10 {
+            link.fault("boiler", "busy");
+            link.settled("boiler");
+            tokio::time::advance(SETTLED / 2).await;
+        }
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
+        link.fault("boiler", "busy");
+        link.settled("boiler");
+        assert!(!changes.has_changed().unwrap(), "nothing is said meanwhile");
+        tokio::time::advance(SETTLED).await;
+        link.settled("boiler");
+        assert!(link.faults().is_empty());
     }
 }

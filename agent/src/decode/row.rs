@@ -119,6 +119,13 @@ enum Role {
 }
 
 impl Plan {
+    /// Whether this column is left out, so that it need not even be read.
+    pub fn omits(&self, name: &str) -> bool {
+        let is = |wanted: &String| wanted.eq_ignore_ascii_case(name);
+        let time = self.time.as_ref().map(|(column, _)| column);
+        !self.device_column.iter().chain(time).any(is) && self.omit.iter().any(is)
+    }
+
     /// Finds the plan's columns among these; names are compared as databases
     /// do it, without regard to the case of ASCII letters.
     pub fn layout<'n>(

@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 use tokio_modbus::client::{self, Client as _};
 use tokio_modbus::slave::SlaveContext as _;
@@ -65,6 +67,9 @@ pub(super) struct Peer {
     port: u16,
     timeout: Duration,
     connection: Option<Connection>,
+    /// A look-up of the host's name that has not ended. It cannot be broken
+    /// off and holds a thread, so that there is never a second one.
+    lookup: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
 }
 
 impl fmt::Display for Peer {
@@ -75,7 +80,7 @@ impl fmt::Display for Peer {
 
 impl Peer {
     pub(super) const fn new(host: String, port: u16, timeout: Duration) -> Self {
-        Self { host, port, timeout, connection: None }
+        Self { host, port, timeout, connection: None, lookup: None }
     }
 
     pub(super) fn drop_connection(&mut self) {
@@ -92,8 +97,27 @@ impl Peer {
     // `&mut`: a connection can be sent to another thread but not shared, and
     // with `&` this future could not be sent either.
     async fn open(&mut self) -> Result<Connection, Error> {
-        let opened = Connection::open(&self.host, self.port, self.timeout).await;
-        opened.map_err(|cause| Error::because(format!("cannot connect to {self}"), cause))
+        let opened = tokio::time::timeout(self.timeout, self.reach()).await;
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+        let opened = opened.unwrap_or_else(|_| Err(late()));
+        let timeout = self.timeout;
+        opened
+            .and_then(|stream| Connection::new(stream, timeout))
+            .map_err(|cause| Error::because(format!("cannot connect to {self}"), cause))
+    }
+
+    async fn reach(&mut self) -> io::Result<TcpStream> {
+        if let Ok(address) = self.host.parse::<IpAddr>() {
+            return TcpStream::connect((address, self.port)).await;
+        }
+        let target = (self.host.clone(), self.port);
+        let lookup = self.lookup.get_or_insert_with(|| {
+            spawn_blocking(move || target.to_socket_addrs().map(Iterator::collect))
+        });
+        let found = lookup.await;
+        self.lookup = None;
+        let found = found.map_err(io::Error::other)??;
+        TcpStream::connect(found.as_slice()).await
     }
 
     /// One request, one answer; on a new connection if the last was dropped.
@@ -146,11 +170,7 @@ struct Watch {
 }
 
 impl Connection {
-    async fn open(host: &str, port: u16, timeout: Duration) -> io::Result<Self> {
-        let connect = TcpStream::connect((host, port));
-        let stream = tokio::time::timeout(timeout, connect)
-            .await
-            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time"))??;
+    fn new(stream: TcpStream, timeout: Duration) -> io::Result<Self> {
         // A request is one small packet and waits for nothing.
         stream.set_nodelay(true)?;
         let watch = Arc::new(Watch::default());
@@ -296,6 +316,18 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_is_not_looked_up_again_while_its_first_look_up_runs() {
+        let mut peer = Peer::new("gateway.invalid".into(), 502, Duration::from_secs(1));
+        // A resolver that does not answer.
+        peer.lookup = Some(tokio::runtime::Handle::current().spawn(std::future::pending()));
+        let first = peer.lookup.as_ref().unwrap().id();
+        for _ in 0..3 {
+            assert!(peer.connect().await.is_err());
+            assert_eq!(peer.lookup.as_ref().unwrap().id(), first);
+        }
+    }
 
     #[tokio::test]
     async fn a_connection_that_was_idle_for_long_is_not_trusted() {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::config::{Device, Group};
 use super::connection::{Failure, Peer, Reply};
 use super::plan::{Limits, Request, Span, plan};
-use super::schedule::Pace;
+use super::schedule::{Health, LONGEST_REST, Pace};
 use super::{End, Error};
 use crate::decode::registers::{Decoder, Linear};
 use crate::event::{Event, Field, Quality, Timestamp, Value};
@@ -29,10 +29,18 @@ pub(super) struct Poll {
     subject: String,
     interval: Period,
     flow: flow::Id,
-    requests: Vec<Request>,
+    requests: Vec<Ask>,
     /// In the order of the configuration.
     signals: Vec<Signal>,
     pace: Pace,
+}
+
+/// A request, and whether it is answered: each has a back-off of its own, so
+/// that one which a device never answers costs nothing of the others.
+#[derive(Debug)]
+struct Ask {
+    request: Request,
+    health: Health,
 }
 
 /// How a signal becomes a field.
@@ -48,6 +56,10 @@ struct Signal {
 pub(super) struct Reading {
     /// All signals; null with a quality where there is no value.
     pub(super) fields: Vec<Field>,
+    /// At least one request was sent: they did not all rest.
+    pub(super) asked: bool,
+    /// At least one request was answered, if only by a refusal.
+    pub(super) heard: bool,
     /// At least one request was answered with values.
     pub(super) answered: bool,
     /// Requests that were refused, and the first of them in words.
@@ -108,7 +120,10 @@ impl Poll {
             subject: format!("{} group {name}", device.name),
             interval: group.interval,
             flow,
-            requests: plan(&spans, limits),
+            requests: plan(&spans, limits)
+                .into_iter()
+                .map(|request| Ask { request, health: Health::default() })
+                .collect(),
             signals,
             pace: Pace::default(),
         }
@@ -118,24 +133,60 @@ impl Poll {
         self.interval.get()
     }
 
-    /// Sends the requests one after the other. A refused one costs its own
-    /// signals; silence, a wrong frame or a lost connection ends the cycle.
-    pub(super) async fn read(&self, peer: &mut Peer, unit: u8) -> Reading {
+    /// Read at least as often as a silent device is asked again: only such
+    /// groups tell whether all of a device is silent.
+    pub(super) fn is_quick(&self) -> bool {
+        self.interval() <= LONGEST_REST
+    }
+
+    pub(super) fn requests(&self) -> u32 {
+        u32::try_from(self.requests.len()).unwrap_or(u32::MAX)
+    }
+
+    /// No request was answered when it was last sent.
+    pub(super) fn is_silent(&self) -> bool {
+        self.requests.iter().all(|ask| ask.health.is_silent())
+    }
+
+    /// Every request was answered when it was last sent.
+    pub(super) fn is_heard(&self) -> bool {
+        !self.requests.iter().any(|ask| ask.health.is_silent())
+    }
+
+    /// The device has answered something: what is silent is tried again.
+    pub(super) fn wake(&mut self) {
+        self.requests.iter_mut().for_each(|ask| ask.health.wake());
+    }
+
+    /// Sends the requests that do not rest, one after the other. A refused one
+    /// costs its own signals; silence, a wrong frame or a lost connection ends
+    /// the cycle, and that request rests, as one of `sharers`.
+    pub(super) async fn read(&mut self, peer: &mut Peer, unit: u8, sharers: u32) -> Reading {
         let mut reading = Reading {
             fields: self.blank(),
+            asked: false,
+            heard: false,
             answered: false,
             refusals: 0,
             refused: None,
             broken: None,
         };
-        for (index, request) in self.requests.iter().enumerate() {
+        for index in 0..self.requests.len() {
+            let Some(Ask { request, health }) = self.requests.get_mut(index) else { break };
+            if health.rests(Instant::now()) {
+                continue;
+            }
+            reading.asked = true;
             let broken = match peer.exchange(unit, request).await {
                 Ok(reply) => {
-                    reading.answered = true;
-                    self.fill(request, &reply, &mut reading.fields);
+                    health.answered();
+                    (reading.heard, reading.answered) = (true, true);
+                    fill(&self.signals, request, &reply, &mut reading.fields);
                     continue;
                 }
                 Err(Failure::Exception(code)) if !is_silence(code) => {
+                    health.answered();
+                    reading.heard = true;
                     reading.refusals += 1;
                     reading.refused.get_or_insert_with(|| {
                         format!("{} on reading {}", exception(code), request.range())
@@ -145,8 +196,11 @@ impl Poll {
                 }
                 Err(failure) => Broken::new(failure, peer, unit, request),
             };
+            if broken.end.as_ref().is_none_or(|end| !end.unreachable) {
+                health.failed(Instant::now(), sharers);
+            }
             for left in self.requests.iter().skip(index) {
-                mark(left, broken.quality, &mut reading.fields);
+                mark(&left.request, broken.quality, &mut reading.fields);
             }
             reading.broken = Some(broken);
             break;
@@ -163,24 +217,6 @@ impl Poll {
             quality: Some(Quality::Timeout),
         };
         self.signals.iter().map(field).collect()
-    }
-
-    fn fill(&self, request: &Request, reply: &Reply, fields: &mut [Field]) {
-        for (index, offset) in &request.signals {
-            let (Some(field), Some(signal)) = (fields.get_mut(*index), self.signals.get(*index))
-            else {
-                continue;
-            };
-            let start = usize::from(*offset);
-            let decoded = match reply {
-                Reply::Bits(bits) => bits.get(start).map(|bit| Value::Bool(*bit)),
-                Reply::Words(words) => words
-                    .get(start..start + usize::from(signal.decoder.width()))
-                    .and_then(|words| signal.decoder.decode(words).ok()),
-            };
-            field.quality = decoded.is_none().then_some(Quality::BadPayload);
-            field.value = decoded.unwrap_or(Value::Null);
-        }
     }
 
     /// The event of these fields: a quality that all share is the event's own.
@@ -218,11 +254,11 @@ impl Poll {
         }
     }
 
-    /// A whole cycle without a refusal ends the fault, half of one does not.
+    /// A minute of whole cycles without a refusal ends the fault.
     pub(super) fn tell_refusal(&self, refused: Option<&str>, whole: bool, link: &mut Link) {
         match refused {
             Some(what) => link.fault(&self.subject, what),
-            None if whole => link.well(&self.subject),
+            None if whole => link.settled(&self.subject),
             None => {}
         }
     }
@@ -251,6 +287,23 @@ impl Broken {
             }
         };
         Self { what, end, quality }
+    }
+}
+
+fn fill(signals: &[Signal], request: &Request, reply: &Reply, fields: &mut [Field]) {
+    for (index, offset) in &request.signals {
+        let (Some(field), Some(signal)) = (fields.get_mut(*index), signals.get(*index)) else {
+            continue;
+        };
+        let start = usize::from(*offset);
+        let decoded = match reply {
+            Reply::Bits(bits) => bits.get(start).map(|bit| Value::Bool(*bit)),
+            Reply::Words(words) => words
+                .get(start..start + usize::from(signal.decoder.width()))
+                .and_then(|words| signal.decoder.decode(words).ok()),
+        };
+        field.quality = decoded.is_none().then_some(Quality::BadPayload);
+        field.value = decoded.unwrap_or(Value::Null);
     }
 }
 

@@ -8,16 +8,18 @@
 //! What goes wrong, and whom it costs:
 //! - A device **refuses** a request (exception): its signals are null with
 //!   quality `bad_address` (02, 03) or `device_error`; all else goes on.
-//! - A device is **silent** (a time-out, 0A or 0B from a gateway) or answers
-//!   with something else: it rests, for 1 s at first, twice as long each time,
-//!   at most 30 s. So a dead unit costs the others one time-out per rest. Each
-//!   of its groups gives one event with nulls and the reason as quality, and
-//!   nothing more until the device answers again.
+//! - A request meets **silence** (a time-out, 0A or 0B from a gateway) or
+//!   something else than its answer: it rests, for 1 s at first, twice as long
+//!   each time, at most 30 s; the device's other requests go on. Where all that
+//!   is read at least every 30 s is silent, the device rests as a whole and its
+//!   requests take turns, so that a dead unit costs the others one time-out per
+//!   rest. A group that gets nothing gives one event with nulls and the reason
+//!   as quality, and nothing more until something of it is answered again.
 //! - After a time-out or an unexpected frame the **connection is dropped**, so
 //!   that no late answer can be taken for the next one. This drop is the
 //!   source's own doing, so it connects again by itself, at once: if it left
 //!   that to `supervise`, whose pauses grow to half a minute, one dead unit
-//!   would silence the healthy ones. It cannot spin: each drop sends a device
+//!   would silence the healthy ones. It cannot spin: each drop sends a request
 //!   to rest. The same holds for a connection that served before and was
 //!   closed while idle: the request is repeated once on a new one; one that was
 //!   idle for a minute is replaced before it is used.
@@ -58,7 +60,7 @@ use crate::supervise::Link;
 /// A source that is set up.
 #[derive(Debug)]
 pub struct Source {
-    peer: Peer,
+    peer: Box<Peer>,
     clock: Clock,
     devices: Vec<Unit>,
     groups: Vec<group::Poll>,
@@ -86,7 +88,12 @@ pub struct Counts {
 struct Unit {
     name: Arc<str>,
     id: u8,
+    /// Of all its quick groups together, when none of them is answered.
     health: Health,
+    /// Requests of its quick groups.
+    requests: u32,
+    /// That it is silent has been told.
+    faulty: bool,
 }
 
 impl Source {
@@ -107,10 +114,16 @@ impl Source {
                 name: Arc::from(device.name.as_str()),
                 id: device.unit,
                 health: Health::default(),
+                requests: groups
+                    .iter()
+                    .filter(|group: &&group::Poll| group.device == index && group.is_quick())
+                    .map(group::Poll::requests)
+                    .fold(0, u32::saturating_add),
+                faulty: false,
             });
         }
         Self {
-            peer: Peer::new(host, port, config.timeout.get()),
+            peer: Box::new(Peer::new(host, port, config.timeout.get())),
             clock: setup.clock,
             devices,
             schedule: Schedule::new(groups.iter().map(group::Poll::interval).collect()),
@@ -179,7 +192,14 @@ impl Source {
     ) -> Result<(), End> {
         let Some(group) = self.groups.get_mut(index) else { return Ok(()) };
         let Some(device) = self.devices.get_mut(group.device) else { return Ok(()) };
-        if device.health.rests(Instant::now()) {
+        let rests = group.is_quick() && device.health.rests(Instant::now());
+        let mut reading = None;
+        if !rests {
+            let shared = group.is_quick() && device.health.is_silent();
+            let sharers = if shared { device.requests } else { 1 };
+            reading = Some(group.read(&mut self.peer, device.id, sharers).await);
+        }
+        let Some(reading) = reading.filter(|reading| reading.asked) else {
             self.counts.rested += 1;
             if group.told {
                 return Ok(());
@@ -187,38 +207,56 @@ impl Source {
             group.told = true;
             let event = group.silence(&device.name, self.clock.now());
             return deliver(intake, vec![event], group.bytes).await.map_err(End::from);
-        }
-
-        let reading = group.read(&mut self.peer, device.id).await;
+        };
         // The last answer has just come.
         let time = self.clock.now();
         self.counts.refused += reading.refusals;
-        group.tell_refusal(reading.refused.as_deref(), reading.broken.is_none(), link);
+        group.tell_refusal(reading.refused.as_deref(), group.is_heard(), link);
         let mut end = None;
         // Silence that was told is not told again; a part that was read is.
-        let mut worth_telling = true;
+        let worth_telling = reading.broken.is_none() || reading.answered || !group.told;
+        group.told = !reading.heard;
+        let failed = reading.broken.is_some();
         if let Some(broken) = reading.broken {
             self.counts.failed += 1;
-            worth_telling = reading.answered || !group.told;
-            group.told = true;
             end = broken.end;
-            if end.as_ref().is_none_or(|end| !end.unreachable) {
-                device.health.failed(Instant::now());
-            }
-            if end.is_none() {
+            // Once until all of it is well: which request it is that fails
+            // changes from cycle to cycle.
+            if end.is_none() && !device.faulty {
+                device.faulty = true;
                 link.fault(&device.name, &broken.what);
             }
-        } else {
-            group.told = false;
-            device.health.answered();
-            link.well(&device.name);
         }
         self.counts.read += u64::from(reading.answered);
+        let event = group.event(&device.name, time, reading.fields);
+        let (of, bytes) = (group.device, group.bytes);
+        if end.as_ref().is_none_or(|end| !end.unreachable) {
+            self.judge(of, reading.heard, failed, link);
+        }
         if worth_telling {
-            let event = group.event(&device.name, time, reading.fields);
-            deliver(intake, vec![event], group.bytes).await?;
+            deliver(intake, vec![event], bytes).await?;
         }
         end.map_or(Ok(()), Err)
+    }
+
+    /// Whether the device as a whole is silent, after a cycle of one of its
+    /// groups.
+    fn judge(&mut self, index: usize, heard: bool, failed: bool, link: &mut Link) {
+        let Some(device) = self.devices.get_mut(index) else { return };
+        if heard && device.health.is_silent() {
+            device.health.answered();
+            let groups = self.groups.iter_mut().filter(|group| group.device == index);
+            groups.for_each(group::Poll::wake);
+        }
+        let mut groups = self.groups.iter().filter(|group| group.device == index);
+        if failed {
+            if groups.all(|group| !group.is_quick() || group.is_silent()) {
+                device.health.failed(Instant::now(), 1);
+            }
+        } else if groups.all(group::Poll::is_heard) {
+            device.faulty = false;
+            link.well(&device.name);
+        }
     }
 
     /// The peer cannot be reached: every group says once that it has no values.

@@ -19,12 +19,12 @@ const BEHIND: u32 = 3;
 /// A group that has kept its slots for this long is said to be well again.
 const STEADY: Duration = Duration::from_mins(1);
 
-/// A silent device is first left alone this long; it doubles up to [`LONGEST_REST`].
+/// What is silent is first left alone this long; it doubles up to [`LONGEST_REST`].
 const FIRST_REST: Duration = Duration::from_secs(1);
 
 /// A device that was switched on again is read within half a minute, and a
 /// dead one costs the others one time-out in that time.
-const LONGEST_REST: Duration = Duration::from_secs(30);
+pub(super) const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// The slots of all groups.
 #[derive(Debug)]
@@ -107,7 +107,8 @@ impl Pace {
     }
 }
 
-/// The back-off of one device. It outlives connections.
+/// The back-off of a request, or of a device none of whose requests is
+/// answered. It outlives connections.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     failures: u32,
@@ -120,14 +121,26 @@ impl Health {
         self.rests_until.is_some_and(|until| now < until)
     }
 
-    pub(super) fn failed(&mut self, now: Instant) {
+    /// Has not answered since it failed.
+    pub(super) const fn is_silent(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// Did not answer. Of several that are silent together each rests
+    /// `sharers` times as long, so that all have their turn.
+    pub(super) fn failed(&mut self, now: Instant, sharers: u32) {
         let rest = FIRST_REST.saturating_mul(2_u32.saturating_pow(self.failures));
-        self.rests_until = Some(now + rest.min(LONGEST_REST));
+        self.rests_until = Some(now + rest.min(LONGEST_REST).saturating_mul(sharers));
         self.failures = self.failures.saturating_add(1);
     }
 
     pub(super) fn answered(&mut self) {
         *self = Self::default();
+    }
+
+    /// Something else of the device has answered: it is worth a try.
+    pub(super) const fn wake(&mut self) {
+        self.rests_until = None;
     }
 }
 
@@ -207,13 +220,24 @@ mod tests {
         let start = Instant::now();
         let mut health = Health::default();
         for rest in [1, 2, 4, 8, 16, 30, 30] {
-            health.failed(start);
+            health.failed(start, 1);
             assert!(health.rests(start + Duration::from_secs(rest) - MS));
             assert!(!health.rests(start + Duration::from_secs(rest)));
         }
         health.answered();
         assert!(!health.rests(start));
-        health.failed(start);
+        health.failed(start, 1);
         assert!(!health.rests(start + Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn those_who_are_silent_together_take_turns() {
+        let start = Instant::now();
+        let mut health = Health::default();
+        health.failed(start, 3);
+        assert!(health.rests(start + Duration::from_secs(3) - MS));
+        assert!(!health.rests(start + Duration::from_secs(3)));
+        health.wake();
+        assert!(!health.rests(start) && health.is_silent());
     }
 }

@@ -62,23 +62,33 @@ pub(super) fn definition<'a>(parts: impl IntoIterator<Item = &'a str>) -> u64 {
 }
 
 impl Place {
-    pub(super) fn save(&self, definition: u64) -> Vec<u8> {
+    /// With the database that it was read from, where that is known.
+    pub(super) fn save(&self, definition: u64, database: Option<u64>) -> Vec<u8> {
         let after = match self {
             Self::Start => Cbor::Null,
             Self::End => Cbor::Bool(true),
             Self::After(keys) => Cbor::Array(keys.iter().map(Key::to_cbor).collect()),
         };
-        let whole = Cbor::Array(vec![VERSION.into(), definition.into(), after]);
+        let mut parts = vec![VERSION.into(), definition.into(), after];
+        parts.extend(database.map(Cbor::from));
+        let whole = Cbor::Array(parts);
         let mut bytes = Vec::new();
         ciborium::into_writer(&whole, &mut bytes).expect("writing to memory does not fail");
         bytes
     }
 
-    pub(super) fn load(bytes: &[u8], definition: u64) -> Result<Self, Unusable> {
+    /// The place and the database that it was read from.
+    pub(super) fn load(bytes: &[u8], definition: u64) -> Result<(Self, Option<u64>), Unusable> {
         let whole: Cbor = ciborium::from_reader(bytes).map_err(|_| Unusable::Damaged)?;
         let Cbor::Array(parts) = whole else { return Err(Unusable::Damaged) };
-        let [Cbor::Integer(version), Cbor::Integer(of), after] = parts.as_slice() else {
+        let [Cbor::Integer(version), Cbor::Integer(of), after, database @ ..] = parts.as_slice()
+        else {
             return Err(Unusable::Damaged);
+        };
+        let database = match database {
+            [] => None,
+            [Cbor::Integer(mark)] => Some(u64::try_from(*mark).map_err(|_| Unusable::Damaged)?),
+            _ => return Err(Unusable::Damaged),
         };
         if i128::from(*version) != i128::from(VERSION) {
             return Err(Unusable::Damaged);
@@ -86,15 +96,16 @@ impl Place {
         if i128::from(*of) != i128::from(definition) {
             return Err(Unusable::OtherDefinition);
         }
-        match after {
-            Cbor::Null => Ok(Self::Start),
-            Cbor::Bool(true) => Ok(Self::End),
+        let place = match after {
+            Cbor::Null => Self::Start,
+            Cbor::Bool(true) => Self::End,
             Cbor::Array(keys) => {
                 let keys: Option<_> = keys.iter().map(Key::from_cbor).collect();
-                keys.map(Self::After).ok_or(Unusable::Damaged)
+                keys.map(Self::After).ok_or(Unusable::Damaged)?
             }
-            _ => Err(Unusable::Damaged),
-        }
+            _ => return Err(Unusable::Damaged),
+        };
+        Ok((place, database))
     }
 }
 
@@ -159,7 +170,10 @@ mod tests {
             Key::Bytes(vec![0, 255]),
         ]);
         for place in [place, Place::Start, Place::End] {
-            assert_eq!(Place::load(&place.save(7), 7), Ok(place));
+            for database in [None, Some(u64::MAX)] {
+                let saved = place.save(7, database);
+                assert_eq!(Place::load(&saved, 7), Ok((place.clone(), database)));
+            }
         }
     }
 
@@ -167,12 +181,15 @@ mod tests {
     fn a_cursor_of_another_definition_is_refused() {
         let one = definition(["table", "readings", "id"]);
         let other = definition(["table", "readings", "ts"]);
-        assert_eq!(Place::load(&Place::Start.save(one), other), Err(Unusable::OtherDefinition));
+        assert_eq!(
+            Place::load(&Place::Start.save(one, None), other),
+            Err(Unusable::OtherDefinition)
+        );
     }
 
     #[test]
     fn damaged_bytes_are_refused_and_never_panic() {
-        let whole = Place::After(vec![Key::I64(5), Key::Text("x".into())]).save(9);
+        let whole = Place::After(vec![Key::I64(5), Key::Text("x".into())]).save(9, Some(1));
         for end in 0..whole.len() {
             assert_eq!(Place::load(&whole[..end], 9), Err(Unusable::Damaged));
         }

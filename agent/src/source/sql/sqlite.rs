@@ -18,6 +18,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
@@ -115,8 +116,12 @@ const LARGEST_BATCH: u32 = 10_000;
 /// changes of thread.
 const SHORTEST_INTERVAL: Period = Period::from_millis(10);
 
-/// A thread waits that long, and a stop of the agent with it.
+/// A thread waits that long.
 const LONGEST_BUSY_TIMEOUT: Period = Period::from_secs(60);
+
+/// A read that is interrupted between two statements goes on with the second:
+/// it is interrupted again after this.
+const INTERRUPT_AGAIN: Duration = Duration::from_millis(20);
 
 impl Config {
     /// What is wrong, as the key within the source and what would be right.
@@ -163,6 +168,8 @@ pub struct Source {
     interval: Period,
     /// How far rows were handed over; it outlives a connection.
     place: Result<Place, Unusable>,
+    /// The database that `place` was reached in.
+    database: Option<u64>,
 }
 
 impl Source {
@@ -176,9 +183,12 @@ impl Source {
             omit: config.omit.clone(),
         };
         let job = Job::new(config, plan);
-        let place = saved
-            .map_or_else(|| Ok(config.from.place()), |bytes| Place::load(&bytes, job.definition));
-        Self { job: Arc::new(job), clock, interval: config.interval, place }
+        let (place, database) = match saved.map(|bytes| Place::load(&bytes, job.definition)) {
+            None => (Ok(config.from.place()), None),
+            Some(Ok((place, database))) => (Ok(place), database),
+            Some(Err(unusable)) => (Err(unusable), None),
+        };
+        Self { job: Arc::new(job), clock, interval: config.interval, place, database }
     }
 
     /// Reads until `stop`, or until the file cannot be read.
@@ -198,7 +208,7 @@ impl Source {
         };
         let mut reader: Option<Reader> = None;
         while !stop.is_cancelled() {
-            let page = match self.look(&mut reader, place.clone()).await? {
+            let page = match self.look(&mut reader, place.clone(), stop).await? {
                 Ok(page) => {
                     link.up(&self.job.path.display().to_string());
                     page
@@ -207,19 +217,25 @@ impl Source {
                     link.fault("lock", "the database is locked by its writer, will read again");
                     Page::default()
                 }
+                // It may be the interruption itself.
+                Err(Trouble::Broken(_)) if stop.is_cancelled() => return Ok(()),
                 Err(Trouble::Broken(error)) => return Err(error),
             };
             for (subject, wrong) in &page.seen {
                 match wrong {
                     Some(what) => link.fault(subject, what),
+                    // A writer may lock at every other look.
+                    None if *subject == "lock" => link.settled(subject),
                     None => link.well(subject),
                 }
             }
             if let Some(next) = page.next {
+                let database = reader.as_ref().map(Reader::mark);
+                let cursor = next.save(self.job.definition, database);
                 let delivery = Delivery {
                     events: page.events,
                     dead: page.dead,
-                    checkpoint: Some(Checkpoint::Cursor(next.save(self.job.definition).into())),
+                    checkpoint: Some(Checkpoint::Cursor(cursor.into())),
                     bytes: page.bytes,
                     urgent: false,
                 };
@@ -237,7 +253,7 @@ impl Source {
                     () = stop.cancelled() => return Ok(()),
                 }
                 place.clone_from(&next);
-                self.place = Ok(next);
+                (self.place, self.database) = (Ok(next), database);
             }
             if page.more {
                 continue;
@@ -250,29 +266,50 @@ impl Source {
         Ok(())
     }
 
-    /// One look at the database, off the async threads. The reader comes back
-    /// unless its connection is of no more use.
+    /// One look at the database, off the async threads; cut short by `stop`.
+    /// The reader comes back unless it cannot be opened.
     async fn look(
         &self,
         reader: &mut Option<Reader>,
         place: Place,
+        stop: &CancellationToken,
     ) -> Result<Result<Page, Trouble>, Error> {
-        let (job, clock, held) = (Arc::clone(&self.job), self.clock.clone(), reader.take());
-        let look = move || {
-            let mut reader = match held {
-                Some(reader) => reader,
-                None => match Reader::open(job) {
-                    Ok(reader) => reader,
-                    Err(trouble) => return (None, Err(trouble)),
-                },
-            };
-            let page = reader.read(&place, clock.now());
-            (Some(reader), page)
+        let ended = |cause| Error::because("the reading thread ended", cause);
+        let job = Arc::clone(&self.job);
+        let mut held = match reader.take() {
+            Some(held) => held,
+            None => match spawn_blocking(move || Reader::open(job)).await.map_err(ended)? {
+                Ok(opened) => opened,
+                Err(trouble) => return Ok(Err(trouble)),
+            },
         };
-        let (back, page) = spawn_blocking(look)
-            .await
-            .map_err(|cause| Error::because("the reading thread ended", cause))?;
-        *reader = back;
+        let (interrupt, patience) = (held.interrupt(), self.job.busy_timeout);
+        let (clock, database, stopped) = (self.clock.clone(), self.database, stop.clone());
+        let mut look = spawn_blocking(move || {
+            let begun = Instant::now();
+            loop {
+                let page = held.read(&place, database, clock.now());
+                let locked = matches!(page, Err(Trouble::Busy));
+                if !locked || stopped.is_cancelled() || begun.elapsed() >= patience {
+                    return (held, page);
+                }
+            }
+        });
+        let done = loop {
+            tokio::select! {
+                biased;
+                done = &mut look => break done,
+                () = stop.cancelled() => {}
+            }
+            interrupt.interrupt();
+            tokio::select! {
+                biased;
+                done = &mut look => break done,
+                () = tokio::time::sleep(INTERRUPT_AGAIN) => {}
+            }
+        };
+        let (back, page) = done.map_err(ended)?;
+        *reader = Some(back);
         Ok(page)
     }
 }

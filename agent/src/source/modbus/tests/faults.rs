@@ -259,6 +259,80 @@ async fn a_device_is_asked_again_after_its_rest_and_its_silence_is_told_once() {
 }
 
 #[tokio::test]
+async fn a_group_that_is_never_answered_costs_the_devices_other_groups_nothing() {
+    let (listener, address) = listen().await;
+    let devices = r#"
+        timeout = "30 s"
+        [[device]]
+        name = "boiler"
+        unit = 1
+        [[device.group]]
+        interval = "20 ms"
+        signals = [{ name = "never", table = "holding", address = 900 }]
+        [[device.group]]
+        interval = "20 ms"
+        signals = [{ name = "a", table = "holding", address = 0 }]
+    "#;
+    let (mut bench, mut commits) = bench(&address, devices);
+    let script = async {
+        let mut wire = Wire::accept(&listener).await;
+        let mut good = 0;
+        while good < 10 {
+            let asked = wire.asked().await;
+            if asked.address == 900 {
+                wire.exception(asked, 0x0B).await;
+                continue;
+            }
+            wire.answer(asked, 5).await;
+            good += 1;
+        }
+        let mut events = Vec::new();
+        while events.iter().filter(|e: &&Event| e.quality == Quality::Good).count() < 10 {
+            events.push(commits.event().await);
+        }
+        events
+    };
+    let (end, events) = bench.run(script).await;
+    assert!(end.is_ok());
+    let silent: Vec<&Event> = events.iter().filter(|e| e.quality != Quality::Good).collect();
+    assert_eq!(silent.len(), 1, "silence is told once and of one group only: {silent:?}");
+    assert_eq!(&*silent[0].fields[0].name, "never");
+    assert_eq!(bench.faults().len(), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_is_never_answered_does_not_slow_the_rest_of_its_group() {
+    let (listener, address) = listen().await;
+    let (mut bench, mut commits) = bench(&address, THREE);
+    let script = async {
+        let mut wire = Wire::accept(&listener).await;
+        let mut told = Vec::new();
+        // One answer with b and then, while a rests, more of them.
+        while told.iter().filter(|e| fields(e)[1].1 == Value::U64(5)).count() < 3 {
+            let asked = wire.asked().await;
+            match asked.address {
+                10 => wire.exception(asked, 0x0B).await,
+                40 => {
+                    wire.answer(asked, 5).await;
+                    told.push(commits.event().await);
+                    continue;
+                }
+                _ => {
+                    wire.frame(asked.transaction, asked.unit, &[1, 1, 1]).await;
+                    continue;
+                }
+            }
+            told.push(commits.event().await);
+        }
+        told
+    };
+    let (end, told) = bench.run(script).await;
+    assert!(end.is_ok());
+    assert!(told.iter().all(|e| fields(e)[2].1 == Value::Bool(true)), "all cycles read the coil");
+    assert!(bench.source.counts().rested == 0, "the group has not rested");
+}
+
+#[tokio::test]
 async fn what_was_read_before_the_silence_is_kept() {
     let (listener, address) = listen().await;
     let (mut bench, mut commits) = bench(&address, &THREE.replace("30 s", "50 ms"));
@@ -290,6 +364,7 @@ async fn a_peer_that_closes_each_new_connection_ends_the_run_and_is_told_once() 
         assert_eq!(end.unwrap_err().to_string(), format!("{address} closed the connection"));
         // As if its rest were over.
         bench.source.devices[0].health = Health::default();
+        bench.source.groups[0].wake();
     }
     let event = commits.event().await;
     assert_eq!((fields(&event), event.quality), (nothing(), Quality::Timeout));

@@ -2,6 +2,7 @@
 //! unread, or read the whole table each time, is said beforehand.
 
 use super::job::{Sql, Trouble};
+use super::row::lossy;
 use super::table::Table;
 
 impl Table<'_> {
@@ -45,7 +46,7 @@ impl Table<'_> {
             return Ok(false);
         }
         let names = |text: &str, of: &str| -> rusqlite::Result<Vec<String>> {
-            self.snapshot.prepare(text)?.query_map([of], |row| row.get(0))?.collect()
+            self.snapshot.prepare(text)?.query_map([of], |row| row.get_ref(0).map(lossy))?.collect()
         };
         let tables =
             "SELECT name FROM sqlite_schema WHERE type = 'table' AND name = ?1 COLLATE NOCASE";
@@ -74,7 +75,7 @@ impl Table<'_> {
             "EXPLAIN QUERY PLAN SELECT {keys} FROM {from} WHERE {complete} ORDER BY {order}"
         );
         let mut statement = self.snapshot.prepare(&text)?;
-        let steps = statement.query_map([], |row| row.get::<_, String>(3))?;
+        let steps = statement.query_map([], |row| row.get_ref(3).map(lossy))?;
         for step in steps {
             if step?.contains("TEMP B-TREE FOR ORDER BY") {
                 return Ok(true);

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rusqlite::ErrorCode;
 
@@ -23,10 +23,16 @@ pub(super) struct Job {
     pub(super) subject: String,
     /// `None` for a query.
     pub(super) table: Option<String>,
+    /// What makes [`VIEW`], for a query.
+    pub(super) view: Option<String>,
     pub(super) cursor: Vec<String>,
     pub(super) sql: Sql,
     pub(super) plan: Plan,
 }
+
+/// Name of the view in the connection's own, temporary schema that stands for
+/// a query where its columns are asked for.
+const VIEW: &str = "tidegate query";
 
 /// The parts that the statements are made of.
 #[derive(Debug)]
@@ -46,6 +52,16 @@ pub(super) struct Sql {
     pub(super) backwards: String,
 }
 
+/// What tells one file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct File {
+    device: u64,
+    inode: u64,
+    /// The same over restarts of the machine, which number devices anew: it is
+    /// saved with the cursor.
+    pub(super) mark: u64,
+}
+
 /// Why there is no page.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -63,11 +79,13 @@ impl Job {
     pub(super) fn new(config: &Config, plan: Plan) -> Self {
         let table = config.table.as_deref();
         // A line break ends a comment at the query's end.
-        let (from, alias, subject) = match (table, config.query.as_deref()) {
-            (Some(table), _) => (quoted(table), quoted(table), format!("the table {table}")),
+        let (from, alias, subject, view) = match (table, config.query.as_deref()) {
+            (Some(table), _) => (quoted(table), quoted(table), format!("the table {table}"), None),
             (None, query) => {
                 let query = query.unwrap_or_default().trim().trim_end_matches(';');
-                (format!("({query}\n) AS \"query\""), quoted("query"), "the query".to_owned())
+                let from = format!("({query}\n) AS \"query\"");
+                let view = format!("CREATE TEMP VIEW {} AS SELECT * FROM {from}", quoted(VIEW));
+                (from, quoted("query"), "the query".to_owned(), Some(view))
             }
         };
         // Qualified, because SQLite takes an unknown "name" for a text.
@@ -100,10 +118,16 @@ impl Job {
             batch: usize::try_from(config.batch).unwrap_or(usize::MAX),
             subject,
             table: config.table.clone(),
+            view,
             cursor: config.cursor.clone(),
             sql,
             plan,
         }
+    }
+
+    /// The table or view whose columns are those that are read.
+    pub(super) fn described(&self) -> &str {
+        self.table.as_deref().unwrap_or(VIEW)
     }
 
     pub(super) fn broken(&self, error: rusqlite::Error) -> Trouble {
@@ -135,7 +159,7 @@ impl Job {
     }
 
     /// Which file stands under the path now.
-    pub(super) fn file(&self) -> Result<(u64, u64), Trouble> {
+    pub(super) fn file(&self) -> Result<File, Trouble> {
         let path = self.path.display();
         let found = std::fs::metadata(&self.path).map_err(|cause| {
             Trouble::Broken(if cause.kind() == std::io::ErrorKind::NotFound {
@@ -147,7 +171,15 @@ impl Job {
         if found.is_dir() {
             return Err(Trouble::Broken(Error::new(format!("{path} is a folder, not a database"))));
         }
-        Ok((found.dev(), found.ino()))
+        // A new file may get the number of a deleted one, but not its age.
+        let made = found.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let mut known = found.ino().to_le_bytes().to_vec();
+        known.extend(made.unwrap_or_default().as_nanos().to_le_bytes());
+        Ok(File {
+            device: found.dev(),
+            inode: found.ino(),
+            mark: twox_hash::XxHash3_64::oneshot(&known),
+        })
     }
 }
 

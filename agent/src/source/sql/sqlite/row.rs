@@ -45,30 +45,53 @@ impl Table<'_> {
     /// Which columns become what. Those of the cursor come first and count
     /// only where the rest does not hold them (`rowid`).
     fn columns(&self, row: &Row<'_>) -> Result<Columns<'_>, Trouble> {
-        let all: Vec<rusqlite::Column<'_>> = row.as_ref().columns().collect();
-        let (cursor, rest) = all.split_at(self.job.cursor.len().min(all.len()));
-        let known = |name: &str| rest.iter().any(|c| c.name().eq_ignore_ascii_case(name));
-        let own = cursor.iter().enumerate().filter(|(_, column)| !known(column.name()));
-        let taken: Vec<(usize, &rusqlite::Column<'_>)> =
-            own.chain((cursor.len()..).zip(rest)).collect();
-        let layout = self.job.plan.layout(taken.iter().map(|(_, column)| column.name())).map_err(
-            |missing| {
+        let cursor = self.job.cursor.len();
+        let statement = row.as_ref();
+        let rest = self.described()?;
+        if statement.column_count() != cursor.saturating_add(rest.len()) {
+            return Err(Trouble::Broken(Error::new(format!(
+                "the columns of {} have changed while they were read",
+                self.job.subject
+            ))));
+        }
+        let is = |name: &str, index| statement.column_index(name).is_ok_and(|at| at == index);
+        let own = self.job.cursor.iter().enumerate().filter(|(index, name)| {
+            !rest.iter().any(|c| c.name.eq_ignore_ascii_case(name) || is(&c.name, *index))
+        });
+        // SQLite knows it by three names.
+        let own = own.map(|(index, name)| {
+            let name = if is("rowid", index) { "rowid" } else { name.as_str() };
+            (index, name, false)
+        });
+        let rest = (cursor..).zip(&rest).map(|(index, c)| (index, c.name.as_str(), c.boolean));
+        let taken: Vec<(usize, &str, bool)> =
+            own.chain(rest).filter(|(_, name, _)| !self.job.plan.omits(name)).collect();
+        let layout =
+            self.job.plan.layout(taken.iter().map(|(_, name, _)| *name)).map_err(|missing| {
                 let (subject, path) = (&self.job.subject, self.job.path.display());
                 Trouble::Broken(Error::new(format!("cannot read {subject} of {path}: {missing}")))
-            },
-        )?;
-        let taken = taken
-            .into_iter()
-            .map(|(index, column)| {
-                let declared = column.decl_type().unwrap_or_default();
-                (
-                    index,
-                    declared.eq_ignore_ascii_case("boolean")
-                        || declared.eq_ignore_ascii_case("bool"),
-                )
-            })
-            .collect();
+            })?;
+        let taken = taken.iter().map(|(index, _, boolean)| (*index, *boolean)).collect();
         Ok(Columns { taken, layout })
+    }
+
+    /// What stands behind the cursor columns. Asked of the schema and not of
+    /// the statement: names are what the machine's programmer made of them,
+    /// and rusqlite panics where a statement's are not UTF-8.
+    fn described(&self) -> Result<Vec<Described>, Trouble> {
+        let broken = |error| self.job.broken(error);
+        let text = "SELECT name, type FROM pragma_table_xinfo(?1) WHERE hidden <> 1 ORDER BY cid";
+        let mut statement = self.snapshot.prepare(text).map_err(broken)?;
+        let mut found = statement.query([self.job.described()]).map_err(broken)?;
+        let mut columns = Vec::new();
+        while let Some(row) = found.next().map_err(broken)? {
+            let declared = lossy(row.get_ref(1).map_err(broken)?);
+            columns.push(Described {
+                name: lossy(row.get_ref(0).map_err(broken)?),
+                boolean: ["boolean", "bool"].iter().any(|b| declared.eq_ignore_ascii_case(b)),
+            });
+        }
+        Ok(columns)
     }
 
     pub(super) fn keys(&self, row: &Row<'_>) -> Result<Vec<Key>, Trouble> {
@@ -155,6 +178,21 @@ fn value(stored: ValueRef<'_>, boolean: bool) -> Value {
     }
 }
 
+/// A text of the schema, which need not be UTF-8.
+pub(super) fn lossy(stored: ValueRef<'_>) -> String {
+    match stored {
+        ValueRef::Text(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        _ => String::new(),
+    }
+}
+
+/// A column as it is declared.
+struct Described {
+    name: String,
+    /// Declared as a truth value.
+    boolean: bool,
+}
+
 struct Columns<'a> {
     /// Index in the result, and whether it is declared as a truth value.
     taken: Vec<(usize, bool)>,
@@ -188,9 +226,11 @@ impl Rows {
     }
 
     pub(super) fn into_page(self, more: bool) -> Page {
-        let mut page = Page { more, ..Page::default() };
+        // Where a query gives nothing the second time, the next look is made
+        // after the interval, or it would spin.
+        let mut page = Page { more: more && !self.read.is_empty(), ..Page::default() };
         if !self.read.is_empty() {
-            page.seen.extend([("ties", None), ("cursor", None)]);
+            page.seen.push(("ties", None));
         }
         for row in self.read {
             page.bytes = page.bytes.saturating_add(row.bytes);

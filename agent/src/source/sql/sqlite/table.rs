@@ -122,6 +122,31 @@ impl Table<'_> {
         Ok(Page { next: Some(next), more: true, ..Page::default() })
     }
 
+    /// The database is another file than the one whose cursor this is, and its
+    /// rows at or below the cursor may never have been read. It may as well be
+    /// the same one, moved or restored: so reading goes on behind the cursor.
+    pub(super) fn exchanged(&self, after: &[Key]) -> Result<Option<String>, Trouble> {
+        let Sql { from, complete, .. } = &self.job.sql;
+        let reached = self.job.sql.compare("<=", 1, after.len());
+        let unread: bool = self
+            .snapshot
+            .query_row(
+                &format!("SELECT EXISTS (SELECT 1 FROM {from} WHERE {complete} AND {reached})"),
+                rusqlite::params_from_iter(after),
+                |row| row.get(0),
+            )
+            .map_err(|error| self.job.broken(error))?;
+        Ok(unread.then(|| {
+            format!(
+                "{} is now another file than the one that was read up to {}: rows of {} up to \
+                 there are not read; if it was made anew, give the source a new name",
+                self.job.path.display(),
+                cursor::tuple(after),
+                self.job.subject
+            )
+        }))
+    }
+
     /// Rows stand below the cursor and none at or above it: the newest were
     /// deleted, or the table was made anew and its numbers start again.
     pub(super) fn fallen_behind(&self, after: &[Key]) -> Result<Option<String>, Trouble> {

@@ -67,6 +67,7 @@ impl Machine {
 struct Hand {
     reader: Reader,
     place: Place,
+    database: Option<u64>,
     /// What is wrong now, by subject.
     faults: BTreeMap<&'static str, String>,
 }
@@ -74,11 +75,12 @@ struct Hand {
 impl Hand {
     fn open(source: &Source) -> Self {
         let reader = Reader::open(Arc::clone(&source.job)).map_err(said).unwrap();
-        Self { reader, place: source.place.clone().unwrap(), faults: BTreeMap::new() }
+        let (place, database) = (source.place.clone().unwrap(), source.database);
+        Self { reader, place, database, faults: BTreeMap::new() }
     }
 
     fn page(&mut self) -> Result<Page, Trouble> {
-        let page = self.reader.read(&self.place, NOW)?;
+        let page = self.reader.read(&self.place, self.database, NOW)?;
         for (subject, wrong) in &page.seen {
             match wrong {
                 Some(what) => self.faults.insert(subject, what.clone()),
@@ -87,6 +89,7 @@ impl Hand {
         }
         if let Some(next) = &page.next {
             self.place = next.clone();
+            self.database = Some(self.reader.mark());
         }
         Ok(page)
     }
@@ -99,6 +102,8 @@ impl Hand {
             let more = page.more;
             pages.push(page);
             if !more {
+                // The definition is examined once all was handed over.
+                assert!(self.page().map_err(said).unwrap().next.is_none());
                 return pages;
             }
         }
@@ -186,6 +191,37 @@ fn device_and_time_come_from_columns_and_the_omitted_stay_out() {
     assert_eq!(&*events[0].device, "press");
     assert_eq!((events[0].time, events[0].read_at), (Timestamp(1_500_000_000), Some(NOW)));
     assert_eq!(events[0].fields.len(), 1);
+}
+
+#[test]
+fn a_column_name_that_is_not_utf8_arrives_as_far_as_it_can_be_read() {
+    let machine = Machine::new(PLAIN);
+    machine.run(
+        "PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET sql = CAST(
+             CAST('CREATE TABLE t (id INTEGER PRIMARY KEY, temp' AS BLOB) || x'b0'
+             || CAST('C BOOL' AS BLOB) || x'ff' || CAST(')' AS BLOB) AS TEXT)
+         WHERE name = 't'",
+    );
+    let writer = Connection::open(machine.path()).unwrap();
+    writer.execute_batch("INSERT INTO t VALUES (1, 21)").unwrap();
+    for keys in [json!({}), json!({"query": "SELECT * FROM t"}), json!({"cursor": ["rowid"]})] {
+        let mut hand = Hand::open(&machine.source(&keys, None));
+        let events = hand.pages().remove(0).events;
+        let names: Vec<&str> = events[0].fields.iter().map(|field| &*field.name).collect();
+        assert_eq!(names, ["id", "temp\u{fffd}C"], "{keys}");
+        assert_eq!(value(&events[0], "temp\u{fffd}C"), &Value::I64(21));
+    }
+}
+
+#[test]
+fn an_omitted_column_counts_for_nothing() {
+    let machine = Machine::new("CREATE TABLE t (id INTEGER PRIMARY KEY, v, picture)");
+    machine.run("INSERT INTO t VALUES (1,0,zeroblob(2000000)),(2,0,zeroblob(2000000))");
+    let mut hand = Hand::open(&machine.source(&json!({"omit": ["Picture"]}), None));
+    let page = hand.page().map_err(said).unwrap();
+    assert_eq!(numbers(&page.events, "id"), [1, 2]);
+    assert_eq!((page.dead.len(), page.bytes < 1_000), (0, true));
 }
 
 #[test]
@@ -336,7 +372,43 @@ fn a_table_made_anew_is_told_once_its_rows_stand_below_the_cursor() {
     assert!(hand.faults["cursor"].starts_with("all rows of the table t stand below the last one"));
     machine.run("INSERT INTO t VALUES (4,0)");
     assert_eq!(hand.column("id"), [4]);
+    assert!(hand.faults.contains_key("cursor"), "the row below it was never read");
+}
+
+#[test]
+fn another_file_whose_rows_have_passed_the_cursor_is_told() {
+    let machine = Machine::new(PLAIN);
+    machine.run("INSERT INTO t VALUES (1,0),(2,0),(3,0)");
+    let mut hand = Hand::open(&machine.source(&json!({}), None));
+    assert_eq!(hand.column("id"), [1, 2, 3]);
+    let saved = hand.place.save(machine.source(&json!({}), None).job.definition, hand.database);
+    let mut same = Hand::open(&machine.source(&json!({}), Some(&saved)));
+    assert_eq!(same.column("id"), [0_i64; 0]);
+    assert!(same.faults.is_empty());
+
+    let anew = Machine::new(PLAIN);
+    anew.run("INSERT INTO t VALUES (1,0),(2,0),(3,0),(4,0),(5,0)");
+    let mut hand = Hand::open(&anew.source(&json!({}), Some(&saved)));
+    assert_eq!(hand.column("id"), [4, 5]);
+    let fault = &hand.faults["file"];
+    assert!(fault.contains("is now another file than the one that was read up to (3)"), "{fault}");
+}
+
+#[test]
+fn rows_are_handed_over_before_the_definition_is_examined() {
+    let machine = Machine::new("CREATE TABLE t (a INTEGER, b INTEGER)");
+    machine.run("INSERT INTO t VALUES (1, 1), (NULL, 2)");
+    let mut hand = Hand::open(&machine.source(&json!({"cursor": ["a"]}), None));
+    let page = hand.page().map_err(said).unwrap();
+    assert_eq!(numbers(&page.events, "a"), [1]);
     assert!(hand.faults.is_empty());
+    assert!(hand.page().map_err(said).unwrap().events.is_empty());
+    assert!(hand.faults.contains_key("null"));
+}
+
+#[test]
+fn a_page_without_rows_is_never_followed_at_once() {
+    assert!(!row::Rows::default().into_page(true).more);
 }
 
 #[test]
@@ -421,7 +493,7 @@ fn first_error(machine: &Machine, keys: &serde_json::Value) -> String {
         Ok(reader) => reader,
         Err(trouble) => return said(trouble),
     };
-    said(reader.read(&Place::Start, NOW).unwrap_err())
+    said(reader.read(&Place::Start, None, NOW).unwrap_err())
 }
 
 #[test]

@@ -69,7 +69,7 @@ async fn a_lock_and_a_full_queue_are_waited_out() {
     let mut rows = Vec::new();
     let unlock = async {
         // Three looks fall into this pause of the clock, all before the lock.
-        tokio::time::sleep(std::time::Duration::from_millis(2_500)).await;
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
         machine.run("COMMIT");
     };
     let reading = run_until(&mut source, &mut commits, &mut intake, |_, delivery| {
@@ -84,14 +84,15 @@ async fn a_lock_and_a_full_queue_are_waited_out() {
 async fn a_source_whose_cursor_belongs_to_another_definition_stands_still() {
     let machine = Machine::new("CREATE TABLE t (id INTEGER, at INTEGER)");
     machine.run("INSERT INTO t VALUES (1,1)");
-    let saved = Place::Start.save(machine.source(&json!({"cursor": ["at"]}), None).job.definition);
+    let saved =
+        Place::Start.save(machine.source(&json!({"cursor": ["at"]}), None).job.definition, None);
     let mut source = machine.source(&json!({}), Some(&saved));
     assert_eq!(source.place, Err(Unusable::OtherDefinition));
     let (mut intake, mut commits) = Intake::for_test(1);
     let (stop, mut link) = (CancellationToken::new(), Link::new("m".into()));
     tokio::select! {
         _ = source.run(&mut intake, &mut link, &stop) => panic!("it must stand still"),
-        () = tokio::time::sleep(std::time::Duration::from_mins(1)) => {}
+        () = tokio::time::sleep(Duration::from_mins(1)) => {}
     }
     assert!(commits.deliveries.try_recv().is_err(), "nothing is skipped or repeated");
 }
@@ -121,6 +122,24 @@ async fn a_file_that_comes_back_is_read_on_where_it_was_left() {
     })
     .await;
     assert_eq!(rows, [2]);
+}
+
+#[tokio::test]
+async fn a_stop_ends_a_read_that_has_no_end() {
+    let machine = Machine::new(PLAIN);
+    let endless =
+        "WITH RECURSIVE c(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM c) SELECT id FROM c";
+    let mut source = machine.source(&json!({"query": endless}), None);
+    let (mut intake, _commits) = Intake::for_test(1);
+    let (stop, mut link) = (CancellationToken::new(), Link::new("m".into()));
+    let after_its_begin = async {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+    };
+    let (ended, ()) = tokio::join!(source.run(&mut intake, &mut link, &stop), after_its_begin);
+    ended.unwrap();
 }
 
 /// One thing that happens to a machine and its agent.
@@ -180,7 +199,7 @@ proptest! {
                 }
                 Step::Commit => {
                     committed.append(&mut pending);
-                    saved = Some(hand.place.save(definition));
+                    saved = Some(hand.place.save(definition, hand.database));
                 }
                 Step::Crash => {
                     pending.clear();
