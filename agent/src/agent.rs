@@ -186,7 +186,7 @@ mod tests {
             .max_blocking_threads(1)
             .build()
             .unwrap();
-        let (release, stuck) = std::sync::mpsc::channel::<()>();
+        let (release, stuck) = std::sync::mpsc::sync_channel::<()>(1);
         runtime.block_on(async {
             let stuck = tokio::task::spawn_blocking(move || stuck.recv());
             let agent = Agent::start(config(folder.path())).unwrap();

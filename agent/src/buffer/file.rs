@@ -5,15 +5,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 use zstd::bulk::Compressor;
 
 use super::codec::Encoder;
+use super::forget::forget;
 use super::lock::Lock;
-use super::{Adopted, BatchId, Epoch, FileEpoch, Memory, OpenError, Position, schema};
+use super::state::{cursors, epochs, get, memory, parts, put, put_totals, saved};
+use super::{Adopted, BatchId, FileEpoch, Memory, OpenError, Position, dead, schema};
 use crate::collect::{Checkpoint, DeadLetter};
 use crate::event::Timestamp;
 use crate::flow;
@@ -21,14 +22,6 @@ use crate::flow;
 /// Epochs whose batches are gone stay known for as many starts: a position
 /// that names one then still says what it covers.
 const EPOCHS_KEPT: i64 = 16;
-
-/// Dead letters are for a person, who reads the newest.
-const DEAD_LETTERS: u64 = 10_000;
-const DEAD_LETTER_TOTAL: u64 = 64 * 1024 * 1024;
-
-/// An eighth of the file's size is theirs; with what their pages leave empty it
-/// is a quarter at most.
-const DEAD_LETTER_SHARE: u64 = 8;
 
 /// Level 3 makes these batches no smaller.
 const LEVEL: i32 = 1;
@@ -134,7 +127,7 @@ impl File {
             memory,
             saved,
             streams: HashMap::new(),
-            dead_room: DEAD_LETTER_TOTAL,
+            dead_room: dead::room(u64::MAX),
             compressor,
             raw: Vec::new(),
             _lock: lock,
@@ -145,10 +138,10 @@ impl File {
     /// are never sent, and a file that they fill would hold the sources back
     /// for ever.
     pub(crate) fn limit(&mut self, max_size: u64) -> Result<(), rusqlite::Error> {
-        self.dead_room = DEAD_LETTER_TOTAL.min(max_size / DEAD_LETTER_SHARE);
+        self.dead_room = dead::room(max_size);
         let mut totals = self.totals;
         let transaction = self.connection.transaction()?;
-        make_room(&transaction, self.dead_room, &mut totals)?;
+        dead::make_room(&transaction, self.dead_room, &mut totals)?;
         if totals != self.totals {
             put_totals(&transaction, &totals)?;
         }
@@ -259,10 +252,10 @@ impl File {
             let (kind, bytes) = parts(checkpoint);
             put(&transaction, &format!("{kind}/{source}"), bytes)?;
         }
-        for dead in &changes.dead {
-            bury(&transaction, dead, now, &mut totals)?;
+        for letter in &changes.dead {
+            dead::bury(&transaction, letter, now, &mut totals)?;
         }
-        make_room(&transaction, self.dead_room, &mut totals)?;
+        dead::make_room(&transaction, self.dead_room, &mut totals)?;
         put_totals(&transaction, &totals)?;
         transaction.commit()?;
         // From here on a power cut costs nothing.
@@ -351,210 +344,6 @@ fn random(path: &Path) -> Result<u64, OpenError> {
     Ok(u64::from_ne_bytes(bytes))
 }
 
-/// The epochs of the file, oldest first.
-pub(super) fn epochs(connection: &Connection) -> Result<Vec<FileEpoch>, rusqlite::Error> {
-    let mut statement = connection
-        .prepare_cached("SELECT ordinal, epoch, gateway, last FROM epoch ORDER BY ordinal")?;
-    let rows = statement.query_map([], |row| {
-        Ok(FileEpoch {
-            ordinal: row.get(0)?,
-            epoch: Epoch(row.get::<_, i64>(1)?.cast_unsigned()),
-            gateway: Arc::from(row.get::<_, String>(2)?),
-            last: row.get::<_, Option<i64>>(3)?.map(i64::cast_unsigned),
-        })
-    })?;
-    rows.collect()
-}
-
-fn memory(connection: &Connection) -> Result<Memory, rusqlite::Error> {
-    let text = |key| -> Result<Option<String>, rusqlite::Error> {
-        Ok(get(connection, key)?.and_then(|bytes| String::from_utf8(bytes).ok()))
-    };
-    Ok(Memory {
-        cluster: text("cluster")?,
-        position: text("position")?.and_then(|text| Position::parse(&text).ok()),
-    })
-}
-
-const CURSOR: &str = "cursor";
-const SESSION: &str = "session";
-
-fn parts(checkpoint: &Checkpoint) -> (&'static str, &[u8]) {
-    match checkpoint {
-        Checkpoint::Cursor(bytes) => (CURSOR, bytes),
-        Checkpoint::Session(bytes) => (SESSION, bytes),
-    }
-}
-
-fn saved(connection: &Connection) -> Result<BTreeMap<String, Checkpoint>, rusqlite::Error> {
-    let mut found = BTreeMap::new();
-    let mut statement = connection.prepare("SELECT key, value FROM state WHERE key LIKE '%/%'")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let (key, value): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
-        let checkpoint = match key.split_once('/') {
-            Some((CURSOR, source)) => (source.to_owned(), Checkpoint::Cursor(value.into())),
-            Some((SESSION, source)) => (source.to_owned(), Checkpoint::Session(value.into())),
-            _ => continue,
-        };
-        found.insert(checkpoint.0, checkpoint.1);
-    }
-    Ok(found)
-}
-
-fn get(connection: &Connection, key: &str) -> Result<Option<Vec<u8>>, rusqlite::Error> {
-    connection
-        .prepare_cached("SELECT value FROM state WHERE key = ?1")?
-        .query_row([key], |row| row.get(0))
-        .optional()
-}
-
-fn put(connection: &Connection, key: &str, value: &[u8]) -> Result<(), rusqlite::Error> {
-    connection
-        .prepare_cached("INSERT OR REPLACE INTO state (key, value) VALUES (?1, ?2)")?
-        .execute((key, value))?;
-    Ok(())
-}
-
-fn put_totals(connection: &Connection, totals: &Totals) -> Result<(), rusqlite::Error> {
-    put(connection, "totals", serde_json::to_string(totals).unwrap_or_default().as_bytes())
-}
-
-/// The cursors of a commit as each of its rows carries them, for salvage
-/// (SAFETY 13): CBOR, source → bytes.
-fn cursors(saved: &[(&str, &Checkpoint)]) -> Option<Vec<u8>> {
-    let cursors: Vec<(ciborium::Value, ciborium::Value)> = saved
-        .iter()
-        .filter_map(|(source, checkpoint)| match checkpoint {
-            Checkpoint::Cursor(bytes) => Some(((*source).into(), bytes.to_vec().into())),
-            Checkpoint::Session(_) => None,
-        })
-        .collect();
-    if cursors.is_empty() {
-        return None;
-    }
-    let mut out = Vec::new();
-    ciborium::into_writer(&ciborium::Value::Map(cursors), &mut out).ok()?;
-    Some(out)
-}
-
 fn definition(stream: &flow::Stream) -> String {
     serde_json::to_string(stream).expect("a stream is plain words and numbers")
-}
-
-/// Deletes what the position covers, in one range a flow where its epoch is
-/// known. A power cut after it costs nothing: Kafka has it.
-fn forget(
-    transaction: &Transaction<'_>,
-    epochs: &[FileEpoch],
-    position: &Position,
-    cluster: &str,
-    totals: &mut Totals,
-) -> Result<Adopted, rusqlite::Error> {
-    let mut adopted = Adopted::default();
-    if !position.is_of(epochs, cluster) {
-        adopted.in_doubt.push(format!(
-            "all that is stored: the position is of gateway {} in cluster {}, this is cluster {cluster}",
-            position.gateway, position.cluster
-        ));
-        return Ok(adopted);
-    }
-    for (flow, (epoch, number)) in &position.flows {
-        for (first, last) in position.covered(*flow, epochs) {
-            let (batches, events): (i64, i64) = transaction
-                .prepare_cached(
-                    "SELECT count(*), coalesce(sum(count), 0) FROM batch
-                     WHERE flow = ?1 AND id BETWEEN ?2 AND ?3",
-                )?
-                .query_row((flow.0, first.0, last.0), |row| Ok((row.get(0)?, row.get(1)?)))?;
-            if batches == 0 {
-                continue;
-            }
-            transaction
-                .prepare_cached("DELETE FROM batch WHERE flow = ?1 AND id BETWEEN ?2 AND ?3")?
-                .execute((flow.0, first.0, last.0))?;
-            adopted.deleted_batches += batches.cast_unsigned();
-            adopted.deleted_events += events.cast_unsigned();
-        }
-        if !epochs.iter().any(|known| known.epoch == *epoch) {
-            doubt(transaction, epochs, *flow, (*epoch, *number), &mut adopted)?;
-        }
-    }
-    totals.batches = totals.batches.saturating_sub(adopted.deleted_batches);
-    totals.events = totals.events.saturating_sub(adopted.deleted_events);
-    Ok(adopted)
-}
-
-/// What of a flow is sent though Kafka stands in an epoch that this file does
-/// not know: the epochs before the running one, which another copy may have
-/// sent.
-fn doubt(
-    transaction: &Transaction<'_>,
-    epochs: &[FileEpoch],
-    flow: flow::Hash,
-    stands: (Epoch, u64),
-    adopted: &mut Adopted,
-) -> Result<(), rusqlite::Error> {
-    for known in epochs.iter().filter(|known| known.last.is_some()) {
-        let (first, last) = (BatchId::new(known.ordinal, 0), BatchId::new(known.ordinal, u64::MAX));
-        let (from, to): (Option<i64>, Option<i64>) = transaction
-            .prepare_cached(
-                "SELECT min(first_seq), max(first_seq + count - 1) FROM batch
-                 WHERE flow = ?1 AND id BETWEEN ?2 AND ?3",
-            )?
-            .query_row((flow.0, first.0, last.0), |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if let (Some(from), Some(to)) = (from, to) {
-            adopted.in_doubt.push(format!(
-                "{}/{}/{from} to {to} of flow {:08x}: Kafka stands at batch {} of epoch {}, which this file does not know",
-                known.gateway, known.epoch, flow.0, stands.1, stands.0
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn bury(
-    transaction: &Transaction<'_>,
-    dead: &DeadLetter,
-    now: Timestamp,
-    totals: &mut Totals,
-) -> Result<(), rusqlite::Error> {
-    transaction
-        .prepare_cached(
-            "INSERT INTO dead_letter (at, reason, origin, length, payload)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(params![
-            now.0,
-            dead.reason,
-            dead.origin,
-            i64::try_from(dead.length).unwrap_or(i64::MAX),
-            dead.payload
-        ])?;
-    totals.dead_letters += 1;
-    totals.dead_bytes += (dead.reason.len() + dead.origin.len() + dead.payload.len()) as u64;
-    Ok(())
-}
-
-/// Drops the oldest dead letters beyond the bounds.
-fn make_room(
-    transaction: &Transaction<'_>,
-    dead_room: u64,
-    totals: &mut Totals,
-) -> Result<(), rusqlite::Error> {
-    while totals.dead_letters > DEAD_LETTERS || totals.dead_bytes > dead_room {
-        let oldest: Option<(i64, i64)> = transaction
-            .prepare_cached(
-                "SELECT id, octet_length(reason) + octet_length(origin) + length(payload)
-                 FROM dead_letter ORDER BY id LIMIT 1",
-            )?
-            .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        let Some((id, length)) = oldest else { break };
-        transaction.prepare_cached("DELETE FROM dead_letter WHERE id = ?1")?.execute([id])?;
-        totals.dead_letters = totals.dead_letters.saturating_sub(1);
-        totals.dead_bytes = totals.dead_bytes.saturating_sub(length.cast_unsigned());
-        totals.dead_dropped += 1;
-    }
-    Ok(())
 }

@@ -15,11 +15,14 @@
 mod batch;
 mod codec;
 mod config;
+mod dead;
 mod file;
+mod forget;
 mod lock;
 mod position;
 mod reader;
 mod schema;
+mod state;
 mod store;
 #[cfg(test)]
 mod tests;

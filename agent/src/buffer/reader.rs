@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use tracing::warn;
 use zstd::bulk::Decompressor;
 
-use super::{Batch, BatchId, Epoch, FileEpoch, file, schema};
+use super::{Batch, BatchId, Epoch, FileEpoch, schema, state};
 use crate::flow;
 
 /// A batch that claims to be longer is damaged: an event of more than 8 MiB is
@@ -134,7 +134,7 @@ impl Reader {
     }
 
     fn learn_epochs(&mut self) -> Result<Vec<FileEpoch>, ReadError> {
-        let known = file::epochs(&self.connection)?;
+        let known = state::epochs(&self.connection)?;
         let named = |known: &FileEpoch| (known.ordinal, (known.epoch, Arc::clone(&known.gateway)));
         self.epochs = known.iter().map(named).collect();
         Ok(known)
