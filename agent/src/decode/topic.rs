@@ -89,7 +89,6 @@ impl Template {
         let mut first = true;
         loop {
             match (ours.next(), theirs.next()) {
-                (None, None) => return true,
                 // Topics of the broker itself match no wildcard at their beginning.
                 (Some(Level::Exactly(text)), Some(Level::One(_) | Level::Rest))
                 | (Some(Level::One(_) | Level::Rest), Some(Level::Exactly(text)))
@@ -97,7 +96,7 @@ impl Template {
                 {
                     return false;
                 }
-                (Some(Level::Rest), _) | (_, Some(Level::Rest)) => return true,
+                (None, None) | (Some(Level::Rest), _) | (_, Some(Level::Rest)) => return true,
                 (Some(Level::Exactly(a)), Some(Level::Exactly(b))) if a != b => return false,
                 (Some(_), Some(_)) => first = false,
                 (None, Some(_)) | (Some(_), None) => return false,

@@ -277,8 +277,8 @@ impl Config {
             for (key, what) in subscription.check() {
                 say(&format!("subscription.{index}.{key}"), what);
             }
-            let earlier = self.subscriptions.iter().take(index);
-            if let Some(other) = earlier.into_iter().find(|o| o.overlaps(subscription)) {
+            let mut earlier = self.subscriptions.iter().take(index);
+            if let Some(other) = earlier.find(|o| o.overlaps(subscription)) {
                 let what = format!(
                     "matches topics that `{}` matches too: a broker may deliver a message once \
                      for each, so that they must not overlap",

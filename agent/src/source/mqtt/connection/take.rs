@@ -85,7 +85,7 @@ impl Connection<'_> {
             }
             Err(Refused::Dead(index, reason)) => {
                 self.batch.bytes += payload.len() + EVENT_BYTES;
-                self.bury(index, reason, topic, payload, payload.len(), link);
+                self.bury(index, &reason, topic, payload, payload.len(), link);
             }
         }
     }
@@ -104,7 +104,7 @@ impl Connection<'_> {
                 format!("payload is larger than max_payload ({})", self.mqtt.config.max_payload);
             self.batch.bytes += publish.payload.len() + EVENT_BYTES;
             let subscription = self.mqtt.routes.subscription(publish.topic);
-            self.bury(subscription, reason, publish.topic, publish.payload, cut.length, link);
+            self.bury(subscription, &reason, publish.topic, publish.payload, cut.length, link);
             if let Some(dead) = self.batch.dead.last_mut() {
                 dead.reason = format!("{}; hash of the whole: {:016x}", dead.reason, cut.hash);
             }
@@ -115,7 +115,7 @@ impl Connection<'_> {
     fn bury(
         &mut self,
         subscription: Option<usize>,
-        reason: String,
+        reason: &str,
         topic: &[u8],
         payload: &[u8],
         length: usize,
