@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// A longer file holds more than one component (STYLE).
+/// A longer file holds more than one component.
 const MOST_LINES: usize = 600;
 
 /// The stages, and what each may name besides itself and the shared words.

@@ -361,7 +361,7 @@ impl Config {
             // a device when it is changed later.
             .set("partitioner", "murmur2_random")
             // Success is what a flush says that leaves nothing behind; a report
-            // for each record costs more than the record (DOMAIN J.1).
+            // for each record costs more than the record.
             .set("delivery.report.only.error", "true")
             .set("message.timeout.ms", self.message_timeout().as_millis().to_string());
         let queue = self.queue_kbytes().to_string();

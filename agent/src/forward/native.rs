@@ -14,7 +14,7 @@ use super::context::Context;
 
 /// Waits until every record that was handed over is delivered or has failed,
 /// or the time is over; true when none is left. The crate's own `flush` polls
-/// in steps of 100 ms (DOMAIN J.1), this one wakes with the last answer.
+/// in steps of 100 ms, this one wakes with the last answer.
 pub(super) fn flush(producer: &BaseProducer<Context>, at_most: Duration) -> bool {
     let millis = i32::try_from(at_most.as_millis()).unwrap_or(i32::MAX);
     #[expect(unsafe_code, reason = "librdkafka's flush has no other way in")]

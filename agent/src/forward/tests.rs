@@ -1,7 +1,7 @@
 //! The forwarder between a real buffer file and librdkafka's mock cluster.
 //!
 //! The mock keeps no control batches: what an aborted transaction wrote stays
-//! visible in it (DOMAIN B.6). So ids are compared as a set where something
+//! visible in it. So ids are compared as a set where something
 //! may have been aborted.
 
 use std::collections::BTreeSet;

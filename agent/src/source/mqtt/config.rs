@@ -304,7 +304,7 @@ impl Config {
 
     /// Told to a version 5 broker, so that it stops by itself where we would
     /// stop reading. Not with QoS 2: mosquitto counts what waits for PUBREL
-    /// against it and stalls (DOMAIN K.3).
+    /// against it and stalls.
     pub(super) fn receive_maximum(&self) -> Option<u16> {
         let exact = |s: &Subscription| self.qos_of(s) == Qos::ExactlyOnce;
         (!self.subscriptions.iter().any(exact)).then_some(self.max_unacknowledged)

@@ -3,7 +3,7 @@
 //!
 //! Why not its event loop: the order and the moment of acknowledgements and the
 //! session are ours (SAFETY 18–21), and reads and acknowledgements are
-//! gathered: one system call for many messages (DOMAIN K.1: 0.75 µs a message
+//! gathered: one system call for many messages (0.75 µs a message
 //! against 2.6).
 //!
 //! The parts: [`config`]; `frame` (bytes → packets), `packet`, `v4`, `v5`
