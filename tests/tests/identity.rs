@@ -167,3 +167,27 @@ fn a_new_file_under_the_old_id_loses_nothing_and_reuses_no_id() {
     gateway.publish();
     gateway.assert_identities();
 }
+
+/// The start of a producer deletes what Kafka has: a file from before the sending, put
+/// back, knows the epoch of the position and sends none of it again.
+#[test]
+fn an_older_file_sends_nothing_that_the_position_covers() {
+    let mut gateway = Gateway::start("gwcovered");
+    let image = gateway.folder.join("image");
+    gateway.offline();
+    gateway.publish();
+    gateway.agent.kill();
+    copy(&gateway.folder, &image);
+    gateway.agent.start();
+    gateway.online();
+    gateway.wait_delivered();
+    gateway.agent.stop();
+
+    copy(&image, &gateway.folder);
+    gateway.agent.start();
+    gateway.publish();
+    gateway.wait_delivered();
+    gateway.agent.stop();
+    let numbers = gateway.judge.look().iter().map(|record| record.number("n"));
+    judge::assert_each_once("message", gateway.publisher.acknowledged, numbers);
+}
