@@ -113,6 +113,18 @@ impl Agent {
         }
     }
 
+    /// Waits until Kafka's position is known for the first time: the start is
+    /// over. Never, where the forwarder ends before.
+    pub fn connected(&self) -> impl Future<Output = ()> + use<> {
+        let mut status = self.forwarder.status.clone();
+        async move {
+            let sending = status.wait_for(|status| status.state == "sending").await.is_ok();
+            if !sending {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
     /// Waits until a part has ended that must not end: the agent is then of no
     /// use and its supervisor starts it anew.
     pub async fn broken(&mut self) -> anyhow::Error {

@@ -138,10 +138,19 @@ async fn run_until_signal(config: Config) -> anyhow::Result<()> {
     let mut agent = Agent::start(config)?;
     info!(%gateway, version = env!("CARGO_PKG_VERSION"), epoch = %agent.epoch(), "READY");
     tell(notify::State::Ready);
-    let reason = tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
-        broken = agent.broken() => Err(broken),
+    memory::let_go_of_the_start();
+    let mut connected = std::pin::pin!(agent.connected());
+    let mut started = false;
+    let reason = loop {
+        tokio::select! {
+            _ = terminate.recv() => break Ok("SIGTERM"),
+            _ = interrupt.recv() => break Ok("SIGINT"),
+            broken = agent.broken() => break Err(broken),
+            () = &mut connected, if !started => {
+                started = true;
+                memory::let_go_of_the_start();
+            }
+        }
     };
     tell(notify::State::Stopping);
     match reason {
