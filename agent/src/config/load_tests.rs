@@ -281,3 +281,38 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn a_field_that_gets_another_name_in_the_record_is_told() {
+    let sources = r#"
+[[source]]
+type = "modbus"
+name = "hall"
+address = "10.0.0.5:502"
+stream = "boiler"
+[[source.device]]
+name = "boiler-1"
+unit = 1
+[[source.device.group]]
+interval = "1 s"
+signals = [
+  { name = "temp", table = "holding", address = 0, type = "i16" },
+  { name = "ts", table = "holding", address = 1, type = "i16" },
+]
+[[source]]
+type = "mqtt"
+name = "plant"
+address = "10.0.0.6:1883"
+[[source.subscription]]
+topic = "plant/{gateway}/{device}/state"
+"#;
+    let warnings = with_env(&format!("{SMALLEST}{sources}"), &[]).unwrap().warnings;
+    let told: Vec<String> = warnings.iter().map(|w| format!("{}: {}", w.at, w.what)).collect();
+    assert_eq!(
+        told,
+        [
+            "source[0].device[0].group[0].signals[1].name: `ts` becomes `ts_` in the record",
+            "source[1].subscription[0].topic: `gateway` becomes `gateway_` in the record",
+        ]
+    );
+}

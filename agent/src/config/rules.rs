@@ -33,6 +33,7 @@ pub(crate) fn check(parts: &Parts, document: &Document, problems: &mut Vec<Probl
     buffer(root, problems);
     source_names(root, problems);
     labels(root, problems);
+    fields(root, problems);
     stream_names(root, problems);
     topics(root, problems);
     replicas(root, problems);
@@ -141,6 +142,49 @@ fn labels(root: &Node, problems: &mut Vec<Problem>) {
         for label in node.get("labels").map_or(&[][..], Node::entries) {
             check_label(&at.key("labels").key(&label.key), &label.key, problems);
         }
+    }
+}
+
+/// Names of fields that a source's tables give: signals, and placeholders of
+/// topics (`{device}` is no field). Those of rows and payloads are only seen
+/// when they come.
+fn fields(root: &Node, problems: &mut Vec<Problem>) {
+    let mut say = |at: &KeyPath, name: &str| {
+        let renamed = encode::names::rename(name);
+        if renamed != name && !name.is_empty() {
+            let what = format!("`{name}` becomes `{renamed}` in the record");
+            problems.push(Problem::warning(at, what, ""));
+        }
+    };
+    for (at, source) in entries(root, "source") {
+        below(source, &at, &mut |at, node| {
+            for (index, signal) in
+                node.get("signals").map_or(&[][..], Node::items).iter().enumerate()
+            {
+                let name = signal.get("name").and_then(Node::text);
+                let at = at.key("signals").index(index).key("name");
+                if let Some(name) = name {
+                    say(&at, name);
+                }
+            }
+            for level in node.get("topic").and_then(Node::text).unwrap_or_default().split('/') {
+                let name = level.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+                if let Some(name) = name.filter(|name| *name != "device") {
+                    say(&at.key("topic"), name);
+                }
+            }
+        });
+    }
+}
+
+/// Shows `each` a table and all tables in it.
+fn below<'n>(node: &'n Node, at: &KeyPath, each: &mut impl FnMut(&KeyPath, &'n Node)) {
+    each(at, node);
+    for entry in node.entries() {
+        below(&entry.node, &at.key(&entry.key), each);
+    }
+    for (index, item) in node.items().iter().enumerate() {
+        below(item, &at.index(index), each);
     }
 }
 
