@@ -1,9 +1,10 @@
 # The one door: short recipes that call cargo and the scripts beside it.
-.PHONY: help demo test lint bench
+.PHONY: help demo test soak lint bench
 
 help:
 	@echo "make demo    the real agent between a simulated plant and a simulated Kafka; ARGS=\"--for 20s --json\" unattended"
 	@echo "make test    everything: format, clippy, unit, property and end-to-end tests with a real Kafka and mosquitto"
+	@echo "make soak    the agent killed KILLS=1000 times while Kafka and the lines fail; the last line is one JSON object"
 	@echo "make lint    format and clippy alone"
 	@echo "make bench   the figures of the whole way beside their limits; takes a release build"
 
@@ -18,6 +19,11 @@ lint:
 	@scripts/setup.sh build
 	cargo fmt --all --check
 	cargo clippy --workspace --locked --all-targets --features tidegate-e2e/real-servers -- -D warnings
+
+soak:
+	@scripts/setup.sh test
+	cargo build --workspace --locked --features tidegate-e2e/real-servers --all-targets
+	target/debug/soak
 
 bench:
 	@scripts/setup.sh test

@@ -36,7 +36,8 @@ impl Chance {
         (0..count).map(|at| at * part + 1 + self.below(part)).collect()
     }
 
-    fn below(&mut self, end: u64) -> u64 {
+    /// A number from 0 to below `end`.
+    pub fn below(&mut self, end: u64) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -148,56 +148,116 @@ impl Judge {
     }
 }
 
-/// Every seq of every epoch once, from 1, without gaps; all of these records.
-pub fn assert_gap_free(records: &[Record]) {
+/// Seqs of all epochs, from 1, that these records lack and that they repeat.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Gaps {
+    pub missing: usize,
+    pub repeated: usize,
+    /// The first of them, in words.
+    pub first: Option<String>,
+}
+
+/// Every seq of every epoch should be there once, from 1, without gaps.
+pub fn gaps(records: &[Record]) -> Gaps {
     let mut epochs: BTreeMap<(&str, &str), Vec<u64>> = BTreeMap::new();
     for record in records {
         let epoch = (record.text("gateway"), record.text("epoch"));
         epochs.entry(epoch).or_default().push(record.number("seq"));
     }
+    let mut gaps = Gaps::default();
     for (epoch, mut seqs) in epochs {
         seqs.sort_unstable();
-        let wrong: Vec<_> = (1..).zip(&seqs).filter(|(want, seq)| want != *seq).take(1).collect();
-        assert!(wrong.is_empty(), "{epoch:?}: want and have {wrong:?} of {} events", seqs.len());
+        let wrong = (1..).zip(&seqs).find(|(want, seq)| want != *seq);
+        if let Some(wrong) = wrong {
+            let text = format!("{epoch:?}: want and have {wrong:?} of {} events", seqs.len());
+            gaps.first.get_or_insert(text);
+        }
+        let all = seqs.len();
+        let highest = usize::try_from(seqs.last().copied().unwrap_or_default());
+        seqs.dedup();
+        gaps.repeated += all - seqs.len();
+        gaps.missing += highest.expect("a seq is below 2^63").saturating_sub(seqs.len());
     }
+    gaps
+}
+
+/// Every seq of every epoch once, from 1, without gaps; all of these records.
+pub fn assert_gap_free(records: &[Record]) {
+    let gaps = gaps(records);
+    assert_eq!(gaps, Gaps::default());
+}
+
+/// What is not in order per device and topic, in words: an epoch never comes
+/// back, its seqs rise.
+pub fn disorder(records: &[Record]) -> Vec<String> {
+    let mut last: BTreeMap<(&str, &str), (&str, u64)> = BTreeMap::new();
+    let mut left: BTreeSet<(&str, &str, &str)> = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for record in records {
+        let (topic, device) = (record.topic.as_str(), record.text("device"));
+        let (epoch, seq) = (record.text("epoch"), record.number("seq"));
+        if record.key != device {
+            wrong.push(format!("the key is the device: {record:?}"));
+        }
+        if let Some((was, highest)) = last.insert((topic, device), (epoch, seq)) {
+            if was == epoch {
+                if seq <= highest {
+                    wrong.push(format!("{topic}/{device}: {seq} comes after {highest}"));
+                }
+            } else {
+                left.insert((topic, device, was));
+                if left.contains(&(topic, device, epoch)) {
+                    wrong.push(format!("{topic}/{device}: epoch {epoch} comes back"));
+                }
+            }
+        }
+    }
+    wrong
 }
 
 /// In order per device and topic: an epoch never comes back, its seqs rise.
 pub fn assert_in_order(records: &[Record]) {
-    let mut last: BTreeMap<(&str, &str), (&str, u64)> = BTreeMap::new();
-    let mut left: BTreeSet<(&str, &str, &str)> = BTreeSet::new();
-    for record in records {
-        let (topic, device) = (record.topic.as_str(), record.text("device"));
-        let (epoch, seq) = (record.text("epoch"), record.number("seq"));
-        assert_eq!(record.key, device, "the key is the device: {record:?}");
-        if let Some((was, highest)) = last.insert((topic, device), (epoch, seq)) {
-            if was == epoch {
-                assert!(seq > highest, "{topic}/{device}: {seq} comes after {highest}");
-            } else {
-                left.insert((topic, device, was));
-                let back = left.contains(&(topic, device, epoch));
-                assert!(!back, "{topic}/{device}: epoch {epoch} comes back");
-            }
-        }
-    }
+    assert_eq!(disorder(records), Vec::<String>::new());
 }
 
-/// `numbers` are 1 to `count`, each once, in whatever order.
-pub fn assert_each_once(what: &str, count: u64, numbers: impl IntoIterator<Item = u64>) {
+/// What became of things that are numbered from 1.
+#[derive(Debug, Default)]
+pub struct Fate {
+    pub lost: Vec<u64>,
+    /// With how often each was seen.
+    pub repeated: Vec<(u64, u32)>,
+    /// Never sent.
+    pub foreign: Vec<u64>,
+}
+
+/// The fate of 1 to `count` by the numbers that arrived, in whatever order.
+pub fn fate(count: u64, numbers: impl IntoIterator<Item = u64>) -> Fate {
     let mut times: BTreeMap<u64, u32> = (1..=count).map(|number| (number, 0)).collect();
     for number in numbers {
         *times.entry(number).or_default() += 1;
     }
-    let lost: Vec<_> = times.iter().filter(|(_, times)| **times == 0).map(|(n, _)| *n).collect();
-    let many: Vec<_> = times.iter().filter(|(_, times)| **times > 1).collect();
-    let foreign: Vec<_> = times.keys().filter(|number| !(1..=count).contains(*number)).collect();
+    let mut fate = Fate::default();
+    for (number, times) in times {
+        match times {
+            _ if !(1..=count).contains(&number) => fate.foreign.push(number),
+            0 => fate.lost.push(number),
+            1 => {}
+            _ => fate.repeated.push((number, times)),
+        }
+    }
+    fate
+}
+
+/// `numbers` are 1 to `count`, each once, in whatever order.
+pub fn assert_each_once(what: &str, count: u64, numbers: impl IntoIterator<Item = u64>) {
+    let Fate { lost, repeated, foreign } = fate(count, numbers);
     assert!(
-        lost.is_empty() && many.is_empty() && foreign.is_empty(),
+        lost.is_empty() && repeated.is_empty() && foreign.is_empty(),
         "{what}: {} lost ({:?} …), {} more than once ({:?} …), {} never sent",
         lost.len(),
         lost.iter().take(10).collect::<Vec<_>>(),
-        many.len(),
-        many.iter().take(10).collect::<Vec<_>>(),
+        repeated.len(),
+        repeated.iter().take(10).collect::<Vec<_>>(),
         foreign.len(),
     );
 }

@@ -37,6 +37,8 @@ pub mod plant;
 
 pub mod judge;
 
+pub mod soak;
+
 /// A fault that lasts: the time is part of the scenario, nothing is waited for.
 pub fn outage(lasts: Duration) {
     std::thread::sleep(lasts);

@@ -42,6 +42,8 @@ pub struct Plant {
     publisher: Publisher,
     /// `5` or `3.1.1`
     protocol: &'static str,
+    /// Of each unit.
+    registers: u16,
 }
 
 impl Plant {
@@ -54,7 +56,15 @@ impl Plant {
             publisher: Publisher::connect(mosquitto.port, "publisher"),
             mosquitto,
             protocol,
+            registers: REGISTERS,
         }
+    }
+
+    /// The same with so many registers of each unit, for runs of hours whose
+    /// records must all be kept.
+    #[must_use]
+    pub fn with_registers(self, registers: u16) -> Self {
+        Self { registers, ..self }
     }
 
     /// The streams and sources for the agent's configuration.
@@ -64,7 +74,7 @@ impl Plant {
             + &settings::stream(BOILER, 1)
             + &settings::stream(MACHINE, 1)
             + &settings::mqtt("broker", &self.line.address(), SENSORS, &protocol)
-            + &settings::modbus("plc", &self.modbus.address(), BOILER, UNITS, REGISTERS)
+            + &settings::modbus("plc", &self.modbus.address(), BOILER, UNITS, self.registers)
             + &settings::sqlite("press", &self.table.path, MACHINE)
     }
 
@@ -76,6 +86,11 @@ impl Plant {
     /// Messages that mosquitto has acknowledged.
     pub fn messages(&self) -> u64 {
         self.publisher.acknowledged
+    }
+
+    /// Rows that were written.
+    pub fn rows(&self) -> u64 {
+        self.table.rows
     }
 
     /// Publishes so many messages and the rows that belong to them, evenly over a time
@@ -103,14 +118,19 @@ impl Plant {
         });
     }
 
+    /// What became of the messages and of the rows.
+    pub fn fates(&self, records: &[Record]) -> [judge::Fate; 2] {
+        [
+            judge::fate(self.publisher.acknowledged, numbers(records, SENSORS, "n")),
+            judge::fate(self.table.rows, numbers(records, MACHINE, "id")),
+        ]
+    }
+
     /// Every message and row exactly once, every reading in order; nothing else.
     pub fn assert_exactly_once(&self, records: &[Record]) {
-        let numbers = |topic, field| {
-            let of_topic = records.iter().filter(move |record| record.topic == topic);
-            of_topic.map(move |record| record.number(field))
-        };
-        judge::assert_each_once("messages", self.publisher.acknowledged, numbers(SENSORS, "n"));
-        judge::assert_each_once("rows", self.table.rows, numbers(MACHINE, "id"));
+        let messages = numbers(records, SENSORS, "n");
+        judge::assert_each_once("messages", self.publisher.acknowledged, messages);
+        judge::assert_each_once("rows", self.table.rows, numbers(records, MACHINE, "id"));
         judge::assert_ids(records);
         judge::assert_gap_free(records);
         judge::assert_in_order(records);
@@ -125,7 +145,7 @@ impl Plant {
             for reading in readings {
                 let value = reading.number("r0");
                 assert!(value > last, "{device}: {value} after {last}");
-                for register in 1..REGISTERS {
+                for register in 1..self.registers {
                     assert_eq!(reading.number(&format!("r{register}")), value, "{reading:?}");
                 }
                 last = value;
@@ -133,6 +153,16 @@ impl Plant {
             assert!(last > 0, "{device} was read");
         }
     }
+}
+
+/// The numbers in this field of the topic's records.
+fn numbers<'r>(
+    records: &'r [Record],
+    topic: &'r str,
+    field: &'r str,
+) -> impl Iterator<Item = u64> + 'r {
+    let of_topic = records.iter().filter(move |record| record.topic == topic);
+    of_topic.map(move |record| record.number(field))
 }
 
 fn count(records: &[Record], topic: &str) -> u64 {

@@ -16,6 +16,8 @@ pub enum Mode {
     Refuse,
     /// Connections stand, and nothing comes through.
     BlackHole,
+    /// The server gets all that is sent to it, and its replies are lost.
+    LostReplies,
 }
 
 /// The line; dropped, it is cut for good.
@@ -138,18 +140,21 @@ impl Line {
         state.taken += 1;
         state.open.extend([kept_client, kept_server]);
         drop(state);
-        for (from, to) in [(client, to_server), (server, to_client)] {
+        for (from, to, replies) in [(client, to_server, false), (server, to_client, true)] {
             let line = Arc::clone(self);
-            std::thread::spawn(move || line.copy(from, to));
+            std::thread::spawn(move || line.copy(from, to, replies));
         }
     }
 
-    fn copy(&self, mut from: TcpStream, mut to: TcpStream) {
+    fn copy(&self, mut from: TcpStream, mut to: TcpStream, replies: bool) {
         let mut chunk = [0; CHUNK];
         while let Ok(read @ 1..) = from.read(&mut chunk) {
             let mut state = self.lock();
             while state.mode == Mode::BlackHole {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if replies && state.mode == Mode::LostReplies {
+                continue;
             }
             let mut pause = state.delay;
             if let Some(rate) = state.bytes_per_second {
@@ -229,6 +234,19 @@ mod tests {
         assert!(ask(&mut connect(&proxy), 1).is_err());
         proxy.set(Mode::Forward);
         assert_eq!(ask(&mut connect(&proxy), 1).unwrap(), 2);
+    }
+
+    #[test]
+    fn a_lost_reply_never_comes_though_the_server_was_asked() {
+        let proxy = Proxy::to(server());
+        let mut line = connect(&proxy);
+        assert_eq!(ask(&mut line, 1).unwrap(), 2);
+        proxy.set(Mode::LostReplies);
+        let answered = ask_aside(line.try_clone().unwrap(), 5);
+        assert_eq!(proxy.cut(), 1);
+        assert!(answered.recv().is_err(), "the line ends without the reply");
+        proxy.set(Mode::Forward);
+        assert_eq!(ask(&mut connect(&proxy), 3).unwrap(), 4);
     }
 
     #[test]
