@@ -18,6 +18,7 @@ use crate::flow::Flows;
 use crate::forward::{self, Forwarder};
 use crate::source::{Setup, Source};
 use crate::supervise::{self, Link};
+use crate::system;
 
 /// Kept of the grace for closing the buffer.
 const CLOSING: Duration = Duration::from_millis(500);
@@ -57,7 +58,8 @@ impl Agent {
     /// set up. Nothing runs then.
     pub fn start(config: Config) -> anyhow::Result<Self> {
         let clock = Clock::system();
-        let mut flows = Flows::new(config.streams.iter().map(crate::config::Stream::definition));
+        let streams = config.streams.iter().map(crate::config::Stream::rules);
+        let mut flows = Flows::new(streams.chain(config.system.rules()));
         let file = Buffer::open(&config.buffer, &config.gateway.id, clock.clone())?;
         let epoch = file.epoch();
         let mut sources = Vec::new();
@@ -76,12 +78,26 @@ impl Agent {
             infos.push(SourceInfo { name: Arc::clone(&name), labels: labels.collect() });
             sources.push((name, source));
         }
+        // The agent's own source is the last one.
+        let system = system::Plan::new(&config.system, &mut flows, file.saved(system::SOURCE));
+        if system.is_some() {
+            let labels = config.gateway.labels.iter();
+            let labels = labels.map(|(name, value)| (name.as_str().into(), value.as_str().into()));
+            infos.push(SourceInfo { name: system::SOURCE.into(), labels: labels.collect() });
+        }
         let stats = file.stats();
         let store = file.store();
-        let (collector, intakes) = collect::start(file, infos, flows)?;
-        let forwarder = forward::start(config.kafka, &config.gateway.id, store, clock)?;
+        let (collector, mut intakes) = collect::start(file, infos, flows)?;
+        let gateway = &config.gateway.id;
+        let forwarder = forward::start(config.kafka, gateway, store.clone(), clock.clone())?;
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
+        if let Some(plan) = system
+            && let Some(intake) = intakes.pop()
+        {
+            let system = plan.start(gateway, clock, store, forwarder.status.clone(), Vec::new());
+            tasks.spawn(system.run(intake, stop.clone()));
+        }
         let mut links = Vec::new();
         for ((name, source), intake) in sources.into_iter().zip(intakes) {
             let link = Link::new(name);
@@ -183,7 +199,8 @@ mod tests {
         let path = folder.join("gateway.toml");
         let text = format!(
             "[gateway]\nid = \"gw1\"\nshutdown_grace = \"200 ms\"\n\
-             [buffer]\npath = \"{}\"\n[kafka]\nbrokers = \"localhost:1\"\n",
+             [buffer]\npath = \"{}\"\n[kafka]\nbrokers = \"localhost:1\"\n\
+             [system]\nenabled = false\n",
             folder.join("buffer.db").display()
         );
         std::fs::write(&path, text).unwrap();

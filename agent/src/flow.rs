@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::units::Percent;
+
 /// A class of priority, drained in this order.
 #[derive(
     Debug,
@@ -68,6 +70,26 @@ pub struct Flow {
     pub stream: Arc<Stream>,
     pub lane: Lane,
     pub hash: Hash,
+    /// Its stream's share of the file.
+    pub share: Percent,
+    /// What its stream says about a full file.
+    when_full: Option<WhenFull>,
+    /// A source that feeds it can wait until there is room.
+    can_wait: bool,
+}
+
+impl Flow {
+    /// What happens when the file is full. Without a word of the stream's:
+    /// sources that can wait do, what was polled gives way, and alarms are never
+    /// dropped.
+    pub fn when_full(&self) -> WhenFull {
+        let by_default = if self.can_wait || self.lane == Lane::Alarm {
+            WhenFull::Block
+        } else {
+            WhenFull::DropOldest
+        };
+        self.when_full.unwrap_or(by_default)
+    }
 }
 
 /// A stream's definition, as it is also kept in the file until its last batch
@@ -97,6 +119,12 @@ pub struct Create {
     pub config: BTreeMap<String, String>,
 }
 
+impl Default for Create {
+    fn default() -> Self {
+        Self { partitions: one(), replication: broker_default(), config: BTreeMap::new() }
+    }
+}
+
 const fn one() -> i32 {
     1
 }
@@ -104,35 +132,91 @@ const fn broker_default() -> i32 {
     -1
 }
 
+/// What happens to the events of a stream when the file, or the stream's share
+/// of it, is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// The sources wait.
+    Block,
+    /// The oldest stored events go, bulk before live.
+    DropOldest,
+    /// What comes is not stored.
+    DropNewest,
+}
+
+/// A stream's definition with what the running configuration alone says of it:
+/// this part is not kept in the file.
+#[derive(Debug, Clone)]
+pub struct Rules {
+    pub stream: Stream,
+    /// Lane of the sources that name none.
+    pub lane: Lane,
+    /// `None`: as its sources can wait or not.
+    pub when_full: Option<WhenFull>,
+    /// Part of the file's size that its events may take.
+    pub share: Percent,
+}
+
+impl From<Stream> for Rules {
+    fn from(stream: Stream) -> Self {
+        Self { stream, lane: Lane::default(), when_full: None, share: Percent::ALL }
+    }
+}
+
 /// All flows of the running configuration. A flow is made when a source asks
 /// for it at start, so that the hot path only carries its [`Id`].
 #[derive(Debug, Clone, Default)]
 pub struct Flows {
-    streams: BTreeMap<String, Arc<Stream>>,
+    streams: BTreeMap<String, (Arc<Stream>, Rules)>,
     flows: Vec<Flow>,
 }
 
 impl Flows {
     /// `streams` are the defined ones; another name becomes a stream whose
     /// topic has the stream's name and is never created by the agent.
-    pub fn new(streams: impl IntoIterator<Item = Stream>) -> Self {
-        Self {
-            streams: streams.into_iter().map(|s| (s.name.clone(), Arc::new(s))).collect(),
-            flows: Vec::new(),
-        }
+    pub fn new<S: Into<Rules>>(streams: impl IntoIterator<Item = S>) -> Self {
+        let known = streams.into_iter().map(|rules| {
+            let rules: Rules = rules.into();
+            (rules.stream.name.clone(), (Arc::new(rules.stream.clone()), rules))
+        });
+        Self { streams: known.collect(), flows: Vec::new() }
     }
 
-    /// The flow of this stream and lane, made on first use.
-    pub fn id(&mut self, stream: &str, lane: Lane) -> Id {
+    /// The flow of this stream and lane, made on first use, of a source that
+    /// can wait while the file is full. Without a lane it is the stream's.
+    pub fn id(&mut self, stream: &str, lane: impl Into<Option<Lane>>) -> Id {
+        self.make(stream, lane.into(), true)
+    }
+
+    /// The same of a source that reads what is there only now: while it waits,
+    /// the newest is lost.
+    pub fn polled(&mut self, stream: &str, lane: impl Into<Option<Lane>>) -> Id {
+        self.make(stream, lane.into(), false)
+    }
+
+    fn make(&mut self, stream: &str, lane: Option<Lane>, can_wait: bool) -> Id {
+        let (definition, rules) = self.streams.entry(stream.to_owned()).or_insert_with(|| {
+            let name = stream.to_owned();
+            let definition = Stream { name: name.clone(), topic: name, create: None };
+            (Arc::new(definition.clone()), definition.into())
+        });
+        let lane = lane.unwrap_or(rules.lane);
         let known = self.flows.iter().position(|f| f.stream.name == stream && f.lane == lane);
         let index = known.unwrap_or_else(|| {
-            let definition = self.streams.entry(stream.to_owned()).or_insert_with(|| {
-                Arc::new(Stream { name: stream.to_owned(), topic: stream.to_owned(), create: None })
+            self.flows.push(Flow {
+                stream: Arc::clone(definition),
+                lane,
+                hash: Hash::of(stream, lane),
+                share: rules.share,
+                when_full: rules.when_full,
+                can_wait: false,
             });
-            let hash = Hash::of(stream, lane);
-            self.flows.push(Flow { stream: Arc::clone(definition), lane, hash });
             self.flows.len() - 1
         });
+        if let Some(flow) = self.flows.get_mut(index) {
+            flow.can_wait |= can_wait;
+        }
         Id(u16::try_from(index).expect("check refuses more than 200 flows"))
     }
 
@@ -144,5 +228,38 @@ impl Flows {
         self.flows.iter().enumerate().map(|(index, flow)| {
             (Id(u16::try_from(index).expect("check refuses more than 200 flows")), flow)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_wait_waits_what_is_polled_gives_way_and_alarms_stay() {
+        let mut flows = Flows::default();
+        let live = flows.polled("plant", None);
+        assert_eq!(flows.get(live).when_full(), WhenFull::DropOldest);
+        let alarm = flows.polled("plant", Lane::Alarm);
+        assert_eq!(flows.get(alarm).when_full(), WhenFull::Block);
+        assert_eq!(flows.id("plant", Lane::Live), live);
+        assert_eq!(flows.get(live).when_full(), WhenFull::Block, "one of its sources can wait");
+    }
+
+    #[test]
+    fn what_a_stream_says_goes_before_its_sources_and_their_lane_before_its_own() {
+        let stream = Stream { name: "plant".into(), topic: "plant".into(), create: None };
+        let rules = Rules {
+            lane: Lane::Bulk,
+            when_full: Some(WhenFull::DropNewest),
+            share: Percent::new(40),
+            ..stream.into()
+        };
+        let mut flows = Flows::new([rules]);
+        let (bulk, live) = (flows.id("plant", None), flows.id("plant", Lane::Live));
+        let lanes = [bulk, live].map(|id| flows.get(id).lane);
+        assert_eq!(lanes, [Lane::Bulk, Lane::Live]);
+        assert_eq!(flows.get(live).when_full(), WhenFull::DropNewest);
+        assert_eq!(flows.get(live).share, Percent::new(40));
     }
 }

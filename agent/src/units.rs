@@ -1,4 +1,4 @@
-//! Durations and sizes as words: `"200 ms"`, `"512 MiB"`.
+//! Durations, sizes and shares as words: `"200 ms"`, `"512 MiB"`, `"40 %"`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,6 +14,42 @@ pub struct Period(pub Duration);
 /// `GiB`, or the decimal `kB`, `MB`, `GB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
+
+/// A share of a whole in whole percent, from 0 to 100: `40 %`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(u8);
+
+/// Room on a disk: a share of it, or a number of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    Share(Percent),
+    Size(ByteSize),
+}
+
+impl Percent {
+    pub const ALL: Self = Self(100);
+
+    /// More than a whole is a whole.
+    pub const fn new(percent: u8) -> Self {
+        Self(if percent < 100 { percent } else { 100 })
+    }
+
+    /// So much of `whole`, rounded down.
+    pub const fn of(self, whole: u64) -> u64 {
+        let percent = self.0 as u64;
+        whole / 100 * percent + whole % 100 * percent / 100
+    }
+}
+
+impl Room {
+    /// In bytes, on a disk of this size.
+    pub const fn of(self, disk: u64) -> u64 {
+        match self {
+            Self::Share(share) => share.of(disk),
+            Self::Size(size) => size.get(),
+        }
+    }
+}
 
 impl Period {
     pub const fn from_millis(millis: u64) -> Self {
@@ -100,6 +136,46 @@ impl FromStr for ByteSize {
     }
 }
 
+impl FromStr for Percent {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = text.trim().strip_suffix('%').and_then(|number| number.trim().parse().ok());
+        let percent = number.filter(|percent| *percent <= 100);
+        percent.map(Self).ok_or_else(|| {
+            format!("`{text}` is not a whole number from 0 to 100 and %, as in \"40 %\"")
+        })
+    }
+}
+
+impl FromStr for Room {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim().ends_with('%') {
+            return text.parse().map(Self::Share);
+        }
+        let wrong =
+            |_| format!("`{text}` is neither a share nor a size, as in \"10 %\" or \"512 MiB\"");
+        text.parse().map(Self::Size).map_err(wrong)
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} %", self.0)
+    }
+}
+
+impl fmt::Display for Room {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Share(share) => share.fmt(f),
+            Self::Size(size) => size.fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         print(u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX), PERIODS, f)
@@ -118,6 +194,18 @@ impl<'de> Deserialize<'de> for Period {
     }
 }
 
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Room {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
@@ -125,6 +213,18 @@ impl<'de> Deserialize<'de> for ByteSize {
 }
 
 impl Serialize for Period {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Percent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for Room {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
@@ -146,6 +246,34 @@ impl schemars::JsonSchema for Period {
             "type": "string", "format": "period",
             "description": "a duration as a number and a unit: ms, s, min, h, d",
             "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(ms|s|min|h|d)\s*$"
+        })
+    }
+}
+
+impl schemars::JsonSchema for Percent {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Percent".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string", "format": "percent",
+            "description": "a whole number from 0 to 100 and %",
+            "pattern": r"^\s*(100|[0-9]?[0-9])\s*%\s*$"
+        })
+    }
+}
+
+impl schemars::JsonSchema for Room {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Room".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string", "format": "room",
+            "description": "a share in %, or a number of bytes as a number and a unit",
+            "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(%|B|KiB|MiB|GiB|kB|MB|GB)\s*$"
         })
     }
 }
@@ -175,6 +303,21 @@ mod tests {
         assert_eq!("512 MiB".parse(), Ok(ByteSize::mib(512)));
         assert_eq!(Period::from_secs(120).to_string(), "2 min");
         assert_eq!(ByteSize::mib(1024).to_string(), "1 GiB");
+    }
+
+    #[test]
+    fn shares_are_words_and_take_their_part() {
+        assert_eq!(" 40% ".parse(), Ok(Percent::new(40)));
+        assert_eq!(Percent::new(40).to_string(), "40 %");
+        assert_eq!(Percent::new(40).of(1_005), 402);
+        assert_eq!(Percent::ALL.of(u64::MAX), u64::MAX);
+        for wrong in ["101 %", "40", "-1 %", "12.5 %", "%"] {
+            assert!(wrong.parse::<Percent>().unwrap_err().contains("0 to 100"), "{wrong}");
+        }
+        assert_eq!("10 %".parse(), Ok(Room::Share(Percent::new(10))));
+        assert_eq!("512 MiB".parse(), Ok(Room::Size(ByteSize::mib(512))));
+        assert_eq!(Room::Share(Percent::new(10)).of(2_000), 200);
+        assert!("10".parse::<Room>().unwrap_err().contains("\"10 %\" or \"512 MiB\""));
     }
 
     #[test]

@@ -53,13 +53,14 @@ impl Bench {
     }
 
     /// An agent with these sources, ready; what it reads goes to the topic
-    /// `name`, which is made. All else is as its users have it by default.
+    /// `name`, which is made. All else is as its users have it by default, but the
+    /// agent's own stream, which the figures do not count.
     pub(crate) fn agent(&self, name: &str, sources: &str) -> Agent {
         self.kafka.create_topic(name, &[]);
         let folder = self.folder(name);
         let config = folder.join("gateway.toml");
         let text = format!(
-            "[gateway]\nid = \"{name}\"\n[buffer]\npath = \"{}\"\n[kafka]\nbrokers = \"{}\"\n{sources}",
+            "[gateway]\nid = \"{name}\"\n[buffer]\npath = \"{}\"\n[kafka]\nbrokers = \"{}\"\n[system]\nenabled = false\n{sources}",
             folder.join("buffer.db").display(),
             self.kafka.brokers(),
         );

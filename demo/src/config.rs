@@ -34,6 +34,10 @@ commit_interval = "500 ms"
 [kafka]
 brokers = "{brokers}"
 
+# The agent's own stream is not shown here.
+[system]
+enabled = false
+
 # The boiler: registers over Modbus TCP, four times a second.
 [[source]]
 type = "modbus"

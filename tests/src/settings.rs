@@ -16,6 +16,10 @@ shutdown_grace = \"20 s\"
 [buffer]
 path = \"{}\"
 commit_interval = \"200 ms\"
+min_free_disk = \"64 MiB\"
+
+[system]
+enabled = false
 
 [log]
 format = \"json\"
@@ -25,6 +29,13 @@ format = \"json\"
 ",
         buffer(folder).display()
     )
+}
+
+/// The same with the agent's own stream, whose topic it makes; a heartbeat each
+/// second.
+pub fn head_with_system(gateway: &str, folder: &Path, kafka: &str) -> String {
+    let heartbeat = "[system]\nheartbeat = \"1 s\"\ncreate = { replication = 1 }\n";
+    head(gateway, folder, kafka).replace("[system]\nenabled = false\n", heartbeat)
 }
 
 /// The buffer's file of an agent with this folder.

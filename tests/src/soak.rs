@@ -114,7 +114,7 @@ pub fn run(name: &str, kills: u64, mut say: impl FnMut(&str)) -> Report {
     let mut kafka = Kafka::started(&format!("{name}-kafka"));
     let mut plant = Plant::start(name, &folder, "5").with_registers(REGISTERS);
     let uplink = settings::plain(&kafka.line.address()) + "transaction_timeout = \"10 s\"\n";
-    let head = settings::head("gw1", &folder, &uplink);
+    let head = settings::head_with_system("gw1", &folder, &uplink);
     let mut agent = Agent::new(&folder, &(head + &plant.settings()));
     agent.start();
     plant.wait_subscribed();

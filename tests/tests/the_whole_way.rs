@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidegate_e2e::agent::Agent;
 use tidegate_e2e::chance::Chance;
-use tidegate_e2e::judge::Judge;
+use tidegate_e2e::judge::{Judge, Record};
 use tidegate_e2e::kafka::{self, Kafka};
 use tidegate_e2e::plant::Plant;
 use tidegate_e2e::{folder, settings};
@@ -41,7 +41,7 @@ fn every_event_arrives_once_while_everything_fails() {
     let folder = folder("whole-way");
     let mut kafka = Kafka::started("whole-way-kafka");
     let mut plant = Plant::start("whole-way", &folder, "5");
-    let head = settings::head("gw1", &folder, &settings::plain(&kafka.brokers()));
+    let head = settings::head_with_system("gw1", &folder, &settings::plain(&kafka.brokers()));
     let mut agent = Agent::new(&folder, &(head + &plant.settings()));
     agent.start();
     plant.wait_subscribed();
@@ -82,6 +82,7 @@ fn every_event_arrives_once_while_everything_fails() {
     plant.wait_delivered(&mut judge, DRAIN);
     agent.stop();
     plant.assert_exactly_once(judge.look());
+    assert_tells_of_itself(&judge.records);
 }
 
 #[test]
@@ -131,4 +132,20 @@ fn over_tls_with_a_scram_login_it_is_the_same() {
     plant.wait_delivered(&mut judge, DRAIN);
     agent.stop();
     plant.assert_exactly_once(judge.look());
+}
+
+/// The agent's own events, which count among all others' seqs: each run that lives
+/// for a heartbeat begins with a start, and the last one ends with a stop.
+fn assert_tells_of_itself(records: &[Record]) {
+    let own: Vec<_> = records.iter().filter(|record| record.topic == "tidegate.system").collect();
+    let of_kind = |kind: &str| {
+        let of_kind = own.iter().filter(|record| record.text("kind") == kind);
+        of_kind.map(|record| record.text("epoch")).collect::<Vec<_>>()
+    };
+    let (starts, beats) = (of_kind("start"), of_kind("heartbeat"));
+    assert!(!beats.is_empty());
+    let begun = |epoch: &str| starts.iter().filter(|start| **start == epoch).count();
+    assert!(beats.iter().all(|epoch| begun(epoch) == 1), "{starts:?} {beats:?}");
+    assert_eq!(of_kind("stop").len(), 1);
+    assert!(of_kind("gap").is_empty(), "nothing was dropped");
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::{ByteSize, Period};
+use crate::units::{ByteSize, Percent, Period, Room};
 
 /// `[buffer]`: the file and how it is written.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -20,15 +20,26 @@ pub struct Config {
     #[serde(default = "default_commit_interval")]
     pub commit_interval: Period,
     /// Bytes that the stored events may take, at least 16 MiB, default 1 GiB;
-    /// then sources are held back until Kafka has taken some. Dead letters may
-    /// take an eighth of it.
+    /// then happens what each stream's `when_full` says. Dead letters may take
+    /// an eighth of it.
     #[serde(default = "default_max_size")]
     pub max_size: ByteSize,
+    /// What has waited longer than this is dropped, of every stream. Default:
+    /// nothing is dropped for its age.
+    #[serde(default)]
+    pub max_age: Option<Period>,
+    /// Free room that the disk must keep, as a share of it or a size; with
+    /// less the file counts as full. Default: `10 %`.
+    #[serde(default = "default_min_free_disk")]
+    pub min_free_disk: Room,
 }
 
 impl Config {
     /// Below it, one commit of a loaded gateway is a good part of the file.
     pub const LEAST_SIZE: ByteSize = ByteSize::mib(16);
+
+    /// How old what is stored may be is known to a minute.
+    pub const LEAST_AGE: Period = Period::from_secs(60);
 }
 
 fn default_path() -> PathBuf {
@@ -40,6 +51,9 @@ const fn default_commit_interval() -> Period {
 const fn default_max_size() -> ByteSize {
     ByteSize::mib(1024)
 }
+const fn default_min_free_disk() -> Room {
+    Room::Share(Percent::new(10))
+}
 
 impl Default for Config {
     fn default() -> Self {
@@ -47,6 +61,8 @@ impl Default for Config {
             path: default_path(),
             commit_interval: default_commit_interval(),
             max_size: default_max_size(),
+            max_age: None,
+            min_free_disk: default_min_free_disk(),
         }
     }
 }

@@ -6,14 +6,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 use zstd::bulk::Compressor;
 
 use super::codec::Encoder;
+use super::drops::{Dropped, dropped, note};
+use super::evict::newest_gap;
 use super::forget::forget;
 use super::lock::Lock;
 use super::state::{cursors, epochs, get, memory, parts, put, put_totals, saved};
+use super::usage::Usage;
 use super::{Adopted, BatchId, FileEpoch, Memory, OpenError, Position, dead, schema};
 use crate::collect::{Checkpoint, DeadLetter};
 use crate::event::Timestamp;
@@ -28,11 +31,13 @@ const LEVEL: i32 = 1;
 
 /// The file open for writing.
 pub(crate) struct File {
-    connection: Connection,
+    pub(super) connection: Connection,
     path: PathBuf,
     running: FileEpoch,
-    epochs: Vec<FileEpoch>,
-    totals: Totals,
+    pub(super) epochs: Vec<FileEpoch>,
+    pub(super) totals: Totals,
+    pub(super) usage: Usage,
+    pub(super) dropped: Vec<Dropped>,
     memory: Memory,
     saved: BTreeMap<String, Checkpoint>,
     /// Definitions that are in the file, as text.
@@ -81,6 +86,9 @@ pub(crate) struct Changes<'a> {
     pub batches: Vec<Sealed<'a>>,
     pub saved: Vec<(&'a str, &'a Checkpoint)>,
     pub dead: Vec<&'a DeadLetter>,
+    /// What comes and is not stored, and the last gap that is told.
+    pub refused: Vec<Dropped>,
+    pub told: i64,
     /// Positions to delete by, oldest first, with their cluster.
     pub positions: Vec<(&'a Position, &'a str)>,
 }
@@ -90,16 +98,9 @@ impl Changes<'_> {
         self.batches.is_empty()
             && self.saved.is_empty()
             && self.dead.is_empty()
+            && self.refused.is_empty()
             && self.positions.is_empty()
     }
-}
-
-/// How the file stands.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct State {
-    /// Pages in use, in bytes.
-    pub used: u64,
-    pub oldest: Option<Timestamp>,
 }
 
 impl File {
@@ -117,6 +118,8 @@ impl File {
             return Err(OpenError::Worn(path.to_owned()));
         }
         let saved = saved(&connection).map_err(failed)?;
+        let usage = Usage::load(&connection).map_err(failed)?;
+        let dropped = dropped(&connection).map_err(failed)?;
         let compressor = Compressor::new(LEVEL).expect("level 1 exists");
         Ok(Self {
             connection,
@@ -124,6 +127,8 @@ impl File {
             running,
             epochs,
             totals,
+            usage,
+            dropped,
             memory,
             saved,
             streams: HashMap::new(),
@@ -166,6 +171,21 @@ impl File {
         self.totals
     }
 
+    /// What rules of the user's have dropped since the file was made.
+    pub(crate) fn dropped(&self) -> &[Dropped] {
+        &self.dropped
+    }
+
+    /// The newest gap of the file.
+    pub(crate) fn newest_gap(&self) -> Result<i64, rusqlite::Error> {
+        newest_gap(&self.connection)
+    }
+
+    /// Bytes that the flow has in the file.
+    pub(crate) fn usage(&self, flow: flow::Hash) -> u64 {
+        self.usage.of(flow)
+    }
+
     pub(crate) fn saved(&self, source: &str) -> Option<&Checkpoint> {
         self.saved.get(source)
     }
@@ -188,14 +208,15 @@ impl File {
         changes: &Changes<'_>,
         now: Timestamp,
     ) -> Result<Vec<Adopted>, rusqlite::Error> {
-        let mut totals = self.totals;
+        let (mut totals, mut usage) = (self.totals, self.usage.clone());
         let transaction = self.connection.transaction()?;
         // A power cut anywhere before the last line costs what is not
         // acknowledged yet; its source has it still, or the device does.
         let mut adopted = Vec::new();
         let mut memory = None;
         for (position, cluster) in &changes.positions {
-            adopted.push(forget(&transaction, &self.epochs, position, cluster, &mut totals)?);
+            let counts = (&mut totals, &mut usage);
+            adopted.push(forget(&transaction, &self.epochs, position, cluster, counts)?);
             if position.is_of(&self.epochs, cluster) {
                 memory = Some(Memory {
                     cluster: Some((*cluster).to_owned()),
@@ -243,6 +264,7 @@ impl File {
                     cursors,
                     data,
                 ])?;
+            usage.add(hash, 1, data.len() as u64);
             totals.seq += count;
             totals.batches += 1;
             totals.events += count;
@@ -256,33 +278,25 @@ impl File {
             dead::bury(&transaction, letter, now, &mut totals)?;
         }
         dead::make_room(&transaction, self.dead_room, &mut totals)?;
+        for refused in &changes.refused {
+            note(&transaction, refused, None, false, changes.told)?;
+        }
         put_totals(&transaction, &totals)?;
+        if usage != self.usage {
+            usage.save(&transaction)?;
+        }
+        let counted = if changes.refused.is_empty() { None } else { Some(dropped(&transaction)?) };
         transaction.commit()?;
         // From here on a power cut costs nothing.
-        self.totals = totals;
+        (self.totals, self.usage) = (totals, usage);
+        if let Some(counted) = counted {
+            self.dropped = counted;
+        }
         self.streams.extend(streams);
         if let Some(memory) = memory {
             self.memory = memory;
         }
         Ok(adopted)
-    }
-
-    /// What stands in the file now.
-    pub(crate) fn state(&self) -> Result<State, rusqlite::Error> {
-        let number = |name: &str| -> Result<u64, rusqlite::Error> {
-            let mut statement = self.connection.prepare_cached(&format!("PRAGMA {name}"))?;
-            statement.query_row([], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)
-        };
-        let pages = number("page_count")?.saturating_sub(number("freelist_count")?);
-        let oldest = self
-            .connection
-            .prepare_cached("SELECT oldest FROM batch ORDER BY id LIMIT 1")?
-            .query_row([], |row| row.get(0))
-            .optional()?;
-        Ok(State {
-            used: pages.saturating_mul(number("page_size")?),
-            oldest: oldest.map(Timestamp),
-        })
     }
 }
 

@@ -3,6 +3,7 @@
 use rusqlite::Transaction;
 
 use super::file::Totals;
+use super::usage::Usage;
 use super::{Adopted, BatchId, Epoch, FileEpoch, Position};
 use crate::flow;
 
@@ -13,7 +14,7 @@ pub(super) fn forget(
     epochs: &[FileEpoch],
     position: &Position,
     cluster: &str,
-    totals: &mut Totals,
+    (totals, usage): (&mut Totals, &mut Usage),
 ) -> Result<Adopted, rusqlite::Error> {
     let mut adopted = Adopted::default();
     if !position.is_of(epochs, cluster) {
@@ -25,18 +26,22 @@ pub(super) fn forget(
     }
     for (flow, (epoch, number)) in &position.flows {
         for (first, last) in position.covered(*flow, epochs) {
-            let (batches, events): (i64, i64) = transaction
+            let (batches, events, data): (i64, i64, i64) = transaction
                 .prepare_cached(
-                    "SELECT count(*), coalesce(sum(count), 0) FROM batch
+                    "SELECT count(*), coalesce(sum(count), 0), coalesce(sum(length(data)), 0)
+                     FROM batch
                      WHERE flow = ?1 AND id BETWEEN ?2 AND ?3",
                 )?
-                .query_row((flow.0, first.0, last.0), |row| Ok((row.get(0)?, row.get(1)?)))?;
+                .query_row((flow.0, first.0, last.0), |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })?;
             if batches == 0 {
                 continue;
             }
             transaction
                 .prepare_cached("DELETE FROM batch WHERE flow = ?1 AND id BETWEEN ?2 AND ?3")?
                 .execute((flow.0, first.0, last.0))?;
+            usage.remove(*flow, batches.cast_unsigned(), data.cast_unsigned());
             adopted.deleted_batches += batches.cast_unsigned();
             adopted.deleted_events += events.cast_unsigned();
         }

@@ -8,7 +8,8 @@
 //! - Every opening draws a new random epoch and commits it before the first
 //!   event; numbers count within it. So no id comes twice, whatever happens to
 //!   the file: SAFETY.md, "Two counters and an epoch".
-//! - Only a position deletes, and only what it covers: [`Position`].
+//! - A position deletes, and only what it covers: [`Position`]. Besides it only
+//!   a rule of the user's does, `evict`, and what it drops is counted.
 //!
 //! What an event is in here, as bytes, is in `codec`.
 
@@ -16,28 +17,37 @@ mod batch;
 mod codec;
 mod config;
 mod dead;
+mod disk;
+mod drops;
+mod evict;
 mod file;
 mod forget;
 mod lock;
 mod position;
 mod reader;
+mod room;
 mod schema;
 mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::path::PathBuf;
 
 pub use batch::{ArrayRef, Batch, Damaged, EventRef, FieldRef, ValueRef};
 pub(crate) use codec::{Encoder, Labels};
 pub use config::Config;
+pub(crate) use disk::{Disk, disk};
+pub use drops::{Dropped, Gap, Ids, Reason};
+pub(crate) use evict::{Demand, Pins};
 pub(crate) use file::{Changes, File, Sealed};
 pub use lock::Locked;
 pub use position::{BadPosition, FileEpoch, Named, Position};
 pub use reader::{ReadError, Reader};
+pub(crate) use room::State;
 pub use store::{Adopted, Gone, Memory, Stats, Store};
-pub(crate) use store::{Call, Message, Shared, locked};
+pub(crate) use store::{Call, Handed, Message, Shared, locked};
 
 /// Place of a batch in the file: the epoch's ordinal in the file (23 bits)
 /// above the batch number within the epoch (40 bits). Never used twice.

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use tracing::warn;
 use zstd::bulk::Decompressor;
 
-use super::{Batch, BatchId, Epoch, FileEpoch, schema, state};
+use super::{Batch, BatchId, Epoch, FileEpoch, Gap, drops, schema, state};
 use crate::flow;
 
 /// A batch that claims to be longer is damaged: an event of more than 8 MiB is
@@ -93,6 +93,11 @@ impl Reader {
             });
         }
         Ok(found)
+    }
+
+    /// What was dropped behind the gap `after`, oldest first.
+    pub fn gaps(&self, after: i64) -> Result<Vec<Gap>, ReadError> {
+        Ok(drops::gaps(&self.connection, after)?)
     }
 
     /// Every flow that has batches in the file, with its stream's last

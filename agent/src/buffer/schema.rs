@@ -11,7 +11,7 @@ use super::OpenError;
 const APPLICATION: i32 = 0x5447_4231;
 
 /// The newest layout that this program knows.
-const LAYOUT: i32 = 1;
+const LAYOUT: i32 = 2;
 
 /// 4,096: the file system writes whole blocks of it, and the rows of a loaded
 /// gateway are tens of kilobytes (a smaller page saves at most a fifth of a
@@ -32,7 +32,8 @@ const CACHE: i32 = 2048;
 const BUSY: Duration = Duration::from_secs(5);
 
 /// How each layout is made of the one before; the first of an empty file.
-const STEPS: [&str; LAYOUT as usize] = ["
+const STEPS: [&str; LAYOUT as usize] = [
+    "
     -- Small state that changes with nearly every commit, in one table so that
     -- it costs one page a commit: totals, the position, each source's checkpoint.
     CREATE TABLE state (
@@ -73,7 +74,37 @@ const STEPS: [&str; LAYOUT as usize] = ["
         length INTEGER NOT NULL,
         payload BLOB NOT NULL
     );
-"];
+    ",
+    "
+    -- What rules of the user's have dropped since the file was made.
+    CREATE TABLE dropped (
+        stream TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        events INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        PRIMARY KEY (stream, reason)
+    ) WITHOUT ROWID;
+    -- The same, piece by piece, as it is told to Kafka: with the ids that never
+    -- come, where what was dropped had ids.
+    CREATE TABLE gap (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        stream TEXT NOT NULL,
+        reason TEXT NOT NULL,
+        events INTEGER NOT NULL,
+        bytes INTEGER NOT NULL,
+        gateway TEXT,
+        epoch INTEGER,
+        first_seq INTEGER,
+        last_seq INTEGER,
+        perhaps_sent INTEGER NOT NULL
+    );
+    -- All batches up to `id` were stored by the time `at`: how old they are.
+    CREATE TABLE mark (
+        id INTEGER PRIMARY KEY,
+        at INTEGER NOT NULL
+    );
+    ",
+];
 
 /// Opens the file to write, makes it where it is missing, and brings an older
 /// layout forward.

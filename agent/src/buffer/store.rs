@@ -1,5 +1,6 @@
 //! The forwarder's hand on the writer.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
@@ -8,20 +9,15 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::{BatchId, FileEpoch, Position, ReadError, Reader};
+use super::{Batch, BatchId, Dropped, FileEpoch, Gap, Pins, Position, ReadError, Reader};
 use crate::collect::{DeadLetter, Delivery, SourceId, Ticket};
 use crate::event::Timestamp;
+use crate::flow;
 
 /// What wakes the writer.
 #[derive(Debug)]
 pub(crate) enum Message {
-    Delivery {
-        source: SourceId,
-        ticket: Ticket,
-        delivery: Delivery,
-        permits: u32,
-    },
-    /// [`Shared`] has something: a flush or a position.
+    /// [`Shared`] has something: a delivery, a flush or a position.
     Look,
     Call(Call),
     /// Take no more deliveries and commit what was handed in. No [`Call`]: it
@@ -30,6 +26,15 @@ pub(crate) enum Message {
         reply: SyncSender<bool>,
     },
     Close,
+}
+
+/// A delivery on its way to the writer, with the room that it takes.
+#[derive(Debug)]
+pub(crate) struct Handed {
+    pub source: SourceId,
+    pub ticket: Ticket,
+    pub delivery: Delivery,
+    pub permits: u32,
 }
 
 /// What waits for its commit; there is one at a time.
@@ -44,6 +49,10 @@ pub(crate) enum Call {
 pub(crate) struct Shared {
     pub path: PathBuf,
     pub inbox: SyncSender<Message>,
+    /// What was handed in, in that order; each source's room bounds its part.
+    pub queue: Mutex<VecDeque<Handed>>,
+    /// What the forwarder has in hand, and the writer must not drop.
+    pub pins: Mutex<Pins>,
     pub flush: AtomicBool,
     /// A `Look` is on its way: at most one takes room in the queue.
     pub looking: AtomicBool,
@@ -72,6 +81,8 @@ pub struct Stats {
     pub batches: u64,
     /// Bytes of the file in use, without the WAL.
     pub bytes: u64,
+    /// Bytes of the file, empty pages included.
+    pub length: u64,
     /// Time of the oldest event of the oldest batch.
     pub oldest: Option<Timestamp>,
     /// Events ever committed to this file.
@@ -79,7 +90,9 @@ pub struct Stats {
     pub dead_letters: u64,
     /// Dead letters that made room for newer ones.
     pub dead_dropped: u64,
-    /// The sources wait: the file is full.
+    /// What rules of the user's have dropped since the file was made.
+    pub dropped: Vec<Dropped>,
+    /// Sources wait: the file is full, or a stream's share of it.
     pub held_back: bool,
     /// Why the last commit failed, while it has not succeeded again.
     pub failing: Option<String>,
@@ -127,6 +140,8 @@ impl Shared {
         Self {
             path,
             inbox,
+            queue: Mutex::default(),
+            pins: Mutex::default(),
             flush: AtomicBool::new(false),
             looking: AtomicBool::new(false),
             forget: Mutex::new(None),
@@ -184,6 +199,33 @@ pub struct Store(pub(crate) Arc<Shared>);
 impl Store {
     pub fn reader(&self) -> Result<Reader, ReadError> {
         Reader::open(&self.0.path)
+    }
+
+    /// Batches to send: [`Reader::batches`], which from now on are pinned: no rule
+    /// drops them (SAFETY 12). They are until the flow is read for sending again.
+    pub fn load(
+        &self,
+        reader: &mut Reader,
+        flow: flow::Hash,
+        after: BatchId,
+        max_events: u32,
+        max_bytes: usize,
+    ) -> Result<Vec<Batch>, ReadError> {
+        let mut pins = locked(&self.0.pins);
+        let batches = reader.batches(flow, after, max_events, max_bytes)?;
+        pins.loaded.insert(flow, batches.last().map_or(after, |last| last.id));
+        Ok(batches)
+    }
+
+    /// The gaps behind `after`, which from now on do not change any more. The
+    /// caller tells all of them.
+    pub fn gaps(&self, after: i64) -> Result<Vec<Gap>, ReadError> {
+        let mut pins = locked(&self.0.pins);
+        let gaps = self.reader()?.gaps(after)?;
+        if let Some(last) = gaps.last() {
+            pins.told = pins.told.max(last.id);
+        }
+        Ok(gaps)
     }
 
     /// What the file remembers about positions in Kafka.

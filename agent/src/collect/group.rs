@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use tracing::warn;
 
 use super::writer::Known;
-use super::{Checkpoint, DEAD_LETTER_BYTES, DeadLetter, Delivery, SourceId, Ticket};
-use crate::buffer::Encoder;
+use super::{Checkpoint, DEAD_LETTER_BYTES, DeadLetter, SourceId, Ticket};
+use crate::buffer::{Dropped, Encoder, Handed, Reason};
 use crate::event::Event;
 use crate::flow::{self, Flows, Lane};
 
@@ -30,29 +30,44 @@ pub(super) struct Group {
     flows: BTreeMap<flow::Id, Vec<Encoder>>,
     pub dead: Vec<DeadLetter>,
     pub saved: BTreeMap<u16, Checkpoint>,
-    /// The newest ticket of each source.
-    pub tickets: BTreeMap<u16, Ticket>,
+    /// Of each source the newest ticket, and the room that it gets back.
+    pub parts: BTreeMap<u16, Part>,
+    /// What came and is not stored, by stream.
+    refused: BTreeMap<flow::Id, (u64, u64)>,
     pub events: u32,
-    pub deliveries: usize,
-    pub permits: usize,
     /// It does not wait for the commit interval.
     pub urgent: bool,
 }
 
+/// One source's part of a group.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Part {
+    pub ticket: Ticket,
+    pub deliveries: usize,
+    pub permits: usize,
+}
+
 impl Group {
     pub(super) fn is_empty(&self) -> bool {
-        self.deliveries == 0
+        self.parts.is_empty()
     }
 
+    /// Adds a delivery, without the events of flows that are `refused`.
     pub(super) fn add(
         &mut self,
-        source: SourceId,
         known: &Known,
-        ticket: Ticket,
-        delivery: Delivery,
+        handed: Handed,
         flows: &Flows,
+        refused: impl Fn(flow::Id) -> bool,
     ) {
+        let Handed { source, ticket, delivery, permits } = handed;
         for event in &delivery.events {
+            if refused(event.flow) {
+                let (events, bytes) = self.refused.entry(event.flow).or_default();
+                *events += 1;
+                *bytes += Encoder::size(event) as u64;
+                continue;
+            }
             let size = Encoder::size(event);
             if size > EVENT_BYTES {
                 self.dead.push(too_large(source, known, event, flows));
@@ -74,12 +89,25 @@ impl Group {
         self.urgent |= delivery.urgent;
         self.events =
             self.events.saturating_add(u32::try_from(delivery.events.len()).unwrap_or(u32::MAX));
-        self.deliveries += 1;
         self.dead.extend(delivery.dead);
         if let Some(checkpoint) = delivery.checkpoint {
             self.saved.insert(source.0, checkpoint);
         }
-        self.tickets.insert(source.0, ticket);
+        let part = self.parts.entry(source.0).or_default();
+        part.ticket = ticket;
+        part.deliveries += 1;
+        part.permits += permits as usize;
+    }
+
+    /// What came and is not stored, one entry a stream and lane.
+    pub(super) fn refused(&self, flows: &Flows) -> Vec<Dropped> {
+        let one = |(flow, (events, bytes)): (&flow::Id, &(u64, u64))| Dropped {
+            stream: flows.get(*flow).stream.name.clone(),
+            reason: Reason::Newest,
+            events: *events,
+            bytes: *bytes,
+        };
+        self.refused.iter().map(one).collect()
     }
 
     /// Its batches, alarms first, in the order in which the numbers are given.

@@ -6,10 +6,14 @@
 //! one source are committed in the order in which they were handed in, and a
 //! [`Ticket`] is committed when every earlier one of that source is.
 //!
-//! Bounds: [`QUEUE_DELIVERIES`] and [`QUEUE_BYTES`] are what may wait for the
-//! writer; beyond them `deliver` waits, which is how a full or slow buffer
-//! holds the sources back.
+//! Bounds: each source has room for [`QUEUE_DELIVERIES`] and its part of
+//! [`QUEUE_BYTES`] before the writer; beyond them `deliver` waits, which is how a
+//! full or slow buffer holds it back. The room is its own: one whose stream is
+//! full fills only that, and the others go on.
 
+mod bounds;
+#[cfg(test)]
+mod full_tests;
 mod group;
 #[cfg(test)]
 mod tests;
@@ -22,7 +26,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
-use crate::buffer::{self, Epoch, File, Message, Shared, Stats, Store};
+use crate::buffer::{self, Epoch, File, Handed, Message, Pins, Shared, Stats, Store, locked};
 use crate::clock::Clock;
 use crate::event::Event;
 use crate::flow::Flows;
@@ -75,12 +79,16 @@ pub struct DeadLetter {
 /// flash.
 pub const DEAD_LETTER_BYTES: usize = 64 * 1024;
 
-/// Deliveries that may wait for the writer: two commits' worth of the busiest
-/// source's socket reads.
+/// Deliveries of one source that may wait for the writer: two commits' worth of
+/// the busiest source's socket reads.
 pub const QUEUE_DELIVERIES: usize = 256;
 
-/// Bytes that may wait for the writer: a second of 26,000 events of 150 B.
+/// Bytes that may wait for the writer, divided among the sources: a second of
+/// 26,000 events of 150 B.
 pub const QUEUE_BYTES: usize = 4 * 1024 * 1024;
+
+/// What each source has of it at least: a socket read of small messages.
+const LEAST_BYTES: usize = 256 * 1024;
 
 /// The agent is going down: nothing more is taken.
 #[derive(Debug, thiserror::Error)]
@@ -109,12 +117,29 @@ pub struct Intake {
     test: Option<tokio::sync::mpsc::Sender<(Ticket, Delivery)>>,
 }
 
-/// What may wait for the writer, taken before a delivery is handed over and
-/// given back after its commit.
+/// What of one source may wait for the writer, taken before a delivery is
+/// handed over and given back after its commit.
 #[derive(Debug)]
 struct Room {
     deliveries: Semaphore,
     bytes: Semaphore,
+    /// `bytes` when nothing waits.
+    most_bytes: usize,
+}
+
+impl Room {
+    fn new(deliveries: usize, bytes: usize) -> Self {
+        Self {
+            deliveries: Semaphore::new(deliveries),
+            bytes: Semaphore::new(bytes),
+            most_bytes: bytes,
+        }
+    }
+
+    fn close(&self) {
+        self.deliveries.close();
+        self.bytes.close();
+    }
 }
 
 impl Intake {
@@ -129,17 +154,18 @@ impl Intake {
             return Ok(self.last);
         }
         // A delivery larger than the bound takes all of it.
-        let bytes = u32::try_from(delivery.bytes.clamp(1, QUEUE_BYTES)).unwrap_or(u32::MAX);
+        let most = self.room.most_bytes.max(1);
+        let bytes = u32::try_from(delivery.bytes.clamp(1, most)).unwrap_or(u32::MAX);
         let one = self.take(&self.room.deliveries, 1).await?;
         let size = self.take(&self.room.bytes, bytes).await?;
         // Nothing waits from here on, so that it is handed over whole.
         let ticket = Ticket(self.last.0 + 1);
-        let message = Message::Delivery { source: self.source, ticket, delivery, permits: bytes };
-        // The permits bound what is in the queue below its size.
-        self.shared.inbox.try_send(message).map_err(|_| Stopping)?;
+        let handed = Handed { source: self.source, ticket, delivery, permits: bytes };
+        locked(&self.shared.queue).push_back(handed);
         one.forget();
         size.forget();
         self.last = ticket;
+        self.shared.look().map_err(|_| Stopping)?;
         Ok(ticket)
     }
 
@@ -213,7 +239,7 @@ impl Intake {
         let intake = Self {
             source: SourceId(0),
             shared: Arc::new(shared),
-            room: Arc::new(Room { deliveries: Semaphore::new(0), bytes: Semaphore::new(0) }),
+            room: Arc::new(Room::new(0, 0)),
             committed: receiver,
             last: Ticket::default(),
             test: Some(handed),
@@ -242,7 +268,7 @@ impl Buffer {
         let mut file = File::open(&config.path, gateway)?;
         file.limit(config.max_size.get())
             .map_err(|cause| buffer::OpenError::File { path: config.path.clone(), cause })?;
-        let (sender, inbox) = sync_channel(QUEUE_DELIVERIES + HEADROOM);
+        let (sender, inbox) = sync_channel(HEADROOM);
         let shared = Arc::new(Shared::new(
             file.path().to_owned(),
             sender,
@@ -250,6 +276,12 @@ impl Buffer {
             file.memory().clone(),
             file.newest(),
         ));
+        // What an earlier process noted is told by this one as it stands.
+        let told = file
+            .newest_gap()
+            .map_err(|cause| buffer::OpenError::File { path: config.path.clone(), cause })?;
+        *locked(&shared.pins) = Pins { told, ..Pins::default() };
+        shared.stats.send_replace(counted(&file));
         Ok(Self { file, inbox, shared, config: config.clone(), clock })
     }
 
@@ -272,7 +304,21 @@ impl Buffer {
     }
 }
 
-/// A `Look`, a call and a `Close` find room beside the deliveries.
+/// What the file has counted.
+fn counted(file: &File) -> Stats {
+    let totals = file.totals();
+    Stats {
+        events: totals.events,
+        batches: totals.batches,
+        committed: totals.committed,
+        dead_letters: totals.dead_letters,
+        dead_dropped: totals.dead_dropped,
+        dropped: file.dropped().to_vec(),
+        ..Stats::default()
+    }
+}
+
+/// A `Look`, a call, a `Settle` and a `Close`; a queue that is full wakes too.
 const HEADROOM: usize = 8;
 
 /// The thread that writes.
@@ -297,14 +343,12 @@ pub fn start(
     flows: Flows,
 ) -> Result<(Collector, Vec<Intake>), StartError> {
     let Buffer { file, inbox, shared, config, clock } = buffer;
-    let room = Arc::new(Room {
-        deliveries: Semaphore::new(QUEUE_DELIVERIES),
-        bytes: Semaphore::new(QUEUE_BYTES),
-    });
+    let bytes = (QUEUE_BYTES / sources.len().max(1)).max(LEAST_BYTES);
     let mut intakes = Vec::new();
     let mut known = Vec::new();
     for (index, source) in (0..=u16::MAX).zip(sources) {
         let committed = watch::Sender::new(Ticket::default());
+        let room = Arc::new(Room::new(QUEUE_DELIVERIES, bytes));
         intakes.push(Intake {
             source: SourceId(index),
             shared: Arc::clone(&shared),
@@ -314,10 +358,11 @@ pub fn start(
             #[cfg(test)]
             test: None,
         });
-        known.push(writer::Known { name: source.name, labels: source.labels.into(), committed });
+        let labels = source.labels.into();
+        known.push(writer::Known { name: source.name, labels, room, committed });
     }
     let writer =
-        writer::Writer::new(file, inbox, Arc::clone(&shared), room, known, flows, &config, clock);
+        writer::Writer::new(file, inbox, Arc::clone(&shared), known, flows, &config, clock);
     let (end, ended) = watch::channel(());
     let thread = std::thread::Builder::new().name("buffer".to_owned()).spawn(move || {
         writer.run();

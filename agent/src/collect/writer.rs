@@ -8,9 +8,15 @@
 //!
 //! When a commit fails (the disk is full, the medium errs) the group is kept
 //! and tried again each [`AGAIN`]; nothing is acknowledged, the bounds of the
-//! queue hold the sources back. The same bounds hold them back while the file
-//! is full; deletes are done then as ever, since they make the room.
+//! queue hold the sources back.
+//!
+//! What is for a stream that is full and waits stays in its source's place in
+//! `waiting`, in order, until there is room: the other sources go on. Deletes are
+//! done as ever, since they make the room.
 
+mod tend;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -19,13 +25,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
+use self::tend::Told;
+use super::bounds::{Bounds, Verdict};
 use super::group::Group;
 use super::{Room, Ticket};
 use crate::buffer::{
-    self, Call, Changes, File, Labels, Message, Position, Sealed, Shared, Stats, locked,
+    self, Call, Changes, File, Handed, Labels, Message, Position, Sealed, Shared, locked,
 };
 use crate::clock::Clock;
+use crate::event::Event;
 use crate::flow::Flows;
+use crate::units::Period;
 
 /// Events that are worth a commit of their own.
 const COMMIT_EVENTS: u32 = 1_000;
@@ -37,30 +47,35 @@ const MOST_EVENTS: u32 = 5_000;
 /// Pause after a commit that failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Twentieth of the size that must be free before a full file takes events
-/// again: else it would be full and not full with each delete.
-const FREE_SHARE: u64 = 20;
-
 /// A source as the writer knows it.
 #[derive(Debug)]
 pub(super) struct Known {
     pub name: Arc<str>,
     pub labels: Labels,
+    pub room: Arc<Room>,
     pub committed: watch::Sender<Ticket>,
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a note of its own, no state of a machine"
+)]
 pub(super) struct Writer {
     file: File,
     inbox: Receiver<Message>,
     shared: Arc<Shared>,
-    room: Arc<Room>,
     sources: Vec<Known>,
     flows: Flows,
     clock: Clock,
     interval: Duration,
-    max_size: u64,
+    max_age: Option<Duration>,
+    bounds: Bounds,
     group: Group,
+    /// Of each source what is held back, oldest first.
+    waiting: BTreeMap<u16, VecDeque<Handed>>,
+    /// More came than goes into one commit.
+    more: bool,
     call: Option<Call>,
     settle: Option<SyncSender<bool>>,
     /// The agent is stopping: who asks for what cannot be written gets no answer.
@@ -72,33 +87,41 @@ pub(super) struct Writer {
     /// After a failure: not before.
     retry: Option<Instant>,
     failing: Option<String>,
+    /// When to look again how the disk stands, and for what is too old.
+    look_at_disk: Option<Instant>,
+    expire_due: Option<Instant>,
+    /// The file is being made shorter.
+    shrinking: bool,
     held_back: bool,
+    /// What was said of drops, and when.
+    told: Told,
     closing: bool,
 }
 
 impl Writer {
-    #[expect(clippy::too_many_arguments, reason = "it is put together in one place")]
     pub(super) fn new(
         file: File,
         inbox: Receiver<Message>,
         shared: Arc<Shared>,
-        room: Arc<Room>,
         sources: Vec<Known>,
         flows: Flows,
         config: &buffer::Config,
         clock: Clock,
     ) -> Self {
+        let told = Told::new(file.dropped());
         Self {
             file,
             inbox,
             shared,
-            room,
             sources,
+            bounds: Bounds::new(config, &flows),
             flows,
             clock,
             interval: config.commit_interval.get(),
-            max_size: config.max_size.get(),
+            max_age: config.max_age.map(Period::get),
             group: Group::default(),
+            waiting: BTreeMap::new(),
+            more: false,
             call: None,
             settle: None,
             settling: false,
@@ -107,7 +130,11 @@ impl Writer {
             forget_due: None,
             retry: None,
             failing: None,
+            look_at_disk: None,
+            expire_due: config.max_age.map(|_| Instant::now()),
+            shrinking: false,
             held_back: false,
+            told,
             closing: false,
         }
     }
@@ -126,14 +153,18 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => self.closing = true,
             }
             // What came meanwhile goes along: groups grow under load.
-            while self.group.events < MOST_EVENTS
-                && let Ok(message) = self.inbox.try_recv()
-            {
+            while let Ok(message) = self.inbox.try_recv() {
                 self.take(message);
             }
             self.look();
+            if !self.held_back && !self.waiting.is_empty() {
+                // The first that waits is news.
+                self.measure();
+            }
             if self.is_due() {
                 self.commit();
+            } else {
+                self.tend();
             }
         }
         self.end();
@@ -141,28 +172,22 @@ impl Writer {
 
     /// When to wake without a message.
     fn wake(&self) -> Option<Instant> {
-        let due = if self.held_back { None } else { self.due };
-        let asked = self.call.is_some() || self.settle.is_some();
-        let call = asked.then(Instant::now);
-        let next = [due, self.forget_due, call].into_iter().flatten().min()?;
+        [self.commit_due(), self.tend_due()].into_iter().flatten().min()
+    }
+
+    fn commit_due(&self) -> Option<Instant> {
+        let asked = self.call.is_some() || self.settle.is_some() || self.more;
+        let now = asked.then(Instant::now);
+        let next = [self.due, self.forget_due, now].into_iter().flatten().min()?;
         Some(self.retry.map_or(next, |retry| next.max(retry)))
     }
 
     fn is_due(&self) -> bool {
-        self.wake().is_some_and(|at| at <= Instant::now())
+        self.commit_due().is_some_and(|at| at <= Instant::now())
     }
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Delivery { source, ticket, delivery, permits } => {
-                let Some(known) = self.sources.get(usize::from(source.0)) else { return };
-                self.group.add(source, known, ticket, delivery, &self.flows);
-                self.group.permits += permits as usize;
-                let now = Instant::now();
-                let at_once = self.group.urgent || self.group.events >= COMMIT_EVENTS;
-                let latest = if at_once { now } else { now + self.interval };
-                self.due = Some(self.due.map_or(latest, |due| due.min(latest)));
-            }
             Message::Look => {}
             Message::Call(call) => self.call = Some(call),
             Message::Settle { reply } => {
@@ -181,7 +206,10 @@ impl Writer {
     fn look(&mut self) {
         // Before the look: what comes after it sends a message again.
         self.shared.looking.store(false, Ordering::Release);
-        if self.shared.flush.swap(false, Ordering::AcqRel) && !self.group.is_empty() {
+        // Before the queue: what was handed in before a flush goes with it.
+        let flush = self.shared.flush.swap(false, Ordering::AcqRel);
+        self.gather();
+        if flush && !self.group.is_empty() {
             self.due = Some(Instant::now());
         }
         if let Some(newer) = locked(&self.shared.forget).take() {
@@ -190,32 +218,87 @@ impl Writer {
         }
     }
 
+    /// Takes what was handed in, a commit's worth; all of it at the end.
+    fn gather(&mut self) {
+        let last = self.settling || self.closing;
+        loop {
+            self.more = !last && self.group.events >= MOST_EVENTS;
+            if self.more {
+                return;
+            }
+            let Some(handed) = locked(&self.shared.queue).pop_front() else { return };
+            self.arrive(handed);
+        }
+    }
+
+    fn arrive(&mut self, handed: Handed) {
+        let behind = self.waiting.contains_key(&handed.source.0);
+        if behind || self.must_wait(&handed) {
+            self.waiting.entry(handed.source.0).or_default().push_back(handed);
+        } else {
+            self.admit(handed);
+        }
+    }
+
+    /// A delivery is atomic: it waits as a whole.
+    fn must_wait(&self, handed: &Handed) -> bool {
+        let waits =
+            |event: &Event| self.bounds.verdict(self.flows.get(event.flow)) == Verdict::Wait;
+        !self.bounds.is_open() && handed.delivery.events.iter().any(waits)
+    }
+
+    fn admit(&mut self, handed: Handed) {
+        let Some(known) = self.sources.get(usize::from(handed.source.0)) else { return };
+        let (bounds, flows, open) = (&self.bounds, &self.flows, self.bounds.is_open());
+        let refused = |flow| !open && bounds.verdict(flows.get(flow)) == Verdict::Refuse;
+        self.group.add(known, handed, flows, refused);
+        let now = Instant::now();
+        let at_once = self.group.urgent || self.group.events >= COMMIT_EVENTS;
+        let latest = if at_once { now } else { now + self.interval };
+        self.due = Some(self.due.map_or(latest, |due| due.min(latest)));
+    }
+
+    /// What there is room for now, in each source's order.
+    fn readmit(&mut self) {
+        for (source, mut queue) in std::mem::take(&mut self.waiting) {
+            while self.group.events < MOST_EVENTS
+                && queue.front().is_some_and(|handed| !self.must_wait(handed))
+                && let Some(handed) = queue.pop_front()
+            {
+                self.admit(handed);
+            }
+            if !queue.is_empty() {
+                self.waiting.insert(source, queue);
+            }
+        }
+    }
+
     /// Nothing more is taken; what was handed in is gathered.
     fn close_intakes(&mut self) {
-        self.room.deliveries.close();
-        self.room.bytes.close();
+        for source in &self.sources {
+            source.room.close();
+        }
     }
 
     fn commit(&mut self) -> bool {
-        // Full: the events wait, whatever makes room does not.
-        let events = !self.held_back;
-        let mut changes = Changes::default();
-        if events {
-            changes.batches = self
+        let saved = self.group.saved.iter().filter_map(|(source, checkpoint)| {
+            Some((&*self.sources.get(usize::from(*source))?.name, checkpoint))
+        });
+        let refused = self.group.refused(&self.flows);
+        // Held over the commit only if a gap may grow by it.
+        let pins = (!refused.is_empty()).then(|| locked(&self.shared.pins));
+        let mut changes = Changes {
+            batches: self
                 .group
                 .batches()
                 .map(|(flow, events)| Sealed { flow: self.flows.get(flow), events })
-                .collect();
-            changes.dead = self.group.dead.iter().collect();
-            changes.saved = self
-                .group
-                .saved
-                .iter()
-                .filter_map(|(source, checkpoint)| {
-                    Some((&*self.sources.get(usize::from(*source))?.name, checkpoint))
-                })
-                .collect();
-        }
+                .collect(),
+            dead: self.group.dead.iter().collect(),
+            saved: saved.collect(),
+            refused,
+            told: pins.as_ref().map_or(0, |pins| pins.told),
+            ..Changes::default()
+        };
         if let Some((position, cluster)) = &self.forget {
             changes.positions.push((position, cluster));
         }
@@ -231,8 +314,9 @@ impl Writer {
         } else {
             self.file.commit(&changes, self.clock.now())
         };
+        drop(pins);
         match result {
-            Ok(adopted) => self.committed(events, adopted),
+            Ok(adopted) => self.committed(adopted),
             Err(cause) => {
                 self.failed(&cause);
                 return false;
@@ -242,23 +326,21 @@ impl Writer {
     }
 
     /// All of it is on the medium: acknowledge.
-    fn committed(&mut self, events: bool, mut adopted: Vec<buffer::Adopted>) {
+    fn committed(&mut self, mut adopted: Vec<buffer::Adopted>) {
         if self.failing.take().is_some() {
             info!("the buffer can be written again");
         }
         self.retry = None;
+        let group = std::mem::take(&mut self.group);
+        self.due = None;
         // Before the acknowledgement: who gets one sees whether it is full now.
         self.measure();
-        if events {
-            let group = std::mem::take(&mut self.group);
-            self.due = None;
-            for (source, ticket) in &group.tickets {
-                if let Some(known) = self.sources.get(usize::from(*source)) {
-                    known.committed.send_replace(*ticket);
-                }
+        for (source, part) in &group.parts {
+            if let Some(known) = self.sources.get(usize::from(*source)) {
+                known.committed.send_replace(part.ticket);
+                known.room.deliveries.add_permits(part.deliveries);
+                known.room.bytes.add_permits(part.permits);
             }
-            self.room.deliveries.add_permits(group.deliveries);
-            self.room.bytes.add_permits(group.permits);
         }
         self.forget = None;
         self.forget_due = None;
@@ -270,7 +352,10 @@ impl Writer {
             Some(Call::Bury { reply, .. }) => answer(&reply, ()),
             None => {}
         }
-        self.settled();
+        // What waited and has room now is handed in too.
+        if self.group.is_empty() {
+            self.settled();
+        }
         self.shared.stored(self.file.newest());
     }
 
@@ -291,36 +376,8 @@ impl Writer {
 
     fn settled(&mut self) {
         if let Some(reply) = self.settle.take() {
-            answer(&reply, self.group.is_empty());
+            answer(&reply, self.group.is_empty() && self.waiting.is_empty());
         }
-    }
-
-    /// Looks at the file's size and tells how the buffer stands.
-    fn measure(&mut self) {
-        let totals = self.file.totals();
-        let before = self.shared.stats.borrow().clone();
-        let (bytes, oldest) = match self.file.state() {
-            Ok(state) => (state.used, state.oldest),
-            Err(_) => (before.bytes, before.oldest),
-        };
-        if !self.held_back && bytes >= self.max_size {
-            self.held_back = true;
-            warn!(bytes, max_size = self.max_size, "the buffer is full, sources are held back");
-        } else if self.held_back && bytes <= self.max_size - self.max_size / FREE_SHARE {
-            self.held_back = false;
-            info!(bytes, max_size = self.max_size, "the buffer has room again");
-        }
-        self.shared.stats.send_replace(Stats {
-            events: totals.events,
-            batches: totals.batches,
-            bytes,
-            oldest,
-            committed: totals.committed,
-            dead_letters: totals.dead_letters,
-            dead_dropped: totals.dead_dropped,
-            held_back: self.held_back,
-            failing: self.failing.clone(),
-        });
     }
 
     /// Takes what is still queued and commits it.
@@ -329,11 +386,19 @@ impl Writer {
         while let Ok(message) = self.inbox.try_recv() {
             self.take(message);
         }
+        self.closing = true;
         self.look();
-        let complete = self.commit();
-        if !complete || !self.group.is_empty() {
+        let mut complete = self.commit();
+        // What waited may have got room by this commit.
+        while complete && !self.group.is_empty() {
+            complete = self.commit();
+        }
+        if !complete || !self.group.is_empty() || !self.waiting.is_empty() {
             // Their sources send them again, where they can.
-            error!(events = self.group.events, "stopped with events that are not committed");
+            let waiting =
+                self.waiting.values().flatten().map(|handed| handed.delivery.events.len());
+            let events = self.group.events as usize + waiting.sum::<usize>();
+            error!(events, "stopped with events that are not committed");
         }
         self.shared.stop();
     }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::document::{Document, Entry, Kind, Node};
 use super::problem::{KeyPath, Problem};
 use super::schema::{Form, Others, Shape, Table};
-use crate::units::{ByteSize, Period};
+use crate::units::{ByteSize, Percent, Period, Room};
 
 /// Everything in `document` that `schema` refuses, each with its place.
 pub(crate) fn check_against(schema: &Value, document: &Document) -> Vec<Problem> {
@@ -70,6 +70,8 @@ impl Pass<'_> {
             }
             (Form::Period, Kind::Text(text)) => self.parsed(text.parse::<Period>(), node, at),
             (Form::ByteSize, Kind::Text(text)) => self.parsed(text.parse::<ByteSize>(), node, at),
+            (Form::Percent, Kind::Text(text)) => self.parsed(text.parse::<Percent>(), node, at),
+            (Form::Room, Kind::Text(text)) => self.parsed(text.parse::<Room>(), node, at),
             (Form::Words(words), Kind::Text(text)) => self.word(&words, text, node, at),
             (Form::Integer { min, max }, Kind::Integer(number)) => {
                 if !(min..=max).contains(number) {
@@ -254,6 +256,8 @@ fn expected(form: &Form<'_>) -> String {
         Form::Text => "a text".to_owned(),
         Form::Period => "a duration as text".to_owned(),
         Form::ByteSize => "a size as text".to_owned(),
+        Form::Percent => "a share as text".to_owned(),
+        Form::Room => "a share or a size as text".to_owned(),
         Form::Words(words) => format!("one of {}", list(words)),
         Form::Integer { .. } => "a whole number".to_owned(),
         Form::Number { .. } => "a number".to_owned(),
@@ -299,7 +303,13 @@ fn kind(node: &Node) -> &'static str {
 fn found(form: &Form<'_>, node: &Node) -> String {
     let shown = matches!(
         form,
-        Form::Bool | Form::Integer { .. } | Form::Number { .. } | Form::Period | Form::ByteSize
+        Form::Bool
+            | Form::Integer { .. }
+            | Form::Number { .. }
+            | Form::Period
+            | Form::ByteSize
+            | Form::Percent
+            | Form::Room
     );
     match &node.kind {
         Kind::Text(text) if shown => format!("the text {text:?}"),
@@ -321,6 +331,9 @@ fn instead(form: &Form<'_>, node: &Node) -> String {
             format!("write a number and a unit, as in \"{number} B\" or \"{number} MiB\"")
         }
         (Form::ByteSize, _) => "as in \"512 MiB\"".to_owned(),
+        (Form::Percent, Kind::Integer(number)) => format!("write \"{number} %\""),
+        (Form::Percent, _) => "as in \"40 %\"".to_owned(),
+        (Form::Room, _) => "as in \"10 %\" or \"512 MiB\"".to_owned(),
         (Form::Text | Form::Words(_), Kind::Integer(_) | Kind::Float(_) | Kind::Datetime) => {
             "write it in quotes".to_owned()
         }

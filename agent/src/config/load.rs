@@ -17,7 +17,7 @@ use super::document::{Document, Kind, Node};
 use super::problem::{KeyPath, Place, Problem, Problems};
 use super::rules::{self, Parts};
 use super::{Config, Gateway, Log, Stream, environment, schema};
-use crate::buffer;
+use crate::{buffer, system};
 
 /// A configuration that can be run.
 #[derive(Debug, Clone)]
@@ -154,6 +154,7 @@ fn parts(merged: &::config::Config, document: &Document, problems: &mut Vec<Prob
     let root_node = &document.root;
     make.section::<Gateway>(&root.key("gateway"), "gateway", root_node);
     make.section::<buffer::Config>(&root.key("buffer"), "buffer", root_node);
+    make.section::<system::Config>(&root.key("system"), "system", root_node);
     make.section::<Log>(&root.key("log"), "log", root_node);
     make.list::<Stream>(&root.key("stream"), "stream", root_node);
     Parts {

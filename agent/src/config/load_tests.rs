@@ -66,7 +66,7 @@ fn a_wrong_variable_is_named() {
         ],
     );
     insta::assert_snapshot!(text, @r#"
-    TIDEGATE_: the variable names the unknown key ``, possible here are `buffer`, `gateway`, `kafka`, `log`, `source`, `stream`
+    TIDEGATE_: the variable names the unknown key ``, possible here are `buffer`, `gateway`, `kafka`, `log`, `source`, `stream`, `system`
     TIDEGATE_BUFFER__COMMIT_INTERVAL: buffer.commit_interval: `1` is not a number and a unit (d, h, min, s, ms), as in "200 ms"
     TIDEGATE_GATEWAY__LABELS__: the variable names the unknown key ``, unset it
     TIDEGATE_KAFKA: the variable names a table, name one of its keys: `TIDEGATE_KAFKA__…`
@@ -133,7 +133,7 @@ topic = "ä"
     gateway.toml:27:25: stream[1].create.partitions: 0 is out of range, it must be from 1 to 2147483647
     gateway.toml:27:42: stream[1].create.replication: 99999999999 is out of range, it must be from -1 to 32767
     gateway.toml:30:8: stream[2].name: the name `a` belongs to stream[0].name already, a stream has a name of its own
-    gateway.toml:31:1: stream[2].extra: unknown key `extra`, also possible here are `create`, `topic`
+    gateway.toml:31:1: stream[2].extra: unknown key `extra`, also possible here are `create`, `lane`, `share`, `topic`, `when_full`
     gateway.toml:33:1: stream[3].name: missing key `name`, it must be a text
     gateway.toml:34:9: stream[3].topic: `ä` contains 'ä', 1 to 249 letters (a-z, A-Z), digits, `-`, `_` or `.`
     17 errors
@@ -208,7 +208,8 @@ fn a_buffer_below_the_least_size_is_refused() {
 fn more_flows_than_a_position_can_hold_are_refused() {
     use std::fmt::Write as _;
     let mut text = SMALLEST.to_owned();
-    for number in 0..=200 {
+    // The agent's own stream is one more.
+    for number in 0..200 {
         write!(text, "[[source]]\nstream = \"s{number}\"\n").unwrap();
     }
     let told = told(&text, &[]);
@@ -315,4 +316,54 @@ topic = "plant/{gateway}/{device}/state"
             "source[1].subscription[0].topic: `gateway` becomes `gateway_` in the record",
         ]
     );
+}
+
+#[test]
+fn the_rules_of_a_full_buffer_are_read_and_wrong_ones_told() {
+    let text = format!(
+        "{SMALLEST}[buffer]\nmax_age = \"7 d\"\nmin_free_disk = \"512 MiB\"\n\
+         [[stream]]\nname = \"a\"\nwhen_full = \"drop_newest\"\nshare = \"40 %\"\nlane = \"bulk\"\n"
+    );
+    let config = with_env(&text, &[]).unwrap().config;
+    assert_eq!(config.buffer.max_age, Some("7 d".parse().unwrap()));
+    assert_eq!(config.buffer.min_free_disk.to_string(), "512 MiB");
+    let rules = config.streams[0].rules();
+    assert_eq!(rules.when_full, Some(crate::flow::WhenFull::DropNewest));
+    assert_eq!(rules.share.to_string(), "40 %");
+    assert_eq!(rules.lane, crate::flow::Lane::Bulk);
+
+    let text = format!(
+        "{SMALLEST}[buffer]\nmax_age = \"1 s\"\nmin_free_disk = 10\n\
+         [[stream]]\nname = \"a\"\nwhen_full = \"drop\"\nshare = 40\n"
+    );
+    let told = told(&text, &[]);
+    for wrong in [
+        "1 s is too short, at least 1 min",
+        "as in \"10 %\" or \"512 MiB\"",
+        "unknown word `drop`",
+        "write \"40 %\"",
+    ] {
+        assert!(told.contains(wrong), "{wrong} in {told}");
+    }
+}
+
+#[test]
+fn the_agent_s_own_source_stream_and_topic_are_nobody_else_s() {
+    let source = "[[source]]\ntype = \"mqtt\"\nname = \"tidegate\"\naddress = \"b\"\n\
+                  stream = \"tidegate.system\"\n[[source.subscription]]\ntopic = \"a\"\n";
+    let stream = "[[stream]]\nname = \"x\"\ntopic = \"own\"\n";
+    let system = "[system]\ntopic = \"own\"\nheartbeat = \"1 ms\"\ncreate = { replication = 0 }\n";
+    let told = told(&format!("{SMALLEST}{system}{source}{stream}"), &[]);
+    for wrong in [
+        "`tidegate` is the agent's own",
+        "the stream `tidegate.system` belongs to the agent itself",
+        "the topic `own` belongs to the agent itself",
+        "1 ms is too short, at least 1 s",
+        "a topic cannot have 0 replicas",
+    ] {
+        assert!(told.contains(wrong), "{wrong} in {told}");
+    }
+    // Without a stream of its own the topic is free.
+    let off = "[system]\nenabled = false\n[[stream]]\nname = \"x\"\ntopic = \"tidegate.system\"\n";
+    with_env(&format!("{SMALLEST}{off}"), &[]).unwrap();
 }

@@ -19,9 +19,9 @@ pub use rules::{check_label, name as check_name, name_of_topic as check_topic};
 pub use schema::{key_paths, schema};
 pub use secret::{Error as SecretError, Secret};
 
-use crate::flow::Create;
+use crate::flow::{Create, Lane, Rules, WhenFull};
 use crate::source;
-use crate::units::Period;
+use crate::units::{Percent, Period};
 
 /// The whole file.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -41,6 +41,9 @@ pub struct Config {
     /// of its own name, which must exist.
     #[serde(default, rename = "stream")]
     pub streams: Vec<Stream>,
+    /// What the agent tells of itself in Kafka.
+    #[serde(default)]
+    pub system: crate::system::Config,
     /// What the agent says about itself, and how.
     #[serde(default)]
     pub log: Log,
@@ -79,15 +82,35 @@ pub struct Stream {
     /// How to make the topic where it is missing.
     #[serde(default)]
     pub create: Option<Create>,
+    /// What happens when the file, or the stream's share of it, is full: the
+    /// sources wait (`block`), the oldest stored events go, alarms too
+    /// (`drop_oldest`), or what comes is not stored (`drop_newest`). Default:
+    /// sources that can wait do (databases, MQTT with QoS 1 and 2), what is
+    /// polled drops its oldest, but no alarms.
+    #[serde(default)]
+    pub when_full: Option<WhenFull>,
+    /// Part of the buffer's `max_size` that its events may take. Default:
+    /// `100 %`.
+    #[serde(default = "all")]
+    pub share: Percent,
+    /// Lane of the sources that name none: `alarm`, `live` (default), `bulk`.
+    #[serde(default)]
+    pub lane: Lane,
+}
+
+const fn all() -> Percent {
+    Percent::ALL
 }
 
 impl Stream {
-    pub fn definition(&self) -> crate::flow::Stream {
-        crate::flow::Stream {
+    /// The stream as all stages know it.
+    pub fn rules(&self) -> Rules {
+        let stream = crate::flow::Stream {
             name: self.name.clone(),
             topic: self.topic.clone().unwrap_or_else(|| self.name.clone()),
             create: self.create.clone(),
-        }
+        };
+        Rules { stream, lane: self.lane, when_full: self.when_full, share: self.share }
     }
 }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::{Document, Kind, Node};
 use super::problem::{KeyPath, Problem};
-use crate::units::ByteSize;
-use crate::{buffer, encode, forward, source};
+use crate::units::{ByteSize, Period};
+use crate::{buffer, encode, forward, source, system};
 
 /// The sections that check themselves, with their places. A section is here
 /// only if its types could be made; the rules below read the document itself,
@@ -20,6 +20,9 @@ pub(crate) struct Parts {
 /// The positions of all flows stand in one offset's metadata, which holds
 /// 4,096 bytes (SAFETY.md).
 const MOST_FLOWS: usize = 200;
+
+/// Each has its own place before the buffer, which takes memory.
+const MOST_SOURCES: usize = 200;
 
 /// An id stands in every record and in Kafka's names for this gateway.
 const LONGEST_ID: usize = 64;
@@ -36,6 +39,7 @@ pub(crate) fn check(parts: &Parts, document: &Document, problems: &mut Vec<Probl
     fields(root, problems);
     stream_names(root, problems);
     topics(root, problems);
+    system(root, problems);
     replicas(root, problems);
     flows(root, problems);
     let at = KeyPath::root().key("kafka");
@@ -66,6 +70,56 @@ fn buffer(root: &Node, problems: &mut Vec<Problem>) {
         let at = KeyPath::root().key("buffer").key("max_size");
         let remedy = format!("at least {}", buffer::Config::LEAST_SIZE);
         problems.push(Problem::new(&at, format!("{size} is too small"), remedy));
+    }
+    least(root, "buffer", "max_age", buffer::Config::LEAST_AGE, problems);
+}
+
+fn least(root: &Node, section: &str, key: &str, least: Period, problems: &mut Vec<Problem>) {
+    let given = text_at(root, section, key).and_then(|text| text.parse::<Period>().ok());
+    if let Some(given) = given.filter(|given| *given < least) {
+        let at = KeyPath::root().key(section).key(key);
+        let what = format!("{given} is too short");
+        problems.push(Problem::new(&at, what, format!("at least {least}")));
+    }
+}
+
+/// The topic of the agent's own stream, unless it has none.
+fn system_topic(root: &Node) -> Option<&str> {
+    let off = root.get("system").and_then(|system| system.get("enabled"));
+    if matches!(off, Some(Node { kind: Kind::Bool(false), .. })) {
+        return None;
+    }
+    Some(text_at(root, "system", "topic").unwrap_or(system::STREAM))
+}
+
+/// The agent's own source, stream and topic are nobody else's.
+fn system(root: &Node, problems: &mut Vec<Problem>) {
+    least(root, "system", "heartbeat", system::Config::LEAST_HEARTBEAT, problems);
+    if let Some(topic) = text_at(root, "system", "topic") {
+        name_of_topic(&KeyPath::root().key("system").key("topic"), topic, problems);
+    }
+    let create = root.get("system").and_then(|system| system.get("create"));
+    if let Some(Node { kind: Kind::Integer(0), .. }) = create.and_then(|c| c.get("replication")) {
+        no_replicas(&KeyPath::root().key("system").key("create"), problems);
+    }
+    let names = texts(root, "source", "name").into_iter().map(|given| (given, system::SOURCE));
+    let streams = texts(root, "stream", "name").into_iter().map(|given| (given, system::STREAM));
+    for ((at, given), own) in names.chain(streams) {
+        if given == own {
+            let what = format!("`{own}` is the agent's own");
+            problems.push(Problem::new(&at, what, "choose another name"));
+        }
+    }
+    let Some(topic) = system_topic(root) else { return };
+    for (at, stream) in entries(root, "stream") {
+        let given = stream.get("topic").and_then(Node::text);
+        let name = stream.get("name").and_then(Node::text);
+        if given.or(name) == Some(topic) && name != Some(system::STREAM) {
+            let at = at.key(if given.is_some() { "topic" } else { "name" });
+            let what = format!("the topic `{topic}` belongs to the agent itself");
+            let remedy = "choose another one, or another `topic` in [system]";
+            problems.push(Problem::new(&at, what, remedy));
+        }
     }
 }
 
@@ -131,6 +185,11 @@ fn source_names(root: &Node, problems: &mut Vec<Problem>) {
     let names = texts(root, "source", "name");
     for (at, given) in &names {
         name(at, given, problems);
+    }
+    if names.len() > MOST_SOURCES {
+        let what = format!("{} sources are too many", names.len());
+        let remedy = format!("at most {MOST_SOURCES} are possible");
+        problems.push(Problem::new(&KeyPath::root().key("source"), what, remedy));
     }
     repeated(names, "source", problems);
 }
@@ -223,11 +282,15 @@ fn replicas(root: &Node, problems: &mut Vec<Problem>) {
     for (at, stream) in entries(root, "stream") {
         let replicas = stream.get("create").and_then(|create| create.get("replication"));
         if let Some(Node { kind: Kind::Integer(0), .. }) = replicas {
-            let at = at.key("create").key("replication");
-            let remedy = "write 1 or more, or -1 for the broker's default";
-            problems.push(Problem::new(&at, "a topic cannot have 0 replicas", remedy));
+            no_replicas(&at.key("create"), problems);
         }
     }
+}
+
+fn no_replicas(create: &KeyPath, problems: &mut Vec<Problem>) {
+    let remedy = "write 1 or more, or -1 for the broker's default";
+    let at = create.key("replication");
+    problems.push(Problem::new(&at, "a topic cannot have 0 replicas", remedy));
 }
 
 fn repeated(names: Vec<(KeyPath, &str)>, noun: &str, problems: &mut Vec<Problem>) {
@@ -247,7 +310,18 @@ fn flows(root: &Node, problems: &mut Vec<Problem>) {
     let mut flows = BTreeSet::new();
     let at = KeyPath::root().key("source");
     if let Some(sources) = root.get("source") {
-        gather(sources, &at, (None, "live"), &mut flows, problems);
+        gather(sources, &at, (None, None), &mut flows, problems);
+    }
+    // A source's lane goes before its stream's.
+    let lanes: BTreeMap<&str, &str> = entries(root, "stream")
+        .filter_map(|(_, stream)| Some((stream.get("name")?.text()?, stream.get("lane")?.text()?)))
+        .collect();
+    let mut flows: BTreeSet<(&str, &str)> = flows
+        .into_iter()
+        .map(|(stream, lane)| (stream, lane.or(lanes.get(stream).copied()).unwrap_or("live")))
+        .collect();
+    if system_topic(root).is_some() {
+        flows.insert((system::STREAM, "live"));
     }
     if flows.len() > MOST_FLOWS {
         let what = format!("{} pairs of stream and lane are used", flows.len());
@@ -262,15 +336,19 @@ fn flows(root: &Node, problems: &mut Vec<Problem>) {
 fn gather<'n>(
     node: &'n Node,
     at: &KeyPath,
-    outer: (Option<&'n str>, &'n str),
-    flows: &mut BTreeSet<(&'n str, &'n str)>,
+    outer: (Option<&'n str>, Option<&'n str>),
+    flows: &mut BTreeSet<(&'n str, Option<&'n str>)>,
     problems: &mut Vec<Problem>,
 ) {
     let own = |key| node.get(key).and_then(Node::text);
     if let Some(stream) = own("stream") {
         name_of_topic(&at.key("stream"), stream, problems);
+        if stream == system::STREAM {
+            let what = format!("the stream `{stream}` belongs to the agent itself");
+            problems.push(Problem::new(&at.key("stream"), what, "choose another name"));
+        }
     }
-    let (stream, lane) = (own("stream").or(outer.0), own("lane").unwrap_or(outer.1));
+    let (stream, lane) = (own("stream").or(outer.0), own("lane").or(outer.1));
     if let (Some(stream), true) = (stream, own("stream").or(own("lane")).is_some()) {
         flows.insert((stream, lane));
     }

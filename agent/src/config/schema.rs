@@ -31,6 +31,8 @@ pub(crate) enum Form<'s> {
     Text,
     Period,
     ByteSize,
+    Percent,
+    Room,
     Words(Vec<&'s str>),
     Integer {
         min: i128,
@@ -121,6 +123,8 @@ impl<'s> Shape<'s> {
         match (shape.types().as_slice(), shape.word("format")) {
             (["string"], Some("period")) => Form::Period,
             (["string"], Some("bytesize")) => Form::ByteSize,
+            (["string"], Some("percent")) => Form::Percent,
+            (["string"], Some("room")) => Form::Room,
             (["string"], _) => Form::Text,
             (["boolean"], _) => Form::Bool,
             (["integer"], format) => shape.integer(format),

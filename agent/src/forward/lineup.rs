@@ -24,6 +24,10 @@ const APPEARS: Duration = Duration::from_millis(200);
 /// How often a topic that was made is looked for before it counts as missing.
 const MOST_LOOKS: u32 = 25;
 
+/// Of so many loads, one takes bulk before live: what can wait must not wait for
+/// ever behind a stream that fills each load. Alarms go before both.
+const BULK_TURN: u64 = 8;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Standing {
     /// Its topic has not been looked for yet.
@@ -65,6 +69,8 @@ pub(super) struct Lineup {
     entries: Vec<Entry>,
     topics: BTreeMap<String, Topic>,
     turns: u64,
+    /// Loads that were put in order.
+    orders: u64,
 }
 
 impl Lineup {
@@ -181,16 +187,22 @@ impl Lineup {
         topic.times_aside == 1
     }
 
-    /// The flows of the next shared transaction, in order: lane by lane, and
-    /// within a lane in turns.
-    pub(super) fn order(&self) -> Vec<Entry> {
+    /// The flows of the next shared transaction, in order: lane by lane (but see
+    /// [`BULK_TURN`]), and within a lane in turns.
+    pub(super) fn order(&mut self) -> Vec<Entry> {
+        self.orders += 1;
+        let bulk_first = self.orders.is_multiple_of(BULK_TURN);
         let mut order: Vec<Entry> = self
             .entries
             .iter()
             .filter(|e| self.standing(e) == Some(&Standing::Ready))
             .cloned()
             .collect();
-        order.sort_by_key(|entry| (entry.lane, entry.turn));
+        let behind = |lane| bulk_first && lane == Lane::Live;
+        order.sort_by_key(|entry| {
+            let lane = if behind(entry.lane) { Lane::Bulk } else { entry.lane };
+            (lane, behind(entry.lane), entry.turn)
+        });
         order
     }
 
@@ -275,6 +287,17 @@ mod tests {
         assert_eq!(names(&lineup.order()), ["c", "a", "b"]);
         lineup.loaded(flow::Hash::of("a", Lane::Live), BatchId(1));
         assert_eq!(names(&lineup.order()), ["c", "b", "a"]);
+    }
+
+    #[test]
+    fn of_eight_loads_one_takes_bulk_before_live_and_alarms_stay_first() {
+        let mut lineup = lineup(&[("a", Lane::Live), ("b", Lane::Bulk), ("c", Lane::Alarm)]);
+        for topic in ["a", "b", "c"] {
+            lineup.found(topic);
+        }
+        let orders: Vec<_> = (0..16).map(|_| names(&lineup.order()).concat()).collect();
+        let expected = [["cab"; 7].as_slice(), &["cba"]].concat().repeat(2);
+        assert_eq!(orders, expected);
     }
 
     #[test]

@@ -284,8 +284,8 @@ impl Forward {
         // keep the other waiting.
         if !self.last_was_trial {
             for entry in self.lineup.trials() {
-                let first =
-                    reader.batches(entry.hash, entry.loaded, 1, 1).map_err(|e| unreadable(&e))?;
+                let first = self.store.load(reader, entry.hash, entry.loaded, 1, 1);
+                let first = first.map_err(|e| unreadable(&e))?;
                 if let Some(batch) = first.first() {
                     self.next.add(&entry.stream, batch);
                     self.lineup.loaded(entry.hash, batch.id);
@@ -313,8 +313,9 @@ impl Forward {
                 if !self.next.is_empty() && (room == 0 || self.next.bytes() >= MOST_BYTES) {
                     break;
                 }
-                let batches = reader
-                    .batches(entry.hash, after, room.max(1), portion)
+                let batches = self
+                    .store
+                    .load(reader, entry.hash, after, room.max(1), portion)
                     .map_err(|e| unreadable(&e))?;
                 let Some(last) = batches.last() else { break };
                 after = last.id;

@@ -18,7 +18,7 @@ use crate::buffer;
 use crate::collect::{self, Buffer, Collector, Delivery as Handed, Intake, SourceInfo};
 use crate::event::{Event, Field, Quality, Timestamp, Value};
 use crate::flow::{Flows, Lane, Stream};
-use crate::units::{ByteSize, Period};
+use crate::units::{ByteSize, Period, Room as Free};
 
 const NOW: Timestamp = Timestamp(1_767_225_600_000_000_000);
 
@@ -50,6 +50,8 @@ impl Plant {
             path: folder.join("buffer.db"),
             commit_interval: Period::from_millis(10),
             max_size: ByteSize::mib(64),
+            min_free_disk: Free::Size(ByteSize(0)),
+            ..buffer::Config::default()
         };
         let buffer = Buffer::open(&buffer, "gw1", Clock::fixed(NOW)).unwrap();
         let source = SourceInfo { name: "s".into(), labels: Vec::new() };

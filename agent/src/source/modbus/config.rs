@@ -19,9 +19,9 @@ pub struct Config {
     pub address: String,
     /// Stream that the events belong to.
     pub stream: String,
-    /// Class of priority: `alarm`, `live` or `bulk`. Default: `live`.
+    /// Class of priority: `alarm`, `live` or `bulk`. Default: the stream's.
     #[serde(default)]
-    pub lane: Lane,
+    pub lane: Option<Lane>,
     /// Static fields that every record of this source carries.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

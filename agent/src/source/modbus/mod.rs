@@ -107,7 +107,7 @@ impl Source {
         for (index, device) in config.devices.iter().enumerate() {
             for (number, group) in device.groups.iter().enumerate() {
                 let stream = group.stream.as_deref().unwrap_or(&config.stream);
-                let flow = setup.flows.id(stream, group.lane.unwrap_or(config.lane));
+                let flow = setup.flows.polled(stream, group.lane.or(config.lane));
                 groups.push(group::Poll::new(device, index, group, number, flow));
             }
             devices.push(Unit {

@@ -59,9 +59,10 @@ pub struct Config {
     /// Stream of the subscriptions that name none; by default the source's name.
     #[serde(default)]
     pub stream: Option<String>,
-    /// Lane of the subscriptions that name none: `alarm`, `live` (default), `bulk`.
+    /// Lane of the subscriptions that name none: `alarm`, `live` or `bulk`; by
+    /// default the stream's.
     #[serde(default)]
-    pub lane: Lane,
+    pub lane: Option<Lane>,
     /// Static fields that every record of this source carries.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::config::{Config, Payload, Subscription};
+use super::config::{Config, Payload, Qos, Subscription};
 use crate::decode::names::Names;
 use crate::decode::topic::Template;
 use crate::decode::{json, scalar, time};
@@ -159,12 +159,19 @@ fn compile(config: &Config, subscription: &Subscription, flows: &mut Flows) -> O
         Some(time) => Some((flat(&time.path), time::Reader::new(time).ok()?)),
         None => None,
     };
+    let lane = subscription.lane.or(config.lane);
+    // What a broker keeps until it is acknowledged can wait; with QoS 0 it keeps
+    // nothing.
+    let flow = match config.qos_of(subscription) {
+        Qos::AtMostOnce => flows.polled(stream, lane),
+        Qos::AtLeastOnce | Qos::ExactlyOnce => flows.id(stream, lane),
+    };
     Some(Compiled {
         places: template.names().map(|name| (name != "device").then(|| name.into())).collect(),
         template,
         device,
         device_path: subscription.device_path.as_deref().map(flat),
-        flow: flows.id(stream, subscription.lane.unwrap_or(config.lane)),
+        flow,
         payload: subscription.payload,
         field: subscription.field.as_str().into(),
         fields: subscription.fields.iter().map(|path| flat(path)).collect(),

@@ -73,9 +73,9 @@ pub struct Config {
     pub busy_timeout: Period,
     /// The stream that the rows go to.
     pub stream: String,
-    /// The class of priority: `alarm`, `live` (default) or `bulk`.
+    /// The class of priority: `alarm`, `live` or `bulk`; by default the stream's.
     #[serde(default)]
-    pub lane: Lane,
+    pub lane: Option<Lane>,
     /// Static fields that every record of this source carries.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

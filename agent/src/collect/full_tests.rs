@@ -1,0 +1,397 @@
+//! What the rules of a full file promise, on real files.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::tests::{all, config, noisy, open, pending, stored};
+use super::*;
+use crate::buffer::{BatchId, Dropped, Reason};
+use crate::flow::{Flow, Id, Lane, Rules, Stream, WhenFull};
+use crate::units::{ByteSize, Percent, Room as Free};
+
+struct Fixture {
+    collector: Collector,
+    intakes: Vec<Intake>,
+    store: Store,
+    flows: Flows,
+}
+
+fn rules(name: &str, when_full: Option<WhenFull>, share: u8) -> Rules {
+    let stream = Stream { name: name.into(), topic: name.into(), create: None };
+    Rules { when_full, share: Percent::new(share), ..stream.into() }
+}
+
+/// A file of half a MiB, and two sources.
+fn begin(folder: &std::path::Path, flows: &Flows) -> Fixture {
+    let config = buffer::Config {
+        max_size: ByteSize(512 * 1024),
+        min_free_disk: Free::Size(ByteSize(0)),
+        ..config(folder)
+    };
+    let source = |name: &str| SourceInfo { name: name.into(), labels: Vec::new() };
+    let sources = vec![source("a"), source("b")];
+    let (collector, intakes) = start(open(&config), sources, flows.clone()).unwrap();
+    let store = collector.store();
+    Fixture { collector, intakes, store, flows: flows.clone() }
+}
+
+impl Fixture {
+    async fn commit(&mut self, source: usize, delivery: Delivery) {
+        let ticket = self.intakes[source].deliver(delivery).await.unwrap();
+        self.intakes[source].wait_committed(ticket).await.unwrap();
+    }
+
+    /// Commits numbered events of this flow, one by one.
+    async fn fill(&mut self, source: usize, flow: Id, numbers: std::ops::Range<i64>) {
+        for number in numbers {
+            self.commit(source, noisy(flow, number, 1)).await;
+        }
+    }
+
+    fn flow(&self, id: Id) -> &Flow {
+        self.flows.get(id)
+    }
+
+    fn stored(&self, id: Id) -> Vec<i64> {
+        stored(&self.store, self.flow(id))
+    }
+
+    fn dropped(&self) -> Vec<Dropped> {
+        self.store.stats().borrow().dropped.clone()
+    }
+
+    /// What was dropped, as stream, reason and number of events.
+    fn counts(&self) -> Vec<(String, Reason, u64)> {
+        self.dropped().into_iter().map(|one| (one.stream, one.reason, one.events)).collect()
+    }
+
+    /// Kafka has the flow's first batches.
+    fn send(&self, id: Id, batches: usize) {
+        let flow = self.flow(id);
+        let all = all(&self.store, flow);
+        let Some(last) = all.get(..batches.min(all.len())).and_then(<[_]>::last) else { return };
+        let memory = self.store.memory();
+        let mut position = self.store.next_position(memory.position.as_ref(), "kafka");
+        position.advance(flow.hash, last.epoch, last.number);
+        self.store.adopt(&position, "kafka").unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_blocks_stops_its_own_source_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut flows = Flows::new([rules("small", None, 10), rules("large", None, 100)]);
+    let (small, large) = (flows.id("small", None), flows.id("large", None));
+    let mut fixture = begin(folder.path(), &flows);
+    // 51 KiB are seven events.
+    fixture.fill(0, small, 0..7).await;
+    let held = fixture.intakes[0].deliver(noisy(small, 7, 1)).await.unwrap();
+    // Also what would have room waits behind it.
+    let behind = fixture.intakes[0].deliver(noisy(large, 100, 1)).await.unwrap();
+    let mut stats = fixture.store.stats();
+    stats.wait_for(|stats| stats.held_back).await.unwrap();
+    fixture.fill(1, large, 0..20).await;
+    assert!(pending(std::pin::pin!(fixture.intakes[0].wait_committed(held))));
+    assert_eq!(fixture.stored(small), (0..7).collect::<Vec<_>>());
+    assert_eq!(fixture.stored(large), (0..20).collect::<Vec<_>>());
+
+    fixture.send(small, 4);
+    fixture.intakes[0].wait_committed(behind).await.unwrap();
+    assert_eq!(fixture.stored(small), [4, 5, 6, 7]);
+    assert_eq!(fixture.stored(large).last(), Some(&100));
+    stats.wait_for(|stats| !stats.held_back).await.unwrap();
+    assert_eq!(fixture.dropped(), []);
+    fixture.collector.close();
+}
+
+#[tokio::test]
+async fn what_is_polled_drops_the_oldest_of_bulk_then_of_live_and_no_alarm() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut flows = Flows::default();
+    let alarm = flows.polled("plant", Lane::Alarm);
+    let live = flows.polled("plant", Lane::Live);
+    let bulk = flows.polled("history", Lane::Bulk);
+    let mut fixture = begin(folder.path(), &flows);
+    fixture.fill(0, alarm, 0..3).await;
+    fixture.fill(0, live, 0..10).await;
+    fixture.fill(0, bulk, 0..20).await;
+    fixture.fill(0, live, 10..60).await;
+    assert_eq!(fixture.stored(bulk), Vec::<i64>::new(), "bulk is gone before live is touched");
+    let kept = fixture.stored(live);
+    assert_eq!(kept, (*kept.first().unwrap()..60).collect::<Vec<_>>(), "the newest stay");
+    assert!(kept.len() < 60);
+    assert_eq!(fixture.stored(alarm), [0, 1, 2]);
+    let gone = 60 - kept.len() as u64;
+    let expected =
+        [("history".to_owned(), Reason::Size, 20), ("plant".to_owned(), Reason::Size, gone)];
+    assert_eq!(fixture.counts(), expected);
+    assert!(fixture.store.stats().borrow().bytes < 512 * 1024);
+    fixture.collector.close();
+}
+
+#[tokio::test]
+async fn a_stream_above_its_share_touches_only_its_own_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut flows = Flows::new([rules("small", None, 10), rules("large", None, 100)]);
+    let (small, large) = (flows.polled("small", None), flows.polled("large", None));
+    let mut fixture = begin(folder.path(), &flows);
+    fixture.fill(1, large, 0..10).await;
+    fixture.fill(0, small, 0..40).await;
+    assert_eq!(fixture.stored(large), (0..10).collect::<Vec<_>>());
+    let kept = fixture.stored(small);
+    assert!((4..=7).contains(&kept.len()), "{kept:?}");
+    let gone = 40 - kept.len() as u64;
+    assert_eq!(fixture.counts(), [("small".to_owned(), Reason::Share, gone)]);
+    fixture.collector.close();
+}
+
+#[tokio::test]
+async fn what_comes_to_a_full_stream_that_keeps_the_old_is_counted_and_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let newest = Some(WhenFull::DropNewest);
+    let mut flows = Flows::new([rules("small", newest, 10), rules("large", None, 100)]);
+    let (small, large) = (flows.id("small", None), flows.id("large", None));
+    let mut fixture = begin(folder.path(), &flows);
+    fixture.fill(0, small, 0..20).await;
+    let mut mixed = noisy(small, 20, 2);
+    mixed.events.extend(noisy(large, 0, 1).events);
+    mixed.checkpoint = Some(Checkpoint::Cursor([9].as_slice().into()));
+    fixture.commit(0, mixed).await;
+    assert_eq!(fixture.stored(small), (0..7).collect::<Vec<_>>());
+    assert_eq!(fixture.stored(large), [0], "the rest of the delivery is stored");
+    assert_eq!(fixture.counts(), [("small".to_owned(), Reason::Newest, 15)]);
+    // What is dropped gets no seq: those of what is stored have no gap.
+    let last = all(&fixture.store, fixture.flow(large)).remove(0);
+    assert_eq!(last.first_seq, 8);
+    let gaps = fixture.store.gaps(0).unwrap();
+    assert_eq!(gaps.len(), 1);
+    assert_eq!((gaps[0].what.events, &gaps[0].ids), (15, &None));
+    fixture.collector.close();
+    let again = open(&config(folder.path()));
+    assert_eq!(again.saved("a"), Some(Checkpoint::Cursor([9].as_slice().into())));
+}
+
+#[tokio::test]
+async fn what_was_loaded_for_a_transaction_is_not_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut flows = Flows::default();
+    let live = flows.polled("plant", None);
+    let mut fixture = begin(folder.path(), &flows);
+    fixture.fill(0, live, 0..10).await;
+    let hash = fixture.flow(live).hash;
+    let mut reader = fixture.store.reader().unwrap();
+    let loaded = fixture.store.load(&mut reader, hash, BatchId(0), 5, usize::MAX).unwrap();
+    assert_eq!(loaded.len(), 5);
+    fixture.fill(0, live, 10..80).await;
+    let kept = fixture.stored(live);
+    assert_eq!(kept[..5], [0, 1, 2, 3, 4]);
+    assert!(kept[5] > 10, "what is behind it goes");
+    let gaps = fixture.store.gaps(0).unwrap();
+    assert!(gaps.iter().all(|gap| !gap.perhaps_sent), "nothing behind it was ever sent");
+    fixture.collector.close();
+}
+
+#[tokio::test]
+async fn drops_and_gaps_outlive_a_restart_and_name_epoch_and_seqs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut flows = Flows::default();
+    let live = flows.polled("plant", None);
+    let mut fixture = begin(folder.path(), &flows);
+    let mut rounds = Vec::new();
+    for _ in 0..2 {
+        fixture.fill(0, live, 0..80).await;
+        let epoch = fixture.store.epochs().last().unwrap().epoch;
+        rounds.push((epoch, all(&fixture.store, fixture.flow(live)).remove(0)));
+        let before = fixture.dropped();
+        fixture.collector.close();
+        fixture = begin(folder.path(), &flows);
+        assert_eq!(fixture.dropped(), before);
+    }
+    let gaps = fixture.store.gaps(0).unwrap();
+    // Two of the first epoch: the second process does not touch what the first noted.
+    let of = |epoch| {
+        let ids = gaps.iter().filter_map(|gap| gap.ids.as_ref());
+        ids.filter(|ids| ids.epoch == epoch).map(|ids| (ids.first, ids.last)).collect::<Vec<_>>()
+    };
+    let [(first, _), (second, kept)] = rounds.as_slice() else { unreachable!() };
+    let of_first = of(*first);
+    let [(1, end), (begin, 80)] = of_first.as_slice() else { panic!("{gaps:?}") };
+    assert_eq!(*begin, end + 1);
+    assert_eq!(of(*second), [(1, kept.first_seq - 1)]);
+    let told: u64 = gaps.iter().map(|gap| gap.what.events).sum();
+    assert_eq!(fixture.counts(), [("plant".to_owned(), Reason::Size, told)]);
+    // The second process did not know yet how far the first had sent.
+    let perhaps: Vec<bool> = gaps.iter().map(|gap| gap.perhaps_sent).collect();
+    assert_eq!(perhaps, [false, true, false]);
+    assert_eq!(fixture.store.gaps(gaps[1].id).unwrap(), gaps[2..]);
+    fixture.collector.close();
+}
+
+#[tokio::test]
+async fn a_file_gives_its_room_back_once_its_backlog_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut flows = Flows::default();
+    let live = flows.id("plant", None);
+    let source = SourceInfo { name: "a".into(), labels: Vec::new() };
+    let config = config(folder.path());
+    let (collector, mut intakes) = start(open(&config), vec![source], flows.clone()).unwrap();
+    let store = collector.store();
+    for round in 0..20 {
+        let ticket = intakes[0].deliver(noisy(live, round * 64, 64)).await.unwrap();
+        intakes[0].wait_committed(ticket).await.unwrap();
+    }
+    let mut stats = store.stats();
+    let full = stats.borrow().length;
+    assert!(full > 10 << 20);
+    let flow = flows.get(live);
+    let last = all(&store, flow).pop().unwrap();
+    let mut position = store.next_position(None, "kafka");
+    position.advance(flow.hash, last.epoch, last.number);
+    store.adopt(&position, "kafka").unwrap();
+    stats.wait_for(|stats| stats.length <= 5 << 20).await.unwrap();
+    collector.close();
+    // Closing writes the WAL into the file.
+    let length = std::fs::metadata(&config.path).unwrap().len();
+    assert!((4 << 20..=5 << 20).contains(&length), "{length} of {full}: a spare part stays");
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// So many events of this flow.
+    Deliver(usize, i64),
+    /// The flow's first batches are loaded for a transaction.
+    Load(usize, u32),
+    /// Kafka has the flow's first batches.
+    Send(usize, usize),
+    Restart,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        12 => (0..6_usize, 1..9_i64).prop_map(|(flow, count)| Step::Deliver(flow, count)),
+        2 => (0..6_usize, 1..20_u32).prop_map(|(flow, count)| Step::Load(flow, count)),
+        3 => (0..6_usize, 1..6_usize).prop_map(|(flow, count)| Step::Send(flow, count)),
+        1 => Just(Step::Restart),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+/// What a flow was given, and what became of it.
+#[derive(Default)]
+struct Fate {
+    given: BTreeSet<i64>,
+    sent: BTreeSet<i64>,
+    loaded: Vec<i64>,
+}
+
+async fn check(steps: Vec<Step>) {
+    let mut flows = Flows::new([
+        rules("waits", None, 50),
+        rules("polled", None, 60),
+        rules("oldest", Some(WhenFull::DropOldest), 100),
+        rules("newest", Some(WhenFull::DropNewest), 30),
+    ]);
+    let ids = [
+        flows.id("waits", None),
+        flows.polled("polled", Lane::Alarm),
+        flows.polled("polled", Lane::Live),
+        flows.polled("polled", Lane::Bulk),
+        flows.id("oldest", Lane::Alarm),
+        flows.id("newest", None),
+    ];
+    // By the rules, none of these is ever dropped.
+    let stay = [ids[0], ids[1]];
+    let folder = tempfile::tempdir().unwrap();
+    let mut fixture = begin(folder.path(), &flows);
+    let mut fates: BTreeMap<Id, Fate> = ids.iter().map(|id| (*id, Fate::default())).collect();
+    let mut number = 0;
+    for step in steps {
+        match step {
+            Step::Deliver(index, count) => {
+                let id = ids[index];
+                let ticket = fixture.intakes[0].deliver(noisy(id, number, count)).await.unwrap();
+                fates.get_mut(&id).unwrap().given.extend(number..number + count);
+                number += count;
+                let mut stats = fixture.store.stats();
+                tokio::select! {
+                    done = fixture.intakes[0].wait_committed(ticket) => done.unwrap(),
+                    full = stats.wait_for(|stats| stats.held_back) => drop(full.unwrap()),
+                }
+                // Whoever holds it up gets room: then it is stored.
+                for id in ids {
+                    if fixture.intakes[0].committed() < ticket {
+                        forget(&fixture, &mut fates, id, usize::MAX);
+                    }
+                }
+                fixture.intakes[0].wait_committed(ticket).await.unwrap();
+            }
+            Step::Load(index, count) => {
+                let id = ids[index];
+                let mut reader = fixture.store.reader().unwrap();
+                let hash = fixture.flow(id).hash;
+                let loaded = fixture.store.load(&mut reader, hash, BatchId(0), count, 1 << 20);
+                let fate = fates.get_mut(&id).unwrap();
+                fate.loaded = times(&loaded.unwrap());
+            }
+            Step::Send(index, count) => forget(&fixture, &mut fates, ids[index], count),
+            Step::Restart => {
+                fixture.collector.close();
+                fixture = begin(folder.path(), &flows);
+                for fate in fates.values_mut() {
+                    fate.loaded.clear();
+                }
+            }
+        }
+        let mut dropped: BTreeMap<&str, u64> = BTreeMap::new();
+        for (id, fate) in &fates {
+            let stored: BTreeSet<i64> = fixture.stored(*id).into_iter().collect();
+            assert!(stored.is_disjoint(&fate.sent) && stored.is_subset(&fate.given));
+            assert!(fate.loaded.iter().all(|number| stored.contains(number)), "pinned");
+            let gone = fate.given.len() - stored.len() - fate.sent.len();
+            assert!(gone == 0 || !stay.contains(id), "no rule lets these go");
+            *dropped.entry(&flows.get(*id).stream.name).or_default() += gone as u64;
+        }
+        let mut counted: BTreeMap<&str, u64> = dropped.keys().map(|name| (*name, 0)).collect();
+        let counts = fixture.dropped();
+        for one in &counts {
+            *counted.get_mut(&*one.stream).unwrap() += one.events;
+        }
+        assert_eq!(counted, dropped, "every drop is counted");
+        let told = fixture.store.gaps(0).unwrap().iter().map(|gap| gap.what.events).sum::<u64>();
+        assert_eq!(told, counted.values().sum::<u64>(), "and told");
+    }
+    fixture.collector.close();
+}
+
+fn times(batches: &[buffer::Batch]) -> Vec<i64> {
+    let mut times = Vec::new();
+    for batch in batches {
+        batch
+            .events(|event| {
+                times.push(event.time.0);
+                Ok(())
+            })
+            .unwrap();
+    }
+    times
+}
+
+fn forget(fixture: &Fixture, fates: &mut BTreeMap<Id, Fate>, id: Id, count: usize) {
+    let batches = all(&fixture.store, fixture.flow(id));
+    let sent = times(&batches[..count.min(batches.len())]);
+    let fate = fates.get_mut(&id).unwrap();
+    fate.loaded.retain(|number| !sent.contains(number));
+    fate.sent.extend(sent);
+    fixture.send(id, count);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn nothing_is_dropped_that_no_rule_lets_go_and_every_drop_is_counted(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(check(steps));
+    }
+}

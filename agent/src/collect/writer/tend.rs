@@ -1,0 +1,158 @@
+//! What the writer does for the file between two commits: room for what comes,
+//! an end for what is too old, and a shorter file once a backlog is gone.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use tracing::{info, warn};
+
+use super::super::counted;
+use super::Writer;
+use crate::buffer::{self, Dropped, Reason, Stats, locked};
+use crate::event::Timestamp;
+
+/// Pause before a disk without room is looked at again: somebody else has filled
+/// it, and nothing tells when it is empty again.
+const LOOK_AT_DISK: Duration = Duration::from_secs(5);
+
+/// Part of `max_age` after which what is too old is looked for again.
+const AGE_STEPS: u32 = 20;
+
+/// Looking costs a commit; who counts in days does not see an hour.
+const LONGEST_AGE_STEP: Duration = Duration::from_hours(1);
+
+/// A rule that drops all day is said so again after this.
+const TELL_AGAIN: Duration = Duration::from_hours(1);
+
+/// What was said of drops.
+#[derive(Debug)]
+pub(super) struct Told {
+    known: Vec<Dropped>,
+    at: BTreeMap<(String, Reason), Instant>,
+}
+
+impl Told {
+    /// What was dropped before this start was said then.
+    pub(super) fn new(known: &[Dropped]) -> Self {
+        Self { known: known.to_vec(), at: BTreeMap::new() }
+    }
+
+    /// Says what has begun to be dropped since the last look.
+    fn look(&mut self, dropped: &[Dropped], now: Instant) {
+        for one in dropped.iter().filter(|one| !self.known.contains(one)) {
+            let key = (one.stream.clone(), one.reason);
+            let silent = self.at.get(&key).is_some_and(|at| now < *at + TELL_AGAIN);
+            if !silent {
+                let Dropped { stream, reason, events, bytes } = one;
+                let reason = reason.as_str();
+                warn!(%stream, reason, events, bytes, "events are dropped");
+                self.at.insert(key, now);
+            }
+        }
+        if self.known != dropped {
+            self.known = dropped.to_vec();
+        }
+    }
+}
+
+impl Writer {
+    /// When there is something to do here.
+    pub(super) fn tend_due(&self) -> Option<Instant> {
+        let shrink = self.shrinking.then(Instant::now);
+        let next = [shrink, self.look_at_disk, self.expire_due].into_iter().flatten().min()?;
+        Some(self.retry.map_or(next, |retry| next.max(retry)))
+    }
+
+    /// Does what is due, unless the medium errs.
+    pub(super) fn tend(&mut self) {
+        let now = Instant::now();
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if self.retry.is_some() {
+            return;
+        }
+        if is_due(self.expire_due) {
+            self.expire();
+            self.measure();
+        } else if is_due(self.look_at_disk) {
+            self.measure();
+        } else if self.shrinking {
+            self.shrink();
+        }
+    }
+
+    /// Looks at the file's size, makes room by the rules, lets go on who waited
+    /// for it, and tells how the buffer stands.
+    pub(super) fn measure(&mut self) {
+        self.make_room();
+        self.readmit();
+        let now = Instant::now();
+        self.look_at_disk = self.bounds.waits_for_disk().then(|| now + LOOK_AT_DISK);
+        let before = self.shared.stats.borrow().clone();
+        let state = self.file.state().ok();
+        self.shrinking |= state.is_some_and(|state| state.is_worth_shrinking());
+        let (bytes, length, oldest) = match state {
+            Some(state) => (state.used, state.length, state.oldest),
+            None => (before.bytes, before.length, before.oldest),
+        };
+        self.told.look(self.file.dropped(), now);
+        let held_back = self.bounds.is_closed() || !self.waiting.is_empty();
+        if held_back && !self.held_back {
+            let whole = self.bounds.is_closed();
+            warn!(bytes, whole, "the buffer is full, sources are held back");
+        } else if self.held_back && !held_back {
+            info!(bytes, "the buffer has room again");
+        }
+        self.held_back = held_back;
+        self.shared.stats.send_replace(Stats {
+            bytes,
+            length,
+            oldest,
+            held_back,
+            failing: self.failing.clone(),
+            ..counted(&self.file)
+        });
+    }
+
+    /// Drops what the rules let go until there is room, or nothing of it is left.
+    fn make_room(&mut self) {
+        self.bounds.ask_again();
+        // Each turn drops a batch or rules out one who could give some.
+        loop {
+            let Ok(state) = self.file.state() else { return };
+            let disk = buffer::disk(self.file.path()).ok();
+            self.bounds.measure(state, disk, |flow| self.file.usage(flow));
+            let Some((whose, demand)) = self.bounds.demand(&self.flows) else { return };
+            let pins = locked(&self.shared.pins);
+            // What cannot be dropped stays; why, the next commit will say.
+            let gone = self.file.evict(&demand, &pins).unwrap_or_default();
+            drop(pins);
+            self.bounds.answered(&whose, gone);
+        }
+    }
+
+    fn expire(&mut self) {
+        let Some(max_age) = self.max_age else { return };
+        let step = (max_age / AGE_STEPS).clamp(Duration::from_secs(1), LONGEST_AGE_STEP);
+        self.expire_due = Some(Instant::now() + step);
+        let now = self.clock.now();
+        let age = i64::try_from(max_age.as_nanos()).unwrap_or(i64::MAX);
+        let pins = locked(&self.shared.pins);
+        let gone = self.file.expire(now, Timestamp(now.0.saturating_sub(age)), &pins);
+        if let Err(error) = gone {
+            warn!(%error, "cannot drop what is too old");
+        }
+    }
+
+    /// One slice; what comes meanwhile goes first.
+    fn shrink(&mut self) {
+        let done = self.file.shrink().and_then(|()| self.file.state());
+        self.shrinking = done.as_ref().is_ok_and(buffer::State::has_spare);
+        if !self.shrinking {
+            // A reader may hold it up: then the next checkpoint does it.
+            if let Err(error) = self.file.shrunk() {
+                warn!(%error, "cannot make the buffer's file shorter");
+            }
+            self.measure();
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! The agent's own stream: its start and stop, a heartbeat with the buffer's
+//! depth and drops, and what was dropped or damaged.
+//!
+//! Its events go the way of all others, through an [`Intake`] of an internal
+//! source, so that they have ids, are kept while the line is down, and arrive
+//! once. A gap is named as told in the commit that holds its event: a kill in
+//! between tells it again, under another id that never was before.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::buffer::{self, Gap, Store};
+use crate::clock::Clock;
+use crate::collect::{Checkpoint, Delivery, Intake, Stopping};
+use crate::event::{Event, Field, Quality, Value};
+use crate::flow::{self, Create, Flows, Rules};
+use crate::forward;
+use crate::units::{Percent, Period};
+
+/// The internal source: no other has this name.
+pub const SOURCE: &str = "tidegate";
+
+/// The stream, whatever its topic is called.
+pub const STREAM: &str = "tidegate.system";
+
+/// Part of the file that its events may take: with a buffer of 16 MiB hundreds
+/// of heartbeats, and where its topic is refused it takes no room from others.
+const SHARE: Percent = Percent::new(1);
+
+/// `[system]`: what the agent tells of itself in Kafka.
+#[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Whether it tells anything. Default: true.
+    #[serde(default = "default_enabled")]
+    pub enabled: bool,
+    /// The Kafka topic. Default: `tidegate.system`.
+    #[serde(default = "default_topic")]
+    pub topic: String,
+    /// Time between two signs of life, at least 1 s. Default: `1 min`.
+    #[serde(default = "default_heartbeat")]
+    pub heartbeat: Period,
+    /// How the topic is made where it is missing.
+    #[serde(default = "default_create")]
+    pub create: Create,
+}
+
+const fn default_enabled() -> bool {
+    true
+}
+fn default_topic() -> String {
+    STREAM.to_owned()
+}
+const fn default_heartbeat() -> Period {
+    Period::from_secs(60)
+}
+fn default_create() -> Create {
+    Create::default()
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: default_enabled(),
+            topic: default_topic(),
+            heartbeat: default_heartbeat(),
+            create: default_create(),
+        }
+    }
+}
+
+impl Config {
+    /// Each event is a row in the file: more of them would wear the flash for
+    /// nothing.
+    pub const LEAST_HEARTBEAT: Period = Period::from_secs(1);
+
+    /// The stream, if there is to be one.
+    pub fn rules(&self) -> Option<Rules> {
+        let create = Some(self.create.clone());
+        let stream = flow::Stream { name: STREAM.to_owned(), topic: self.topic.clone(), create };
+        self.enabled.then(|| Rules { share: SHARE, ..stream.into() })
+    }
+}
+
+/// What stands in an event beside its id and time.
+#[derive(Debug)]
+pub struct Notice(Vec<Field>);
+
+impl Notice {
+    fn new(kind: &str) -> Self {
+        Self(Vec::new()).with("kind", text(kind))
+    }
+
+    fn with(mut self, name: &str, value: Value) -> Self {
+        self.0.push(Field { name: name.into(), unit: None, value, quality: None });
+        self
+    }
+}
+
+fn text(text: &str) -> Value {
+    Value::Text(text.into())
+}
+
+/// The file was damaged, in words for a person, and what became of it.
+pub fn damage(what: &str, details: impl IntoIterator<Item = (&'static str, Value)>) -> Notice {
+    let notice = Notice::new("damage").with("what", text(what));
+    details.into_iter().fold(notice, |notice, (name, value)| notice.with(name, value))
+}
+
+fn gap(gap: &Gap) -> Notice {
+    let what = &gap.what;
+    let id = |seq: fn(&buffer::Ids) -> u64| match &gap.ids {
+        Some(ids) => text(&format!("{}/{}/{}", ids.gateway, ids.epoch, seq(ids))),
+        None => Value::Null,
+    };
+    Notice::new("gap")
+        .with("stream", text(&what.stream))
+        .with("reason", text(what.reason.as_str()))
+        .with("events", Value::U64(what.events))
+        .with("bytes", Value::U64(what.bytes))
+        .with("first_id", id(|ids| ids.first))
+        .with("last_id", id(|ids| ids.last))
+        .with("perhaps_sent", Value::Bool(gap.perhaps_sent))
+}
+
+/// What tells of the agent; [`System::run`] is its task.
+#[derive(Debug)]
+pub struct System {
+    flow: flow::Id,
+    device: Arc<str>,
+    heartbeat: Duration,
+    clock: Clock,
+    store: Store,
+    buffer: watch::Receiver<buffer::Stats>,
+    forward: watch::Receiver<forward::Status>,
+    /// The last gap that was told, and that is also saved.
+    told: i64,
+    /// What is told first.
+    notices: Vec<Notice>,
+}
+
+/// The part of a [`System`] that is known before the stages run.
+#[derive(Debug)]
+pub struct Plan {
+    flow: flow::Id,
+    heartbeat: Duration,
+    told: i64,
+}
+
+impl Plan {
+    /// `saved` is the internal source's last checkpoint. `None` where nothing is
+    /// to be told.
+    pub fn new(config: &Config, flows: &mut Flows, saved: Option<Checkpoint>) -> Option<Self> {
+        if !config.enabled {
+            return None;
+        }
+        let told = match saved {
+            Some(Checkpoint::Session(bytes)) => {
+                <[u8; 8]>::try_from(&*bytes).map(i64::from_be_bytes).unwrap_or_default()
+            }
+            _ => 0,
+        };
+        Some(Self { flow: flows.polled(STREAM, None), heartbeat: config.heartbeat.get(), told })
+    }
+
+    pub fn start(
+        self,
+        gateway: &str,
+        clock: Clock,
+        store: Store,
+        forward: watch::Receiver<forward::Status>,
+        notices: Vec<Notice>,
+    ) -> System {
+        System {
+            flow: self.flow,
+            device: gateway.into(),
+            heartbeat: self.heartbeat,
+            clock,
+            buffer: store.stats(),
+            store,
+            forward,
+            told: self.told,
+            notices,
+        }
+    }
+}
+
+impl System {
+    /// Tells until `stop`, and that too.
+    pub async fn run(mut self, mut intake: Intake, stop: CancellationToken) {
+        let told = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            told = self.tell(&mut intake) => told,
+        };
+        if told.is_ok() {
+            let notice = self.with_depth(Notice::new("stop"));
+            let mut last = self.delivery(vec![notice]);
+            last.urgent = true;
+            // The writer that has gone before has nobody to tell it to either.
+            drop(intake.deliver(last).await);
+        }
+    }
+
+    async fn tell(&mut self, intake: &mut Intake) -> Result<(), Stopping> {
+        let version = text(env!("CARGO_PKG_VERSION"));
+        let start = self.with_depth(Notice::new("start").with("version", version));
+        let mut first = vec![start];
+        first.append(&mut self.notices);
+        let mut first = Some(first);
+        let mut ticks = tokio::time::interval(self.heartbeat);
+        // A heartbeat that was missed says nothing later.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let beat = || vec![self.with_depth(Notice::new("heartbeat"))];
+            let mut notices = first.take().unwrap_or_else(beat);
+            let gaps = self.gaps().await;
+            notices.extend(gaps.iter().map(gap));
+            let last = gaps.last().map(|gap| gap.id);
+            let mut delivery = self.delivery(notices);
+            let told = last.unwrap_or(self.told);
+            let saved = Checkpoint::Session(told.to_be_bytes().as_slice().into());
+            delivery.checkpoint = Some(saved);
+            let ticket = intake.deliver(delivery).await?;
+            self.told = told;
+            // While the file is full they do not pile up.
+            intake.wait_committed(ticket).await?;
+        }
+    }
+
+    /// What was dropped since it was told last; the file is read on a thread that
+    /// may block.
+    async fn gaps(&mut self) -> Vec<Gap> {
+        if self.buffer.borrow().dropped.is_empty() {
+            return Vec::new();
+        }
+        let (store, told) = (self.store.clone(), self.told);
+        match tokio::task::spawn_blocking(move || store.gaps(told)).await {
+            Ok(Ok(gaps)) => gaps,
+            Ok(Err(error)) => {
+                warn!(%error, "cannot read what was dropped, it is told later");
+                Vec::new()
+            }
+            // The runtime goes down.
+            Err(_) => Vec::new(),
+        }
+    }
+
+    fn with_depth(&self, notice: Notice) -> Notice {
+        let buffer = self.buffer.borrow();
+        let dropped = buffer.dropped.iter().map(|one| one.events).sum();
+        notice
+            .with("depth", Value::U64(buffer.events))
+            .with("buffer_bytes", Value::U64(buffer.bytes))
+            .with("dropped", Value::U64(dropped))
+            .with("dead_letters", Value::U64(buffer.dead_letters))
+            .with("delivered", Value::U64(self.forward.borrow().delivered_events))
+    }
+
+    fn delivery(&self, notices: Vec<Notice>) -> Delivery {
+        let now = self.clock.now();
+        let event = |Notice(fields)| Event {
+            flow: self.flow,
+            device: Arc::clone(&self.device),
+            time: now,
+            read_at: None,
+            quality: Quality::Good,
+            fields,
+        };
+        let events: Vec<Event> = notices.into_iter().map(event).collect();
+        // Some dozens of bytes a field.
+        let bytes = events.iter().map(|event| event.fields.len() * 64).sum();
+        Delivery { events, bytes, ..Delivery::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::{BatchId, Demand, Reason, ValueRef};
+    use crate::collect::{self, Buffer, Collector, SourceInfo};
+    use crate::event::Timestamp;
+    use crate::flow::Lane;
+
+    /// Kinds of what stands in the stream, with the ids that gaps name.
+    fn told(store: &Store) -> Vec<(String, String)> {
+        let hash = flow::Hash::of(STREAM, Lane::Live);
+        let mut reader = store.reader().unwrap();
+        let mut told = Vec::new();
+        for batch in reader.batches(hash, BatchId(0), u32::MAX, usize::MAX).unwrap() {
+            batch
+                .events(|event| {
+                    let field = |name| {
+                        let value = event.fields.iter().find(|field| field.name == name);
+                        match value.map(|field| field.value) {
+                            Some(ValueRef::Text(text)) => text.to_owned(),
+                            _ => String::new(),
+                        }
+                    };
+                    told.push((field("kind"), field("last_id")));
+                    Ok(())
+                })
+                .unwrap();
+        }
+        told
+    }
+
+    struct Run {
+        collector: Collector,
+        intakes: Vec<Intake>,
+        system: System,
+        flow: flow::Id,
+        _forward: watch::Sender<forward::Status>,
+    }
+
+    /// An agent's start, without a forwarder.
+    fn begin(folder: &std::path::Path) -> Run {
+        let config = buffer::Config {
+            path: folder.join("buffer.db"),
+            commit_interval: Period::from_millis(1),
+            ..buffer::Config::default()
+        };
+        let buffer = Buffer::open(&config, "gw1", Clock::fixed(Timestamp(7))).unwrap();
+        let config = Config::default();
+        let mut flows = Flows::new(config.rules());
+        let flow = flows.polled("plant", None);
+        let plan = Plan::new(&config, &mut flows, buffer.saved(SOURCE)).unwrap();
+        let source = |name: &str| SourceInfo { name: name.into(), labels: Vec::new() };
+        let sources = vec![source("plc"), source(SOURCE)];
+        let (collector, intakes) = collect::start(buffer, sources, flows).unwrap();
+        let (sender, forward) = watch::channel(forward::Status {
+            state: "sending",
+            delivered_events: 0,
+            delivered_bytes: 0,
+            last_error: None,
+        });
+        let store = collector.store();
+        let system = plan.start("gw1", Clock::fixed(Timestamp(7)), store, forward, Vec::new());
+        Run { collector, intakes, system, flow, _forward: sender }
+    }
+
+    /// Tells until its first events are stored, and stops.
+    async fn tell(run: Run) -> Vec<(String, String)> {
+        let Run { collector, mut intakes, system, _forward, .. } = run;
+        let store = collector.store();
+        let mut stats = store.stats();
+        let before = told(&store).len();
+        let stop = CancellationToken::new();
+        let intake = intakes.pop().unwrap();
+        let watching = async {
+            while told(&store).len() == before {
+                stats.changed().await.unwrap();
+            }
+            stop.cancel();
+        };
+        tokio::join!(system.run(intake, stop.clone()), watching);
+        assert!(collector.settle());
+        collector.close();
+        told(&store)
+    }
+
+    fn kinds(told: &[(String, String)]) -> Vec<&str> {
+        told.iter().map(|(kind, _)| kind.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_gap_is_told_once_and_also_by_the_process_after_the_one_that_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut run = begin(folder.path());
+        let epoch = run.collector.store().epochs().last().unwrap().epoch;
+        let event = Event {
+            flow: run.flow,
+            device: "d".into(),
+            time: Timestamp(1),
+            read_at: None,
+            quality: Quality::Good,
+            fields: Vec::new(),
+        };
+        let events = vec![event.clone(), event];
+        let delivery = Delivery { events, bytes: 1, ..Delivery::default() };
+        let ticket = run.intakes[0].deliver(delivery).await.unwrap();
+        run.intakes[0].wait_committed(ticket).await.unwrap();
+        run.collector.close();
+        // Dropped by a process that ends before it tells.
+        let mut file = buffer::File::open(&folder.path().join("buffer.db"), "gw1").unwrap();
+        let of = vec![vec![(flow::Hash::of("plant", Lane::Live), "plant".to_owned())]];
+        let demand = Demand { reason: Reason::Size, bytes: 1, of };
+        assert_eq!(file.evict(&demand, &buffer::Pins::default()), Ok(1));
+        drop(file);
+
+        let told = tell(begin(folder.path())).await;
+        assert_eq!(kinds(&told), ["start", "gap", "stop"]);
+        assert_eq!(told[1].1, format!("gw1/{epoch}/2"));
+        let told = tell(begin(folder.path())).await;
+        assert_eq!(kinds(&told)[3..], ["start", "stop"], "not again");
+    }
+
+    #[test]
+    fn a_stream_that_is_turned_off_is_none() {
+        let config = Config { enabled: false, ..Config::default() };
+        assert!(config.rules().is_none());
+        assert!(Plan::new(&config, &mut Flows::default(), None).is_none());
+    }
+}
