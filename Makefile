@@ -1,12 +1,13 @@
 # The one door: short recipes that call cargo and the scripts beside it.
-.PHONY: help demo test soak lint bench
+.PHONY: help demo test test-long soak lint bench
 
 help:
-	@echo "make demo    the real agent between a simulated plant and a simulated Kafka; ARGS=\"--for 20s --json\" unattended"
-	@echo "make test    everything: format, clippy, unit, property and end-to-end tests with a real Kafka and mosquitto"
-	@echo "make soak    the agent killed KILLS=1000 times while Kafka and the lines fail; the last line is one JSON object"
-	@echo "make lint    format and clippy alone"
-	@echo "make bench   the figures of the whole way beside their limits; takes a release build"
+	@echo "make demo       the real agent between a simulated plant and a simulated Kafka; ARGS=\"--for 20s --json\" unattended"
+	@echo "make test       everything: format, clippy, unit, property and end-to-end tests with a real Kafka and mosquitto"
+	@echo "make test-long  20,000 power cuts and 20,000 histories of the buffer: half an hour"
+	@echo "make soak       the agent killed KILLS=1000 times while Kafka and the lines fail; the last line is one JSON object"
+	@echo "make lint       format and clippy alone"
+	@echo "make bench      the figures of the whole way beside their limits; takes a release build"
 
 demo:
 	@scripts/setup.sh build
@@ -14,6 +15,12 @@ demo:
 
 test:
 	@scripts/test.sh
+
+# Ten times what `make test` runs; one line for each campaign.
+test-long:
+	@scripts/setup.sh build
+	CUTS=20000 cargo test --workspace --locked --test cuts
+	PROPTEST_CASES=20000 cargo test --workspace --locked --lib buffer::tests
 
 lint:
 	@scripts/setup.sh build

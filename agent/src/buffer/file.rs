@@ -15,7 +15,7 @@ use super::drops::{Dropped, dropped, note};
 use super::evict::newest_gap;
 use super::forget::forget;
 use super::lock::Lock;
-use super::state::{cursors, epochs, get, memory, parts, put, put_totals, saved};
+use super::state::{cursors, epochs, get, memory, put, put_totals, save, saved};
 use super::usage::Usage;
 use super::{Adopted, BatchId, FileEpoch, Memory, OpenError, Position, dead, schema};
 use crate::collect::{Checkpoint, DeadLetter};
@@ -271,8 +271,7 @@ impl File {
             totals.committed += count;
         }
         for (source, checkpoint) in &changes.saved {
-            let (kind, bytes) = parts(checkpoint);
-            put(&transaction, &format!("{kind}/{source}"), bytes)?;
+            save(&transaction, source, checkpoint)?;
         }
         for letter in &changes.dead {
             dead::bury(&transaction, letter, now, &mut totals)?;
@@ -297,6 +296,13 @@ impl File {
             self.memory = memory;
         }
         Ok(adopted)
+    }
+
+    /// Lets the file grow to so many pages; to no more than it has where that
+    /// is less. `SQLite` then answers as on a full disk.
+    #[cfg(test)]
+    pub(crate) fn most_pages(&self, pages: u32) {
+        self.connection.pragma_update(None, "max_page_count", pages).unwrap();
     }
 }
 

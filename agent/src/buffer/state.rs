@@ -37,11 +37,21 @@ pub(super) fn memory(connection: &Connection) -> Result<Memory, rusqlite::Error>
 const CURSOR: &str = "cursor";
 const SESSION: &str = "session";
 
-pub(super) fn parts(checkpoint: &Checkpoint) -> (&'static str, &[u8]) {
-    match checkpoint {
-        Checkpoint::Cursor(bytes) => (CURSOR, bytes),
-        Checkpoint::Session(bytes) => (SESSION, bytes),
-    }
+/// Saves what this source must find again. One that was configured anew as
+/// another type saves another kind, and must not find the old one again.
+pub(super) fn save(
+    connection: &Connection,
+    source: &str,
+    checkpoint: &Checkpoint,
+) -> Result<(), rusqlite::Error> {
+    let (kind, other, bytes) = match checkpoint {
+        Checkpoint::Cursor(bytes) => (CURSOR, SESSION, bytes),
+        Checkpoint::Session(bytes) => (SESSION, CURSOR, bytes),
+    };
+    connection
+        .prepare_cached("DELETE FROM state WHERE key = ?1")?
+        .execute([format!("{other}/{source}")])?;
+    put(connection, &format!("{kind}/{source}"), bytes)
 }
 
 pub(super) fn saved(

@@ -76,6 +76,8 @@ pub(super) struct Writer {
     waiting: BTreeMap<u16, VecDeque<Handed>>,
     /// More came than goes into one commit.
     more: bool,
+    /// Somebody stands still: what was handed over is committed at once.
+    flush: bool,
     call: Option<Call>,
     settle: Option<SyncSender<bool>>,
     /// The agent is stopping: who asks for what cannot be written gets no answer.
@@ -122,6 +124,7 @@ impl Writer {
             group: Group::default(),
             waiting: BTreeMap::new(),
             more: false,
+            flush: false,
             call: None,
             settle: None,
             settling: false,
@@ -207,11 +210,13 @@ impl Writer {
         // Before the look: what comes after it sends a message again.
         self.shared.looking.store(false, Ordering::Release);
         // Before the queue: what was handed in before a flush goes with it.
-        let flush = self.shared.flush.swap(false, Ordering::AcqRel);
+        self.flush |= self.shared.flush.swap(false, Ordering::AcqRel);
         self.gather();
-        if flush && !self.group.is_empty() {
+        if self.flush && !self.group.is_empty() {
             self.due = Some(Instant::now());
         }
+        // At the bound there is more in the queue, and it is meant too.
+        self.flush &= self.more;
         if let Some(newer) = locked(&self.shared.forget).take() {
             self.forget = Some(newer);
             self.forget_due = self.forget_due.or_else(|| Some(Instant::now() + self.interval));

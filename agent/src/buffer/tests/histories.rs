@@ -173,7 +173,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(super::cases(2_000))]
 
     #[test]
     fn no_unsent_batch_is_ever_covered_and_no_id_comes_twice(steps in steps()) {

@@ -4,3 +4,11 @@ mod bounds;
 mod histories;
 mod model;
 mod position;
+
+use proptest::prelude::ProptestConfig;
+
+/// So many cases of a property; `PROPTEST_CASES` asks for another number.
+fn cases(usual: u32) -> ProptestConfig {
+    let asked = std::env::var_os("PROPTEST_CASES").is_some();
+    if asked { ProptestConfig::default() } else { ProptestConfig::with_cases(usual) }
+}
