@@ -80,7 +80,11 @@ impl Quality {
 }
 
 /// An exact decimal number: `unscaled × 10^-scale`.
+///
+/// Packed, since the alignment of an `i128` would make each field of every event
+/// half as large again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(Rust, packed)]
 pub struct Decimal {
     pub unscaled: i128,
     pub scale: u8,
@@ -110,5 +114,17 @@ pub enum Value {
     Uuid([u8; 16]),
     /// JSON text, passed on as it came.
     Json(Arc<str>),
-    Array(Vec<Value>),
+    Array(Box<[Value]>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_field_takes_one_cache_line() {
+        assert_eq!(size_of::<Value>(), 24);
+        assert_eq!(size_of::<Field>(), 64);
+    }
 }

@@ -9,15 +9,22 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::agent::Agent;
 use crate::certificates::Certificates;
 use crate::process::Process;
-use crate::{folder, ports};
+use crate::{folder, panic_with, ports, wait_until};
 
 /// The user of the listener with a password.
 pub const USER: &str = "edge";
 pub const PASSWORD: &str = "edge-secret";
 
 const START: Duration = Duration::from_secs(20);
+
+/// Until the agent acknowledges one message.
+const ACKNOWLEDGED: Duration = Duration::from_mins(1);
+
+/// Far more messages than show how the broker numbers them.
+const MOST_LESSONS: usize = 50;
 
 /// The broker; dropped, it is killed.
 #[derive(Debug)]
@@ -102,6 +109,24 @@ keyfile {key}
     /// How often the broker has said this since its last start.
     pub fn count(&self, text: &str) -> usize {
         self.process().log.matching(0, |line| line.contains(text)).len()
+    }
+
+    /// Lets one message after the other be published, each when the agent, `client`, has
+    /// acknowledged the one before, until it says that the broker counts its packet ids:
+    /// before that it takes again what a kill leaves in doubt.
+    pub fn teach(&self, agent: &Agent, client: &str, mut publish: impl FnMut()) {
+        let acknowledged = format!("Received PUBACK from {client}");
+        let before = self.count(&acknowledged);
+        for lesson in 1..=MOST_LESSONS {
+            publish();
+            wait_until("an acknowledgement of the agent", ACKNOWLEDGED, || {
+                (self.count(&acknowledged) >= before + lesson).then_some(())
+            });
+            if !agent.lines(&["counts its packet ids up"]).is_empty() {
+                return;
+            }
+        }
+        panic_with("the agent has not learned how mosquitto numbers its messages");
     }
 
     fn process(&self) -> &Process {

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::agent::Agent;
 use crate::judge::{self, Judge, Record};
 use crate::modbus::Modbus;
 use crate::mosquitto::Mosquitto;
@@ -81,6 +82,15 @@ impl Plant {
     /// Waits for the agent's subscription: what is published before is not its own.
     pub fn wait_subscribed(&self) {
         self.mosquitto.wait_line("Sending SUBACK", SUBSCRIBED);
+    }
+
+    /// Publishes until the agent knows how mosquitto numbers: from then on a kill doubles
+    /// nothing.
+    pub fn teach(&mut self, agent: &Agent) {
+        let Self { mosquitto, publisher, .. } = self;
+        mosquitto.teach(agent, "tidegate-", || {
+            publisher.publish(&[message(publisher.acknowledged + 1)]);
+        });
     }
 
     /// Messages that mosquitto has acknowledged.

@@ -118,6 +118,7 @@ pub fn run(name: &str, kills: u64, mut say: impl FnMut(&str)) -> Report {
     let mut agent = Agent::new(&folder, &(head + &plant.settings()));
     agent.start();
     plant.wait_subscribed();
+    plant.teach(&agent);
 
     // The kinds come in turn, so that a short soak has them all; how long each lasts
     // and when it begins is chance.

@@ -29,6 +29,7 @@ fn an_agent_that_slept_longer_than_its_transaction_may_stand_open_goes_on_by_its
     let mut agent = Agent::new(&folder, &(head + &plant.settings()));
     agent.start();
     plant.wait_subscribed();
+    plant.teach(&agent);
 
     plant.produce(5_000, AT_ONCE, |_, _| {});
     agent.process().signal(Signal::STOP);

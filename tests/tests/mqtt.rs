@@ -75,6 +75,11 @@ fn check_exactly_once(name: &str, protocol: &str, qos: u8, part: u64) {
     agent.start();
     wait_subscribed(name, "broker");
     let mut publisher = Publisher::connect(MOSQUITTO.port, &format!("{name}-publisher"));
+    if qos == 1 {
+        MOSQUITTO.teach(&agent, &format!("tidegate-{name}-broker"), || {
+            publisher.publish(&[message(name, publisher.acknowledged + 1)]);
+        });
+    }
     let mut publish = || {
         let first = publisher.acknowledged + 1;
         let messages: Vec<_> = (first..first + part).map(|n| message(name, n)).collect();

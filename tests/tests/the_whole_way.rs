@@ -45,6 +45,7 @@ fn every_event_arrives_once_while_everything_fails() {
     let mut agent = Agent::new(&folder, &(head + &plant.settings()));
     agent.start();
     plant.wait_subscribed();
+    plant.teach(&agent);
 
     let (mut killed, mut cut) = (0, 0);
     let mut faults = |plant: &Plant, published: u64| {
@@ -117,6 +118,7 @@ fn over_tls_with_a_scram_login_it_is_the_same() {
     agent.environment("KAFKA_PASSWORD", kafka::PASSWORD);
     agent.start();
     plant.wait_subscribed();
+    plant.teach(&agent);
 
     plant.produce(2_000, AT_ONCE, |_, _| {});
     agent.kill();

@@ -73,7 +73,7 @@ impl Walk<'_> {
             }
             Some(b'[') => serde_json::Deserializer::from_str(text)
                 .deserialize_seq(Elements)?
-                .map_or_else(|| Value::Json(text.into()), Value::Array),
+                .map_or_else(|| Value::Json(text.into()), |list| Value::Array(list.into())),
             _ => plain(text)?,
         };
         if self.fields.len() >= MOST_FIELDS {
@@ -228,15 +228,15 @@ mod tests {
             [
                 (
                     "a".into(),
-                    Value::Array(vec![
+                    Value::Array(Box::new([
                         Value::I64(1),
                         Value::F64(2.5),
                         Value::Text("x".into()),
                         Value::Null
-                    ])
+                    ]))
                 ),
                 ("b".into(), Value::Json(r#"[{"c": 1}]"#.into())),
-                ("d".into(), Value::Array(vec![])),
+                ("d".into(), Value::Array(Box::default())),
             ]
         );
     }

@@ -23,7 +23,7 @@ fn owned(value: ValueRef<'_>) -> Value {
         ValueRef::Uuid(v) => Value::Uuid(v),
         ValueRef::Json(v) => Value::Json(v.into()),
         ValueRef::Array(array) => {
-            let elements: Vec<Value> = array.iter().map(owned).collect();
+            let elements: Box<[Value]> = array.iter().map(owned).collect();
             assert_eq!(elements.len(), array.len());
             Value::Array(elements)
         }
@@ -94,7 +94,9 @@ fn values() -> impl Strategy<Value = Value> {
         any::<[u8; 16]>().prop_map(Value::Uuid),
         Just(Value::Json("{\"a\":1}".into())),
     ];
-    leaf.prop_recursive(3, 20, 5, |inner| prop::collection::vec(inner, 0..5).prop_map(Value::Array))
+    leaf.prop_recursive(3, 20, 5, |inner| {
+        prop::collection::vec(inner, 0..5).prop_map(|list| Value::Array(list.into()))
+    })
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {

@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use super::Mqtt;
 use super::frame::Frames;
+use super::numbering::Kind;
 use super::stream::Stream;
 use super::window::Window;
 use crate::collect::{Checkpoint, DeadLetter, Delivery, Intake, Stopping};
@@ -119,6 +121,10 @@ struct Connection<'a> {
     answered: Instant,
     /// Whether `max_unacknowledged` holds.
     bounded: bool,
+    /// What was told of the broker's packet ids.
+    told: Kind,
+    /// Whether it was told that something is taken again.
+    told_again: bool,
 }
 
 /// What a turn has taken.
@@ -154,6 +160,7 @@ impl Connection<'_> {
             }
             self.speak(intake)?;
             let read = if self.room() { self.read(Some(&mut *link)) } else { Ok(0) };
+            self.tell_numbering();
             let listened = self.room();
             if !listened {
                 // We do not read now, so that silence proves nothing.
@@ -187,6 +194,21 @@ impl Connection<'_> {
             let pause =
                 (read > 0).then_some(if read >= BURST { BURST_PAUSE } else { LOW_RATE_PAUSE });
             self.wait(intake, stop, room, stands, pause).await?;
+        }
+    }
+
+    /// Says what the broker has shown of its packet ids, once for each change.
+    fn tell_numbering(&mut self) {
+        let kind = self.mqtt.session.numbering();
+        if std::mem::replace(&mut self.told, kind) == kind {
+            return;
+        }
+        let source = &self.mqtt.config.name;
+        match kind {
+            Kind::Counts => info!(%source, "broker counts its packet ids up"),
+            Kind::Reuses => info!(%source, "broker gives freed packet ids again at once"),
+            // It stays unknown until it is shown.
+            Kind::Unknown => {}
         }
     }
 

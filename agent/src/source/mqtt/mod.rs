@@ -7,13 +7,14 @@
 //! against 2.6).
 //!
 //! The parts: [`config`]; `frame` (bytes → packets), `packet`, `v4`, `v5`
-//! (packets ↔ codec); `session` (what is un-acknowledged; pure), `window` (when
-//! the broker stands still; pure), `route` (message → event; pure); `stream`
+//! (packets ↔ codec); `session` (what is un-acknowledged; pure), `numbering` (how
+//! the broker gives packet ids; pure), `window` (when it stands still; pure), `route` (message → event; pure); `stream`
 //! (socket and TLS), `connection` (the loop).
 
 pub mod config;
 mod connection;
 mod frame;
+mod numbering;
 mod packet;
 mod route;
 mod session;

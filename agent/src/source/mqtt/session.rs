@@ -10,44 +10,41 @@
 //!   proven that its PUBACK arrived: brokers read in order, so that one proof
 //!   stands for all PUBACKs before. A PINGRESP proves those before its PINGREQ;
 //!   a new message beyond the Receive Maximum (version 5) proves the oldest that
-//!   made room for it; a new message with the id of the oldest proves that.
+//!   made room for it; a new message with the id of an entry proves that.
 //! - After a reconnect the broker delivers what it holds un-acknowledged in the
 //!   old order with DUP. What is found so among our entries, going forward
-//!   only, is recognised; the first other message ends that.
-//! - A broker may reuse a packet id at once, and then a new message with the
-//!   same content looks like the old one. Where a content came twice in a row
-//!   under one id before, it is taken again rather than lost.
+//!   only, was committed before; the first other message ends that.
+//! - Where the broker counts its packet ids up ([`super::numbering`]), such a
+//!   message is recognised. Else it may have got our PUBACK and given the id at
+//!   once to a new message of the same content, which we have not seen. It is the
+//!   old one for certain only if an entry's PUBACK was never written, the
+//!   message's own or that of a later one: that entry is in flight, and a new
+//!   message would stand behind it. In the doubt that remains it is taken again
+//!   rather than lost: after a crash, and after a cut between the last PUBACK and
+//!   its proof, so that there a proof is asked for at once.
 //!
 //! A crash costs nothing: the checkpoint is committed with the messages that it
 //! names, answers come after that commit.
 
+mod saved;
+
 use std::collections::{BTreeSet, VecDeque};
 
+use super::numbering::{Ids, Kind, Numbering};
 use crate::collect::Ticket;
-
-/// Version of the saved layout.
-const VERSION: u8 = 1;
 
 /// Answered messages that are not proven yet before a PINGREQ asks for the
 /// proof: each costs four to eight bytes in every checkpoint, so that a quiet source's
 /// stays below a tenth of a page, and a busy one asks once per round trip.
 const UNPROVEN: u64 = 32;
 
-/// Longer than any list of a broker that reuses ids at once; in a longer one the
-/// ids count upwards, and a new message with the oldest's id has come around.
-const COME_AROUND: usize = 4_096;
-
-/// Packet ids whose last content is remembered. Brokers that reuse ids at once
-/// take the lowest; those that count upwards come back to one after 65,535.
-const LOW_IDS: usize = 1_024;
-
-/// Lowest bit of an entry's hash: the content came before under this id.
-const REPEATS: u32 = 1;
+/// The same where the broker may reuse ids: until the proof a cut makes a doubt.
+const UNPROVEN_IN_DOUBT: u64 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Entry {
     id: u16,
-    /// Hash of topic and payload; the lowest bit is [`REPEATS`].
+    /// Hash of topic and payload.
     hash: u32,
     /// Number of its PUBACK on this connection; 0 until that is written.
     answer: u64,
@@ -69,6 +66,9 @@ enum Answer {
 pub(super) enum Verdict {
     /// It is new.
     Take,
+    /// It was committed before, or is a new one that looks the same: taken twice
+    /// rather than lost.
+    Again,
     /// It was committed before: only its answer is due.
     Known,
 }
@@ -87,6 +87,12 @@ pub(super) struct Session {
     /// Entries of older connections that the broker may still deliver again;
     /// in order they stand behind `entries`.
     replay: VecDeque<Entry>,
+    /// How many of these, from the front, are for certain what comes again and
+    /// looks like them: the PUBACK of the last one was never written.
+    certain: usize,
+    /// Ids of `entries`.
+    in_use: Ids,
+    numbering: Numbering,
     /// QoS 2 ids between PUBREC and PUBCOMP.
     received: BTreeSet<u16>,
     /// Answers to what came since the last delivery, and whether it was new.
@@ -107,19 +113,18 @@ pub(super) struct Session {
     promised: Option<u16>,
     /// For each PINGREQ on its way the number of PUBACKs written before it.
     pings: VecDeque<u64>,
-    /// Last content under each low id, 0 where none is known.
-    low: Vec<u32>,
 }
 
 impl Session {
     /// What [`Session::checkpoint`] saved, or an empty session where that is
     /// missing or unreadable: then a redelivery is taken twice, not lost.
-    pub(super) fn restore(saved: Option<&[u8]>) -> Self {
-        let mut session = saved.and_then(decode).unwrap_or_default();
-        for entry in session.entries.clone() {
-            session.repeats(entry.id, entry.hash & !REPEATS);
-        }
-        session
+    pub(super) fn restore(bytes: Option<&[u8]>) -> Self {
+        bytes.and_then(saved::decode).unwrap_or_default()
+    }
+
+    /// How the broker gives its packet ids.
+    pub(super) const fn numbering(&self) -> Kind {
+        self.numbering.kind()
     }
 
     /// The last ticket: what the old connection delivered is committed when
@@ -153,6 +158,13 @@ impl Session {
     /// all that the old one delivered (SAFETY 18).
     pub(super) fn resume(&mut self) {
         self.abandon();
+        // An entry whose PUBACK was not written is in flight, and all that is
+        // delivered again before it is older than any message we have not seen.
+        if self.certain > 0 {
+            self.certain += self.entries.len();
+        } else if self.answered < self.entries.len() {
+            self.certain = self.entries.len();
+        }
         let mut all = std::mem::take(&mut self.entries);
         all.append(&mut self.replay);
         for entry in &mut all {
@@ -168,11 +180,16 @@ impl Session {
     /// a crash would compare the new session's messages with the old one's.
     pub(super) fn start_anew(&mut self) {
         self.abandon();
-        let known =
-            !(self.entries.is_empty() && self.replay.is_empty() && self.received.is_empty());
+        let known = !(self.entries.is_empty()
+            && self.replay.is_empty()
+            && self.received.is_empty()
+            && self.numbering.kind() == Kind::Unknown);
         self.entries.clear();
         self.replay.clear();
+        self.certain = 0;
         self.received.clear();
+        // Another session may be another broker's.
+        self.numbering = Numbering::default();
         self.subscribed = 0;
         self.forget_connection();
         self.changed = known;
@@ -186,14 +203,14 @@ impl Session {
             match (answer, verdict) {
                 (Answer::Ack(_), verdict) => {
                     place = place.saturating_sub(1);
-                    if verdict == Verdict::Take {
+                    if verdict != Verdict::Known {
                         self.entries.remove(place);
                     }
                 }
-                (Answer::Received(id), Verdict::Take) => drop(self.received.remove(&id)),
+                (_, Verdict::Known) => {}
+                (Answer::Received(id), _) => drop(self.received.remove(&id)),
                 // Else its PUBCOMP would not wait for the commit that removes it.
-                (Answer::Complete(id), Verdict::Take) => drop(self.received.insert(id)),
-                (Answer::Received(_) | Answer::Complete(_), Verdict::Known) => {}
+                (Answer::Complete(id), _) => drop(self.received.insert(id)),
             }
         }
     }
@@ -202,6 +219,7 @@ impl Session {
         self.answered = 0;
         self.answers = 0;
         self.arrived = 0;
+        self.in_use.clear();
         self.promised = None;
         self.waiting.clear();
         self.held.clear();
@@ -219,9 +237,12 @@ impl Session {
     pub(super) fn publish(&mut self, qos: u8, id: u16, dup: bool, hash: u32) -> Verdict {
         match qos {
             0 => Verdict::Take,
-            1 => self.publish_once(id, dup, hash & !REPEATS),
+            1 => self.publish_once(id, dup, hash),
             _ => {
                 let new = self.received.insert(id);
+                if new && !dup {
+                    self.number(id);
+                }
                 let verdict = if new { Verdict::Take } else { Verdict::Known };
                 self.changed |= new;
                 self.open.push((Answer::Received(id), verdict));
@@ -232,56 +253,50 @@ impl Session {
 
     fn publish_once(&mut self, id: u16, dup: bool, hash: u32) -> Verdict {
         self.arrived += 1;
-        // Only a new message keeps to the Receive Maximum: what a session already
-        // had in flight may be redelivered beyond one that has become smaller.
-        if !dup {
-            if let Some(promised) = self.promised {
-                self.prove(self.arrived.saturating_sub(promised.into()));
-            }
-            if self.entries.len() > COME_AROUND
-                && let Some(oldest) = self.entries.front().filter(|oldest| oldest.id == id)
-            {
-                self.prove(oldest.answer);
-            }
-        }
         let found = if dup {
-            self.replay.iter().position(|e| e.id == id && e.hash & !REPEATS == hash)
+            self.replay.iter().position(|entry| entry.id == id && entry.hash == hash)
         } else {
+            self.prove_by_new(id);
+            self.number(id);
             None
         };
-        let mut verdict = Verdict::Take;
-        let mut flag = 0;
-        if let Some(place) = found {
+        let verdict = if let Some(place) = found {
+            let certain = place < self.certain || self.numbering.kind() == Kind::Counts;
             // Those before it were acknowledged: the broker left them out.
-            flag = self.replay.drain(..=place).next_back().map_or(0, |e| e.hash & REPEATS);
-            if flag == 0 {
-                verdict = Verdict::Known;
-            }
+            self.replay.drain(..=place);
+            self.certain = self.certain.saturating_sub(place + 1);
+            if certain { Verdict::Known } else { Verdict::Again }
         } else {
             self.replay.clear();
-            // With DUP it may be the same message once more, not the same content.
-            if self.repeats(id, hash) && !dup {
-                flag = REPEATS;
-            }
-        }
-        self.changed |= verdict == Verdict::Take;
-        self.entries.push_back(Entry { id, hash: hash | flag, answer: 0 });
+            self.certain = 0;
+            Verdict::Take
+        };
+        self.changed |= verdict != Verdict::Known;
+        self.entries.push_back(Entry { id, hash, answer: 0 });
+        self.in_use.insert(id);
         self.open.push((Answer::Ack(id), verdict));
         verdict
     }
 
-    /// Whether the last content under this id was the same.
-    fn repeats(&mut self, id: u16, hash: u32) -> bool {
-        let index = usize::from(id);
-        if index >= LOW_IDS {
-            return false;
+    /// What a new message, not a redelivery, proves of the acknowledgements.
+    fn prove_by_new(&mut self, id: u16) {
+        // Only a new message keeps to the Receive Maximum: what a session already
+        // had in flight may be redelivered beyond one that has become smaller.
+        if let Some(promised) = self.promised {
+            self.prove(self.arrived.saturating_sub(promised.into()));
         }
-        if self.low.len() <= index {
-            self.low.resize(index + 1, 0);
+        // An id is given again only after its PUBACK. Each entry that is passed
+        // in the search is dropped by what is found.
+        if self.in_use.contains(id)
+            && let Some(old) = self.entries.iter().take(self.answered).find(|old| old.id == id)
+        {
+            self.prove(old.answer);
         }
-        self.low
-            .get_mut(index)
-            .is_some_and(|last| hash != 0 && std::mem::replace(last, hash) == hash)
+    }
+
+    /// A new message under this id shows how the broker gives them.
+    fn number(&mut self, id: u16) {
+        self.numbering.came(id, self.entries.len() + self.received.len());
     }
 
     /// A PUBREL arrived.
@@ -369,7 +384,11 @@ impl Session {
         let asked = self.pings.back().copied().unwrap_or(0);
         let unproven = self.entries.front().map_or(0, |oldest| oldest.answer);
         let unasked = if unproven == 0 { 0 } else { self.answers + 1 - unproven.max(asked + 1) };
-        unasked >= UNPROVEN << self.pings.len().min(32)
+        let first = match self.numbering.kind() {
+            Kind::Counts => UNPROVEN,
+            Kind::Unknown | Kind::Reuses => UNPROVEN_IN_DOUBT,
+        };
+        unasked >= first << self.pings.len().min(32)
     }
 
     /// Appends a PINGREQ.
@@ -392,79 +411,19 @@ impl Session {
 
     /// The first so many PUBACKs of this connection have arrived.
     fn prove(&mut self, proven: u64) {
-        while self.entries.pop_front_if(|e| e.answer != 0 && e.answer <= proven).is_some() {
+        while let Some(entry) =
+            self.entries.pop_front_if(|entry| entry.answer != 0 && entry.answer <= proven)
+        {
             self.answered -= 1;
+            self.in_use.remove(entry.id);
+            self.numbering.proven();
         }
-    }
-
-    /// The state after the commit that saves it: one byte of version, the
-    /// subscriptions, the QoS 2 ids, then runs of consecutive packet ids (first
-    /// id, count, a hash for each): four bytes a message where a broker counts
-    /// its ids upwards, eight at worst.
-    pub(super) fn checkpoint(&self) -> Vec<u8> {
-        let mut bytes =
-            Vec::with_capacity(11 + 2 * self.received.len() + 5 * (self.entries.len() + 4));
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&self.subscribed.to_le_bytes());
-        let count = u16::try_from(self.received.len()).unwrap_or(u16::MAX);
-        bytes.extend_from_slice(&count.to_le_bytes());
-        for id in &self.received {
-            bytes.extend_from_slice(&id.to_le_bytes());
-        }
-        let mut run: Option<(usize, u16, u16)> = None;
-        for entry in self.entries.iter().chain(&self.replay) {
-            run = match run {
-                Some((at, first, count)) if first.checked_add(count) == Some(entry.id) => {
-                    Some((at, first, count + 1))
-                }
-                ended => {
-                    close_run(&mut bytes, ended);
-                    let at = bytes.len();
-                    bytes.extend_from_slice(&entry.id.to_le_bytes());
-                    bytes.extend_from_slice(&[0, 0]);
-                    Some((at, entry.id, 1))
-                }
-            };
-            bytes.extend_from_slice(&entry.hash.to_le_bytes());
-        }
-        close_run(&mut bytes, run);
-        bytes
     }
 }
 
-/// Writes the count of a run into its place.
-fn close_run(bytes: &mut [u8], run: Option<(usize, u16, u16)>) {
-    if let Some((at, _, count)) = run
-        && let Some(place) = bytes.get_mut(at + 2..at + 4)
-    {
-        place.copy_from_slice(&count.to_le_bytes());
-    }
-}
-
-fn decode(mut bytes: &[u8]) -> Option<Session> {
-    fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-        let (head, rest) = bytes.split_first_chunk::<N>()?;
-        *bytes = rest;
-        Some(*head)
-    }
-    if take(&mut bytes)? != [VERSION] {
-        return None;
-    }
-    let mut session =
-        Session { subscribed: u64::from_le_bytes(take(&mut bytes)?), ..Session::default() };
-    for _ in 0..u16::from_le_bytes(take(&mut bytes)?) {
-        session.received.insert(u16::from_le_bytes(take(&mut bytes)?));
-    }
-    while !bytes.is_empty() {
-        let first = u16::from_le_bytes(take(&mut bytes)?);
-        for offset in 0..u16::from_le_bytes(take(&mut bytes)?) {
-            let hash = u32::from_le_bytes(take(&mut bytes)?);
-            session.entries.push_back(Entry { id: first.checked_add(offset)?, hash, answer: 0 });
-        }
-    }
-    Some(session)
-}
-
+#[cfg(test)]
+#[path = "session_properties_tests.rs"]
+mod properties;
 #[cfg(test)]
 #[path = "session_tests.rs"]
 mod tests;

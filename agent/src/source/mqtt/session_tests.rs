@@ -1,8 +1,9 @@
-use std::collections::VecDeque;
-
-use proptest::prelude::*;
-
 use super::*;
+
+/// A session with a broker that is known to count its packet ids up.
+fn counting() -> Session {
+    Session { numbering: Numbering::restore([1, 0, 0]), ..Session::default() }
+}
 
 /// Takes a batch of QoS 1 messages under one ticket.
 fn take(session: &mut Session, ticket: u64, messages: &[(u16, u32)]) {
@@ -56,7 +57,7 @@ fn answers_of_a_lost_connection_are_never_sent_on_the_next() {
 
 #[test]
 fn a_redelivery_after_a_crash_is_recognised_and_acknowledged() {
-    let mut session = Session::default();
+    let mut session = counting();
     take(&mut session, 1, &[(1, 10), (2, 20), (3, 30)]);
     let mut session = crash(&session);
     // The PUBACK of the first had arrived.
@@ -70,7 +71,7 @@ fn a_redelivery_after_a_crash_is_recognised_and_acknowledged() {
 #[test]
 fn without_dup_or_with_another_content_or_id_a_message_is_new() {
     for (id, dup, hash) in [(1, false, 10), (1, true, 12), (2, true, 10)] {
-        let mut session = Session::default();
+        let mut session = counting();
         take(&mut session, 1, &[(1, 10)]);
         assert_eq!(crash(&session).publish(1, id, dup, hash), Verdict::Take);
     }
@@ -78,7 +79,7 @@ fn without_dup_or_with_another_content_or_id_a_message_is_new() {
 
 #[test]
 fn the_first_new_message_ends_the_run_and_that_is_saved() {
-    let mut session = Session::default();
+    let mut session = counting();
     take(&mut session, 1, &[(1, 10), (2, 20)]);
     let mut session = crash(&session);
     take(&mut session, 2, &[(3, 30)]);
@@ -89,7 +90,7 @@ fn the_first_new_message_ends_the_run_and_that_is_saved() {
 
 #[test]
 fn a_run_goes_forward_only() {
-    let mut session = Session::default();
+    let mut session = counting();
     take(&mut session, 1, &[(1, 10), (2, 20)]);
     let mut session = crash(&session);
     assert_eq!(session.publish(1, 2, true, 20), Verdict::Known);
@@ -98,7 +99,7 @@ fn a_run_goes_forward_only() {
 
 #[test]
 fn a_new_session_at_the_broker_recognises_nothing() {
-    let mut session = Session::default();
+    let mut session = counting();
     session.set_subscribed(9);
     take(&mut session, 1, &[(1, 10)]);
     assert!(session.begin_login());
@@ -106,6 +107,14 @@ fn a_new_session_at_the_broker_recognises_nothing() {
     assert!(session.changed(), "the end of the old session is to be committed");
     assert_eq!(session.subscribed(), 0);
     assert_eq!(crash(&session).publish(1, 1, true, 10), Verdict::Take);
+}
+
+#[test]
+fn a_new_session_at_the_broker_may_be_another_brokers() {
+    let mut session = counting();
+    session.start_anew();
+    assert!(session.changed(), "that it is not known any more is to be committed");
+    assert_eq!(session.numbering(), Kind::Unknown);
 }
 
 #[test]
@@ -126,7 +135,7 @@ fn only_a_login_that_was_answered_knows_what_is_subscribed() {
 
 #[test]
 fn a_pingresp_drops_what_was_acknowledged_before_its_pingreq_and_no_more() {
-    let mut session = Session::default();
+    let mut session = counting();
     take(&mut session, 1, &[(1, 10)]);
     answers(&mut session, 1);
     session.ping(&mut Vec::new());
@@ -141,7 +150,7 @@ fn a_pingresp_drops_what_was_acknowledged_before_its_pingreq_and_no_more() {
 
 #[test]
 fn a_proof_is_asked_for_when_enough_is_unproven_and_again_after_twice_as_many() {
-    let mut session = Session::default();
+    let mut session = counting();
     for n in 0..32 {
         assert!(!session.wants_proof());
         take(&mut session, u64::from(n) + 1, &[(n + 1, 2 * u32::from(n))]);
@@ -179,7 +188,7 @@ fn a_new_message_beyond_the_receive_maximum_proves_the_oldest_acknowledgements()
 
 #[test]
 fn redeliveries_beyond_the_receive_maximum_prove_nothing() {
-    let mut session = Session::default();
+    let mut session = counting();
     let messages: Vec<_> = (1..=10_u16).map(|id| (id, u32::from(id) * 2)).collect();
     take(&mut session, 1, &messages);
     let mut session = crash(&session);
@@ -204,21 +213,106 @@ fn without_any_other_proof_the_list_ends_where_the_ids_come_around() {
 }
 
 #[test]
-fn a_content_that_came_twice_under_one_id_is_taken_again_rather_than_lost() {
+fn a_new_message_under_the_id_of_an_acknowledged_one_proves_that_one_and_those_before() {
     let mut session = Session::default();
-    take(&mut session, 1, &[(1, 10)]);
+    take(&mut session, 1, &[(1, 10), (2, 20), (3, 30)]);
     answers(&mut session, 1);
-    take(&mut session, 2, &[(1, 10)]);
-    let mut session = crash(&session);
-    assert_eq!(session.publish(1, 1, true, 10), Verdict::Known, "the first was unique then");
-    let mut session = crash(&session);
-    session.publish(1, 1, true, 10);
+    take(&mut session, 2, &[(2, 40)]);
+    let ids: Vec<u16> = session.entries.iter().map(|entry| entry.id).collect();
+    assert_eq!(ids, [3, 2]);
+}
+
+#[test]
+fn where_ids_may_be_reused_a_proof_is_asked_for_at_once() {
+    let mut session = Session::default();
+    assert!(!session.wants_proof());
+    take(&mut session, 1, &[(1, 10)]);
+    assert!(!session.wants_proof());
+    answers(&mut session, 1);
+    assert!(session.wants_proof());
+    session.ping(&mut Vec::new());
+    assert!(!session.wants_proof());
+}
+
+#[test]
+fn after_a_crash_a_redelivery_is_taken_again_unless_the_broker_counts() {
+    for (kind, verdict) in [(0, Verdict::Again), (1, Verdict::Known), (2, Verdict::Again)] {
+        let numbering = Numbering::restore([kind, 0, 0]);
+        let mut session = Session { numbering, ..Session::default() };
+        take(&mut session, 1, &[(1, 10)]);
+        assert_eq!(crash(&session).publish(1, 1, true, 10), verdict);
+    }
+}
+
+#[test]
+fn after_a_cut_before_the_last_acknowledgement_all_is_recognised_with_any_broker() {
+    let mut session = Session::default();
+    take(&mut session, 1, &[(1, 10), (2, 20)]);
+    take(&mut session, 2, &[(3, 30)]);
+    answers(&mut session, 1);
+    session.resume();
+    for (id, hash) in [(1, 10), (2, 20), (3, 30)] {
+        assert_eq!(session.publish(1, id, true, hash), Verdict::Known);
+    }
+    // What stands behind them is new, whatever it looks like.
     assert_eq!(session.publish(1, 1, true, 10), Verdict::Take);
 }
 
 #[test]
-fn what_was_taken_and_never_handed_over_is_new_when_it_comes_again() {
+fn after_a_cut_what_was_acknowledged_and_not_proven_is_taken_again_and_then_recognised() {
     let mut session = Session::default();
+    take(&mut session, 1, &[(1, 10), (2, 20)]);
+    answers(&mut session, 1);
+    session.resume();
+    assert_eq!(session.publish(1, 1, true, 10), Verdict::Again);
+    assert!(session.changed());
+    session.delivered(Some(Ticket(2)), 1);
+    session.resume();
+    assert_eq!(session.publish(1, 1, true, 10), Verdict::Known, "not acknowledged since");
+    assert_eq!(session.publish(1, 2, true, 20), Verdict::Again, "still in doubt");
+}
+
+#[test]
+fn what_was_certain_and_not_delivered_again_before_the_next_cut_stays_certain() {
+    let mut session = Session::default();
+    take(&mut session, 1, &[(1, 10), (2, 20)]);
+    session.resume();
+    assert_eq!(session.publish(1, 1, true, 10), Verdict::Known);
+    session.delivered(None, 0);
+    answers(&mut session, 1);
+    session.resume();
+    assert_eq!(session.publish(1, 1, true, 10), Verdict::Known);
+    assert_eq!(session.publish(1, 2, true, 20), Verdict::Known);
+}
+
+#[test]
+fn what_was_taken_again_and_never_handed_over_is_taken_once_more() {
+    let mut session = Session::default();
+    take(&mut session, 1, &[(1, 10)]);
+    answers(&mut session, 1);
+    session.resume();
+    assert_eq!(session.publish(1, 1, true, 10), Verdict::Again);
+    session.resume();
+    assert_ne!(session.publish(1, 1, true, 10), Verdict::Known);
+}
+
+#[test]
+fn a_session_saved_by_version_1_keeps_its_ids_and_recognises_no_entry() {
+    let mut saved = vec![1];
+    saved.extend_from_slice(&9_u64.to_le_bytes());
+    saved.extend_from_slice(&[1, 0, 4, 0]);
+    saved.extend_from_slice(&[1, 0, 1, 0]);
+    saved.extend_from_slice(&10_u32.to_le_bytes());
+    let mut session = Session::restore(Some(&saved));
+    assert_eq!((session.subscribed(), session.numbering()), (9, Kind::Unknown));
+    session.resume();
+    assert_eq!(session.publish(2, 4, true, 20), Verdict::Known);
+    assert_eq!(session.publish(1, 1, true, 10), Verdict::Again);
+}
+
+#[test]
+fn what_was_taken_and_never_handed_over_is_new_when_it_comes_again() {
+    let mut session = counting();
     session.publish(1, 1, false, 10);
     session.publish(2, 2, false, 20);
     session.resume();
@@ -278,208 +372,4 @@ fn a_checkpoint_holds_four_bytes_a_message_where_ids_count_upwards_and_at_most_e
     let apart: Vec<_> = (1..=1_000).map(|n| (n * 2, u32::from(n) * 2)).collect();
     take(&mut session, 1, &apart);
     assert!(session.checkpoint().len() < 8_020);
-}
-
-/// A broker with a window that reuses the lowest free id at once, the wires
-/// between, and the file.
-#[derive(Debug, Default)]
-struct World {
-    /// Whether the broker was told its window as the Receive Maximum.
-    version_5: bool,
-    published: u32,
-    queue: VecDeque<u32>,
-    /// What the broker holds un-acknowledged, in order of first sending.
-    inflight: Vec<(u16, u32)>,
-    to_client: VecDeque<Wire>,
-    to_broker: VecDeque<u8>,
-    session: Session,
-    taken: Vec<u32>,
-    handed: VecDeque<(Ticket, Vec<u32>, Vec<u8>)>,
-    tickets: u64,
-    durable: Ticket,
-    file: Vec<u32>,
-    saved: Option<Vec<u8>>,
-}
-
-#[derive(Debug)]
-enum Wire {
-    Publish { id: u16, dup: bool, content: u32 },
-    Pong,
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Publish,
-    BrokerSends,
-    ClientReads,
-    ClientHandsOver,
-    Commit,
-    ClientAnswers { ping: bool },
-    BrokerReads(usize),
-    Cut { arrives: usize },
-    Crash { arrives: usize },
-}
-
-const WINDOW: usize = 4;
-
-impl World {
-    fn step(&mut self, step: &Step) {
-        match step {
-            Step::Publish => {
-                self.queue.push_back(self.published);
-                self.published += 1;
-            }
-            Step::BrokerSends => {
-                if self.inflight.len() < WINDOW
-                    && let Some(content) = self.queue.pop_front()
-                {
-                    let id = (1..=u16::MAX)
-                        .find(|id| self.inflight.iter().all(|(o, _)| o != id))
-                        .unwrap();
-                    self.inflight.push((id, content));
-                    self.to_client.push_back(Wire::Publish { id, dup: false, content });
-                }
-            }
-            Step::ClientReads => match self.to_client.pop_front() {
-                Some(Wire::Pong) => self.session.pong(),
-                Some(Wire::Publish { id, dup, content })
-                    if self.session.publish(1, id, dup, content << 1) == Verdict::Take =>
-                {
-                    self.taken.push(content);
-                }
-                Some(Wire::Publish { .. }) | None => {}
-            },
-            Step::ClientHandsOver => {
-                let ticket = self.session.changed().then(|| {
-                    self.tickets += 1;
-                    let taken = std::mem::take(&mut self.taken);
-                    let delivery = (Ticket(self.tickets), taken, self.session.checkpoint());
-                    self.handed.push_back(delivery);
-                    Ticket(self.tickets)
-                });
-                self.session.delivered(ticket, 1);
-            }
-            Step::Commit => {
-                if let Some((ticket, events, checkpoint)) = self.handed.pop_front() {
-                    self.durable = ticket;
-                    self.file.extend(events);
-                    self.saved = Some(checkpoint);
-                }
-            }
-            Step::ClientAnswers { ping } => {
-                let mut out = Vec::new();
-                self.session.answer(self.durable, &mut out);
-                if *ping {
-                    self.session.ping(&mut out);
-                }
-                self.to_broker.extend(out);
-            }
-            Step::BrokerReads(packets) => {
-                for _ in 0..*packets {
-                    self.broker_reads();
-                }
-            }
-            Step::Cut { arrives } => {
-                self.step(&Step::BrokerReads(*arrives));
-                while !self.handed.is_empty() {
-                    self.step(&Step::Commit);
-                }
-                self.taken.clear();
-                self.session.resume();
-                self.session.promise(self.promised());
-                self.redeliver();
-            }
-            Step::Crash { arrives } => {
-                self.step(&Step::BrokerReads(*arrives));
-                self.handed.clear();
-                self.taken.clear();
-                self.tickets = 0;
-                self.durable = Ticket(0);
-                self.session = Session::restore(self.saved.as_deref());
-                self.session.resume();
-                self.session.promise(self.promised());
-                self.redeliver();
-            }
-        }
-    }
-
-    fn promised(&self) -> Option<u16> {
-        self.version_5.then_some(4)
-    }
-
-    fn broker_reads(&mut self) {
-        match self.to_broker.pop_front() {
-            Some(0x40) => {
-                let rest: Vec<u8> = self.to_broker.drain(..3).collect();
-                let id = u16::from_be_bytes([rest[1], rest[2]]);
-                let place = self.inflight.iter().position(|(held, _)| *held == id);
-                self.inflight.remove(place.expect("only what is in flight is acknowledged"));
-            }
-            Some(0xC0) => {
-                self.to_broker.pop_front();
-                self.to_client.push_back(Wire::Pong);
-            }
-            Some(other) => panic!("unexpected {other:#x}"),
-            None => {}
-        }
-    }
-
-    fn redeliver(&mut self) {
-        self.to_broker.clear();
-        self.to_client.clear();
-        for (id, content) in &self.inflight {
-            self.to_client.push_back(Wire::Publish { id: *id, dup: true, content: *content });
-        }
-    }
-
-    fn settle(&mut self) {
-        while !(self.queue.is_empty() && self.inflight.is_empty()) {
-            self.step(&Step::BrokerSends);
-            self.step(&Step::ClientReads);
-            self.step(&Step::ClientHandsOver);
-            self.step(&Step::Commit);
-            self.step(&Step::ClientAnswers { ping: false });
-            self.step(&Step::BrokerReads(1));
-        }
-    }
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        6 => Just(Step::Publish),
-        8 => Just(Step::BrokerSends),
-        8 => Just(Step::ClientReads),
-        6 => Just(Step::ClientHandsOver),
-        5 => Just(Step::Commit),
-        5 => any::<bool>().prop_map(|ping| Step::ClientAnswers { ping }),
-        6 => (1..4_usize).prop_map(Step::BrokerReads),
-        1 => (0..6_usize).prop_map(|arrives| Step::Cut { arrives }),
-        1 => (0..6_usize).prop_map(|arrives| Step::Crash { arrives }),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
-
-    #[test]
-    fn whatever_is_cut_or_crashes_each_message_is_taken_once_and_in_order(
-        version_5: bool,
-        steps in proptest::collection::vec(step(), 1..250)
-    ) {
-        let mut world = World { version_5, ..World::default() };
-        world.session.promise(world.promised());
-        for step in &steps {
-            world.step(step);
-        }
-        world.settle();
-        let all: Vec<u32> = (0..world.published).collect();
-        prop_assert_eq!(&world.file, &all);
-    }
-
-    #[test]
-    fn any_saved_bytes_give_a_session(bytes: Vec<u8>) {
-        let session = Session::restore(Some(&bytes));
-        let again = Session::restore(Some(&session.checkpoint()));
-        prop_assert_eq!(session.checkpoint(), again.checkpoint());
-    }
 }

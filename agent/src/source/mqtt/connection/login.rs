@@ -52,6 +52,7 @@ pub(super) async fn open<'a>(
     if mqtt.config.protocol == Protocol::V5 {
         mqtt.session.promise(mqtt.config.receive_maximum());
     }
+    let told = mqtt.session.numbering();
     let now = Instant::now();
     Ok(Connection {
         mqtt,
@@ -69,6 +70,8 @@ pub(super) async fn open<'a>(
         answered: now,
         // Until it is subscribed: the SUBACK may stand behind more than the bound.
         bounded: false,
+        told,
+        told_again: false,
     })
 }
 

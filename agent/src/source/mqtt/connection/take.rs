@@ -1,6 +1,6 @@
 //! Bytes that were read → events, dead letters, and what the session notes.
 
-use tracing::debug;
+use tracing::{debug, warn};
 use twox_hash::XxHash3_64;
 
 use super::super::config::Protocol;
@@ -71,7 +71,7 @@ impl Connection<'_> {
     fn take(&mut self, publish: &Publish, now: Timestamp, link: Option<&mut Link>) {
         let Publish { qos, id, dup, topic, payload } = publish;
         let hash = XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(topic), payload);
-        if self.mqtt.session.publish(*qos, *id, *dup, low(hash)) == Verdict::Known {
+        if !self.wanted(*qos, *id, *dup, hash) {
             return;
         }
         match self.mqtt.routes.decode(topic, payload, now) {
@@ -90,6 +90,25 @@ impl Connection<'_> {
         }
     }
 
+    /// Whether a message is to be taken.
+    fn wanted(&mut self, qos: u8, id: u16, dup: bool, hash: u64) -> bool {
+        match self.mqtt.session.publish(qos, id, dup, low(hash)) {
+            Verdict::Take => true,
+            Verdict::Again => {
+                if !std::mem::replace(&mut self.told_again, true) {
+                    warn!(
+                        source = %self.mqtt.config.name,
+                        packet_id = id,
+                        "broker delivers again what may be new under a reused packet id: taken, \
+                         perhaps twice"
+                    );
+                }
+                true
+            }
+            Verdict::Known => false,
+        }
+    }
+
     /// A message whose payload was too large to take.
     fn take_cut(&mut self, cut: &Cut, link: Option<&mut Link>) -> Result<(), End> {
         let properties = self.mqtt.config.protocol == Protocol::V5;
@@ -97,9 +116,7 @@ impl Connection<'_> {
             let what = format!("{} broke the protocol: a PUBLISH", self.mqtt.config.address);
             return Err(Error::new(what).into());
         };
-        let verdict =
-            self.mqtt.session.publish(publish.qos, publish.id, publish.dup, low(cut.hash));
-        if verdict == Verdict::Take {
+        if self.wanted(publish.qos, publish.id, publish.dup, cut.hash) {
             let reason =
                 format!("payload is larger than max_payload ({})", self.mqtt.config.max_payload);
             self.batch.bytes += publish.payload.len() + EVENT_BYTES;
