@@ -1,10 +1,11 @@
 # The one door: short recipes that call cargo and the scripts beside it.
-.PHONY: help demo test lint bench
+.PHONY: help demo test lint bench simulate
 
 help:
 	@echo "make demo    the real agent between a simulated plant and a simulated Kafka; ARGS=\"--for 20s --json\" unattended"
 	@echo "make test    everything: format, clippy, unit, property and end-to-end tests with a real Kafka and mosquitto"
 	@echo "make lint    format and clippy alone"
+	@echo "make simulate  the forwarder against a model of Kafka under SEEDS=2000 seeds, or again under SEED=n"
 	@echo "make bench   the figures of the whole way beside their limits; takes a release build"
 
 demo:
@@ -23,3 +24,7 @@ bench:
 	@scripts/setup.sh test
 	cargo build --release -p tidegate
 	cargo run --release -p tidegate-bench -- $(ARGS)
+
+simulate:
+	@scripts/setup.sh build
+	SEEDS=$(or $(SEEDS),2000) SEED=$(SEED) cargo test --workspace --locked --lib forward::simulator::every -- --nocapture

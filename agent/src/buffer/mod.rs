@@ -36,6 +36,8 @@ pub(crate) use file::{Changes, File, Sealed};
 pub use lock::Locked;
 pub use position::{BadPosition, FileEpoch, Named, Position};
 pub use reader::{ReadError, Reader};
+#[cfg(test)]
+pub(crate) use store::Serve;
 pub use store::{Adopted, Gone, Memory, Stats, Store};
 pub(crate) use store::{Call, Message, Shared, locked};
 
