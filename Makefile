@@ -1,10 +1,11 @@
 # The one door: short recipes that call cargo and the scripts beside it.
-.PHONY: help demo test test-long soak lint bench
+.PHONY: help demo test test-long simulate soak lint bench
 
 help:
 	@echo "make demo       the real agent between a simulated plant and a simulated Kafka; ARGS=\"--for 20s --json\" unattended"
 	@echo "make test       everything: format, clippy, unit, property and end-to-end tests with a real Kafka and mosquitto"
 	@echo "make test-long  20,000 power cuts and 20,000 histories of the buffer: half an hour"
+	@echo "make simulate   the forwarder against a model of Kafka under SEEDS=2000 seeds, or again under SEED=n"
 	@echo "make soak       the agent killed KILLS=1000 times while Kafka and the lines fail; the last line is one JSON object"
 	@echo "make lint       format and clippy alone"
 	@echo "make bench      the figures of the whole way beside their limits; takes a release build"
@@ -36,3 +37,7 @@ bench:
 	@scripts/setup.sh test
 	cargo build --release -p tidegate
 	cargo run --release -p tidegate-bench -- $(ARGS)
+
+simulate:
+	@scripts/setup.sh build
+	SEEDS=$(or $(SEEDS),2000) SEED=$(SEED) cargo test --workspace --locked --lib forward::simulator::every -- --nocapture

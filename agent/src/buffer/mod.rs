@@ -46,6 +46,8 @@ pub use lock::Locked;
 pub use position::{BadPosition, FileEpoch, Named, Position};
 pub use reader::{ReadError, Reader};
 pub(crate) use room::State;
+#[cfg(test)]
+pub(crate) use store::Serve;
 pub use store::{Adopted, Gone, Memory, Stats, Store};
 pub(crate) use store::{Call, Handed, Message, Shared, locked};
 

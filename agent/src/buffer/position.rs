@@ -50,7 +50,8 @@ const MOST_NUMBER: u64 = 1 << 40;
 pub struct Position {
     pub gateway: String,
     pub cluster: String,
-    /// Oldest first, at most eight, besides those that entries refer to.
+    /// Oldest first, at most eight, besides those that entries refer to; the
+    /// last is that of the run that wrote it.
     pub epochs: Vec<Named>,
     pub flows: BTreeMap<flow::Hash, (Epoch, u64)>,
 }
@@ -112,11 +113,34 @@ impl Position {
         }
         for known in file {
             if !next.epochs.iter().any(|named| named.epoch == known.epoch) {
-                next.epochs.push(Named { epoch: known.epoch, end: known.last });
+                // Before what the file knows to be newer, or the newest would
+                // be the ones that go for want of room.
+                let newer = |named: &Named| {
+                    file.iter().any(|k| k.epoch == named.epoch && k.ordinal > known.ordinal)
+                };
+                let place = next.epochs.iter().position(newer).unwrap_or(next.epochs.len());
+                next.epochs.insert(place, Named { epoch: known.epoch, end: known.last });
             }
+        }
+        // The last is the one that sends, also where another came between.
+        let running = file.last().map(|running| running.epoch);
+        if let Some(place) = next.epochs.iter().position(|named| Some(named.epoch) == running) {
+            let running = next.epochs.remove(place);
+            next.epochs.push(running);
         }
         next.trim();
         next
+    }
+
+    /// The epoch of the run that wrote it.
+    pub fn sender(&self) -> Option<Epoch> {
+        self.epochs.last().map(|named| named.epoch)
+    }
+
+    /// Whether another file has sent under this gateway's id.
+    pub fn names_others(&self, file: &[FileEpoch]) -> bool {
+        let is_known = |named: &Named| file.iter().any(|known| known.epoch == named.epoch);
+        !self.epochs.iter().all(is_known)
     }
 
     /// Whether it was written by the gateway that has this file open, for this
@@ -124,6 +148,26 @@ impl Position {
     pub fn is_of(&self, file: &[FileEpoch], cluster: &str) -> bool {
         let gateway = file.last().map(|running| &*running.gateway).unwrap_or_default();
         self.gateway == name(gateway) && self.cluster == name(cluster)
+    }
+
+    /// Where it stands behind `seen`, which Kafka had confirmed to this file:
+    /// for each such flow the epoch, what it has of it, and what was confirmed.
+    /// Kafka has then lost what it had (it was restored from a backup, or its
+    /// replicas were too few), and what was deleted here cannot be sent again.
+    pub fn behind(&self, seen: &Self, file: &[FileEpoch]) -> Vec<(flow::Hash, Epoch, u64, u64)> {
+        let place = |epoch: Epoch| file.iter().position(|known| known.epoch == epoch);
+        let behind = seen.flows.iter().filter_map(|(flow, (epoch, number))| {
+            let confirmed = place(*epoch)?;
+            // An entry goes for want of room only when there are many newer
+            // epochs. One that the file does not know is another file's, and
+            // says nothing.
+            let (other, has) = self.flows.get(flow).copied().or(Some((self.sender()?, 0)))?;
+            let stands = place(other)?;
+            let has = if stands == confirmed { has } else { 0 };
+            let less = (stands, has) < (confirmed, *number);
+            less.then_some((*flow, *epoch, has, *number))
+        });
+        behind.collect()
     }
 
     /// The flow has been sent up to this batch.

@@ -44,6 +44,18 @@ pub(crate) enum Call {
     Bury { dead: Vec<DeadLetter>, reply: SyncSender<()> },
 }
 
+/// Answers calls in the writer's place, at once and on the caller's thread: a
+/// test that is to go the same way each time has no writer.
+#[cfg(test)]
+pub(crate) struct Serve(pub Box<dyn Fn(Call) + Send + Sync>);
+
+#[cfg(test)]
+impl std::fmt::Debug for Serve {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Serve")
+    }
+}
+
 /// What the writer, the intakes and the forwarder see of each other.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -65,6 +77,8 @@ pub(crate) struct Shared {
     stored: Condvar,
     /// One call at a time, so that calls do not take the deliveries' room.
     calls: Mutex<()>,
+    #[cfg(test)]
+    serve: Option<Serve>,
 }
 
 #[derive(Debug, Default)]
@@ -151,7 +165,14 @@ impl Shared {
             newest: Mutex::new(Newest { id: newest, stopped: false }),
             stored: Condvar::new(),
             calls: Mutex::new(()),
+            #[cfg(test)]
+            serve: None,
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn served(self, serve: Serve) -> Self {
+        Self { serve: Some(serve), ..self }
     }
 
     /// Wakes the writer to look at what changed here.
@@ -179,7 +200,13 @@ impl Shared {
     fn call<T>(&self, make: impl FnOnce(SyncSender<T>) -> Call) -> Result<T, Gone> {
         let _one = locked(&self.calls);
         let (reply, answer) = sync_channel(1);
-        self.inbox.send(Message::Call(make(reply))).map_err(|_| Gone)?;
+        let call = make(reply);
+        #[cfg(test)]
+        if let Some(Serve(serve)) = &self.serve {
+            serve(call);
+            return answer.recv().map_err(|_| Gone);
+        }
+        self.inbox.send(Message::Call(call)).map_err(|_| Gone)?;
         answer.recv().map_err(|_| Gone)
     }
 

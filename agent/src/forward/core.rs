@@ -4,13 +4,14 @@
 //! Connecting ─► ReadingPosition ─► Sending ─► Committing ─┐
 //!     ▲               ▲              ▲  │          │      │
 //!     │               │              │  ▼          ▼      │
-//!     └── rebuild ────┘           Sifting ◄── Aborting    │
-//!                                    ▲                    │
-//!                                    └────────────────────┘
+//!     ├── rebuild ────┘           Sifting ◄── Aborting    │
+//!     │                              ▲                    │
+//!  Watching ◄── fenced               └────────────────────┘
 //! ```
 //! Every new producer runs the whole start (SAFETY 1). A commit whose outcome
 //! is not known is only ever repeated, never aborted, and nothing is sent
 //! before it is known or the position has said where Kafka stands (SAFETY 2).
+//! After a fence it is looked who sends before anybody is fenced (SAFETY 5).
 
 use std::time::Duration;
 
@@ -21,6 +22,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 /// A gateway that nobody drives to must go on soon after its uplink is back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// How often it is looked whether a twin still sends: a read of one offset.
+const TWIN_LOOK: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
@@ -36,6 +40,8 @@ pub(super) enum State {
     Aborting,
     /// Records were refused; finding out which ones alone.
     Sifting,
+    /// Fenced: looking who sends, without fencing anybody.
+    Watching,
 }
 
 impl State {
@@ -47,6 +53,7 @@ impl State {
             Self::Sending | Self::Sifting => "sending",
             Self::Committing => "committing",
             Self::Aborting => "aborting",
+            Self::Watching => "standing aside",
         }
     }
 }
@@ -57,6 +64,8 @@ pub(super) enum Outcome {
     Done,
     /// There was nothing to send.
     Idle,
+    /// Another agent sends.
+    Aside,
     /// The transaction failed because records were refused.
     Refused,
     Failed(Class),
@@ -89,15 +98,26 @@ impl Core {
     /// The step of the present state ended so; how long to pause before the
     /// next one.
     pub(super) fn settle(&mut self, outcome: Outcome) -> Duration {
-        use Outcome::{Done, Failed, Idle, Refused};
-        use State::{Aborting, Committing, Connecting, ReadingPosition, Sending, Sifting};
+        use Outcome::{Aside, Done, Failed, Idle, Refused};
+        use State::{
+            Aborting, Committing, Connecting, ReadingPosition, Sending, Sifting, Watching,
+        };
         let state = self.state;
         self.state = match (state, outcome) {
+            (_, Failed(Class::Fenced)) => {
+                self.give_up();
+                Watching
+            }
+            // What goes wrong while looking says nothing about the twin.
+            (Watching, Failed(Class::Rebuild)) => {
+                self.give_up();
+                Watching
+            }
             (_, Failed(Class::Rebuild)) => {
-                self.rebuild = true;
-                self.refused = false;
+                self.give_up();
                 Connecting
             }
+            (Watching, Done) => Connecting,
             (Connecting, Done) => ReadingPosition,
             // The commit is known: the producer and the line are well.
             (Committing, Done) => {
@@ -118,8 +138,15 @@ impl Core {
         };
         match outcome {
             Failed(_) => self.pause(),
+            Aside => TWIN_LOOK,
             Done | Idle | Refused => Duration::ZERO,
         }
+    }
+
+    /// The producer is dropped before the next step.
+    const fn give_up(&mut self) {
+        self.rebuild = true;
+        self.refused = false;
     }
 
     fn pause(&mut self) -> Duration {
@@ -141,7 +168,7 @@ mod tests {
         core
     }
 
-    use Outcome::{Done, Failed, Idle, Refused};
+    use Outcome::{Aside, Done, Failed, Idle, Refused};
 
     #[test]
     fn nothing_is_sent_before_the_position_was_read() {
@@ -179,6 +206,21 @@ mod tests {
             assert_eq!(core.state(), State::Connecting);
             core.settle(Done);
             assert_eq!(core.state(), State::ReadingPosition);
+        }
+    }
+
+    #[test]
+    fn after_a_fence_it_is_looked_who_sends_before_anybody_is_fenced() {
+        for before in [&[][..], &[Done, Done], &[Done, Done, Done]] {
+            let mut core = run(before);
+            core.settle(Failed(Class::Fenced));
+            assert!(core.take_rebuild());
+            for looked in [Aside, Failed(Class::Repeat), Failed(Class::Rebuild)] {
+                core.settle(looked);
+                assert_eq!(core.state(), State::Watching, "{looked:?}");
+            }
+            core.settle(Done);
+            assert_eq!(core.state(), State::Connecting);
         }
     }
 

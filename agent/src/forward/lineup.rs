@@ -237,9 +237,13 @@ impl Lineup {
         self.topics.get(topic).and_then(|topic| topic.chunk)
     }
 
+    /// The topic is known to take requests of so many records. Where one of no
+    /// more was refused all the same, other records met in it, larger ones: half
+    /// of it then, or the same load would be refused for ever.
     pub(super) fn set_chunk(&mut self, topic: &str, chunk: usize) {
         if let Some(topic) = self.topics.get_mut(topic) {
-            topic.chunk = Some(chunk.max(1));
+            let smaller = topic.chunk.filter(|known| *known <= chunk).map(|known| known / 2);
+            topic.chunk = Some(smaller.unwrap_or(chunk).max(1));
         }
     }
 }
@@ -332,5 +336,18 @@ mod tests {
         lineup.restart();
         lineup.found("a");
         assert_eq!(lineup.order()[0].loaded, BatchId(0));
+    }
+
+    #[test]
+    fn a_topic_that_refuses_what_it_was_known_to_take_gets_smaller_requests() {
+        let mut lineup = lineup(&[("a", Lane::Live)]);
+        let chunks: Vec<_> = [10, 3, 3, 3]
+            .into_iter()
+            .map(|largest| {
+                lineup.set_chunk("a", largest);
+                lineup.chunk("a").unwrap()
+            })
+            .collect();
+        assert_eq!(chunks, [10, 3, 1, 1]);
     }
 }

@@ -14,6 +14,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::config::{Config, Delivery};
 use super::context::{Context, Failure};
+use super::line::{Kept, Line, Presence};
 use super::load::{Load, Record};
 use super::native;
 use super::trouble::{Class, Trouble};
@@ -35,24 +36,9 @@ const CREATE: Duration = Duration::from_secs(10);
 /// Events of the client's served at a time; more wait for the next turn.
 const MOST_POLLS: usize = 64;
 
-/// Whether a topic can be sent to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Presence {
-    There,
-    Missing,
-    Forbidden,
-}
-
-/// What Kafka keeps of the position, with the counter that its offset is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Kept {
-    pub(super) offset: i64,
-    pub(super) position: Position,
-}
-
 pub(super) struct Link {
     producer: BaseProducer<Context>,
-    pub(super) context: Context,
+    context: Context,
     group: Option<ConsumerGroupMetadata>,
     transactional: bool,
     /// `init_transactions` is done once for each producer.
@@ -79,8 +65,23 @@ impl Link {
         Ok(Self { producer, context, group: None, transactional, initialised: false })
     }
 
+    /// Without transactions nothing can be taken back: waits until every record
+    /// has its answer, so that it is known which ones arrived.
+    fn drain(&self) -> Result<(), Trouble> {
+        let done = self.answered(CALL);
+        if let Some((code, text)) = self.producer.client().fatal_error() {
+            return Err(Trouble { class: Class::Rebuild, code: Some(code), text });
+        }
+        if done {
+            return Ok(());
+        }
+        Err(Trouble::new(Class::Repeat, "records wait for their answers"))
+    }
+}
+
+impl Line for Link {
     /// Serves the client's events: errors, its log, a token to be fetched.
-    pub(super) fn poll(&self) {
+    fn poll(&self) {
         for _ in 0..MOST_POLLS {
             self.producer.poll(Duration::ZERO);
             if self.producer.in_flight_count() == 0 {
@@ -91,7 +92,7 @@ impl Link {
 
     /// Fences what an earlier producer left open. May be called again until
     /// it is done.
-    pub(super) fn init(&mut self) -> Result<(), Trouble> {
+    fn init(&mut self) -> Result<(), Trouble> {
         self.poll();
         if !self.transactional || self.initialised {
             return Ok(());
@@ -103,13 +104,13 @@ impl Link {
         Ok(())
     }
 
-    pub(super) fn cluster(&self) -> Result<String, Trouble> {
+    fn cluster(&self) -> Result<String, Trouble> {
         let cluster = self.producer.client().fetch_cluster_id(CALL);
         self.poll();
         cluster.ok_or_else(|| Trouble::new(Class::Repeat, "no broker names its cluster"))
     }
 
-    pub(super) fn presence(&self, topic: &str) -> Result<Presence, Trouble> {
+    fn presence(&self, topic: &str) -> Result<Presence, Trouble> {
         let metadata = self.producer.client().fetch_metadata(Some(topic), CALL);
         self.poll();
         let metadata = metadata
@@ -127,7 +128,7 @@ impl Link {
 
     /// Makes a topic; a client of its own does it, for that moment. False when
     /// it is there already.
-    pub(super) fn create(
+    fn create(
         &self,
         config: &Config,
         gateway: &str,
@@ -164,11 +165,7 @@ impl Link {
 
     /// Reads what is kept under the gateway's group. A consumer is made for
     /// it and dropped again: its threads and memory are not needed later.
-    pub(super) fn read_position(
-        &mut self,
-        config: &Config,
-        gateway: &str,
-    ) -> Result<Option<Kept>, Trouble> {
+    fn read_position(&mut self, config: &Config, gateway: &str) -> Result<Option<Kept>, Trouble> {
         let group = format!("tidegate-{gateway}");
         let mut settings = config
             .client(gateway)
@@ -206,7 +203,7 @@ impl Link {
         }
     }
 
-    pub(super) fn begin(&self) -> Result<(), Trouble> {
+    fn begin(&self) -> Result<(), Trouble> {
         if !self.transactional {
             return Ok(());
         }
@@ -219,7 +216,7 @@ impl Link {
     /// Hands a record over to the client. `false`: its queue is full, try
     /// again after [`Link::flush`]. A record that it refuses at once is
     /// gathered among the failures.
-    pub(super) fn produce(
+    fn produce(
         &self,
         load: &Load,
         index: usize,
@@ -261,7 +258,7 @@ impl Link {
     }
 
     /// Waits for all answers, also behind one that was refused.
-    pub(super) fn answered(&self, at_most: Duration) -> bool {
+    fn answered(&self, at_most: Duration) -> bool {
         let end = Instant::now() + at_most;
         let mut slice = FIRST_SLICE;
         loop {
@@ -278,7 +275,7 @@ impl Link {
     /// refused: then the transaction is lost and the rest does not matter. The
     /// records that the client purges for it may be told first, and are no
     /// reason to stop waiting for the one that is to blame.
-    pub(super) fn flush(&self, at_most: Duration) -> bool {
+    fn flush(&self, at_most: Duration) -> bool {
         let end = Instant::now() + at_most;
         let mut slice = FIRST_SLICE;
         loop {
@@ -294,12 +291,12 @@ impl Link {
         }
     }
 
-    pub(super) fn take_failures(&self) -> Vec<Failure> {
+    fn take_failures(&self) -> Vec<Failure> {
         self.context.take_failures()
     }
 
     /// Puts the position into the transaction.
-    pub(super) fn send_position(&self, topic: &str, kept: &Kept) -> Result<(), Trouble> {
+    fn send_position(&self, topic: &str, kept: &Kept) -> Result<(), Trouble> {
         let what = "cannot add the position to the transaction";
         let Some(group) = &self.group else {
             // A commit without it would be sent again by the next start; only
@@ -319,7 +316,7 @@ impl Link {
     }
 
     /// Asks for the commit, or asks again for its answer.
-    pub(super) fn commit(&self, at_most: Duration) -> Result<(), Trouble> {
+    fn commit(&self, at_most: Duration) -> Result<(), Trouble> {
         if !self.transactional {
             return Ok(());
         }
@@ -332,7 +329,7 @@ impl Link {
         })
     }
 
-    pub(super) fn abort(&self) -> Result<(), Trouble> {
+    fn abort(&self) -> Result<(), Trouble> {
         if !self.transactional {
             return self.drain();
         }
@@ -354,20 +351,19 @@ impl Link {
         }
     }
 
-    /// Without transactions nothing can be taken back: waits until every record
-    /// has its answer, so that it is known which ones arrived.
-    fn drain(&self) -> Result<(), Trouble> {
-        let done = self.answered(CALL);
-        if let Some((code, text)) = self.producer.client().fatal_error() {
-            return Err(Trouble { class: Class::Rebuild, code: Some(code), text });
-        }
-        if done {
-            return Ok(());
-        }
-        Err(Trouble::new(Class::Repeat, "records wait for their answers"))
+    fn is_transactional(&self) -> bool {
+        self.transactional
     }
 
-    pub(super) const fn is_transactional(&self) -> bool {
-        self.transactional
+    fn is_blamed(&self) -> bool {
+        self.context.is_blamed()
+    }
+
+    fn told(&self) -> Option<String> {
+        self.context.told()
+    }
+
+    fn well(&self) {
+        self.context.well();
     }
 }

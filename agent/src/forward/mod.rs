@@ -1,8 +1,8 @@
 //! Sends batches in order of priority, one Kafka transaction at a time.
 //!
 //! One thread of its own, `forward`, does everything here, because librdkafka
-//! blocks. [`core`] decides what follows from what, [`run`] does it, [`link`]
-//! is the shell on librdkafka.
+//! blocks. [`core`] decides what follows from what, [`run`] does it; what it asks
+//! of Kafka is [`line`], and [`link`] is that on librdkafka.
 //!
 //! Invariants (SAFETY.md, "Positions" and "Transactions"):
 //! - every new producer runs the whole start: fence, read the position, delete
@@ -16,12 +16,16 @@
 mod config;
 mod context;
 mod core;
+mod line;
 mod lineup;
 mod link;
 mod load;
 mod native;
+mod pace;
 mod run;
 mod sieve;
+#[cfg(test)]
+mod simulator;
 mod size;
 #[cfg(test)]
 mod tests;
@@ -82,8 +86,16 @@ pub fn start(
         last_error: None,
     });
     let (end, ended) = sync_channel(1);
-    let forward =
-        run::Forward::new(config, gateway.to_owned(), store, clock, Arc::clone(&stop), sender);
+    let forward = run::Forward::new(
+        config,
+        gateway.to_owned(),
+        store,
+        clock,
+        pace::Pace::Real,
+        Box::new(link::Link::open),
+        Arc::clone(&stop),
+        sender,
+    );
     let thread = std::thread::Builder::new().name("forward".to_owned()).spawn(move || {
         forward.run();
         // Dropping the sender says that the thread is done.

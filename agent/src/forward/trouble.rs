@@ -12,6 +12,9 @@ pub(super) enum Class {
     Abort,
     /// This producer is lost: drop it and run the whole start.
     Rebuild,
+    /// Another producer has taken its place, or the broker has ended its
+    /// transaction: drop it, and look who sends before the whole start.
+    Fenced,
 }
 
 /// A failed call: what to do, and the words for the log.
@@ -37,6 +40,7 @@ impl Trouble {
     /// Of a transactional call, which says itself what is left of it.
     pub(super) fn of_transaction(what: &str, error: &KafkaError) -> Self {
         let class = match error {
+            KafkaError::Transaction(e) if e.is_fatal() && is_fence(e.code()) => Class::Fenced,
             KafkaError::Transaction(e) if e.is_fatal() => Class::Rebuild,
             KafkaError::Transaction(e) if e.txn_requires_abort() => Class::Abort,
             KafkaError::Transaction(e) if e.is_retriable() => Class::Repeat,
@@ -50,6 +54,11 @@ impl Trouble {
         };
         Self { class, code, text: format!("{what}: {}", words(error)) }
     }
+}
+
+/// Whether the broker no longer knows a producer under its epoch.
+const fn is_fence(code: Code) -> bool {
+    matches!(code, Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch)
 }
 
 fn words(error: &KafkaError) -> String {

@@ -21,8 +21,13 @@ pub(super) struct Voice {
 
 impl Voice {
     /// `told` is what the client itself says about its connections.
-    pub(super) fn trouble(&mut self, trouble: &Trouble, told: Option<&str>, brokers: &str) {
-        let now = Instant::now();
+    pub(super) fn trouble(
+        &mut self,
+        trouble: &Trouble,
+        told: Option<&str>,
+        brokers: &str,
+        now: Instant,
+    ) {
         let since = *self.since.get_or_insert(now);
         let text = told.unwrap_or(&trouble.text);
         // `… (after 3ms in state CONNECT)` differs each time.
@@ -42,6 +47,12 @@ impl Voice {
             warn!(brokers, error = %text, "cannot deliver to Kafka, events are kept");
             self.said = Some(kind);
         }
+        self.text = Some(text);
+    }
+
+    /// Another agent delivers in this one's place.
+    pub(super) fn aside(&mut self, text: String) {
+        self.said = Some("twin".to_owned());
         self.text = Some(text);
     }
 

@@ -166,3 +166,44 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_kafka_that_lost_what_it_confirmed_stands_behind() {
+    let file = file(&[(A, Some(60)), (B, None)]);
+    let seen = position(&[(A, Some(60)), (B, None)], (B, 35));
+    let behind = |kafka: &Position| kafka.behind(&seen, &file);
+    // Where it stood, or further.
+    assert_eq!(behind(&seen), []);
+    assert_eq!(behind(&position(&[(A, Some(60)), (B, None)], (B, 36))), []);
+    // In the same epoch, in the one before, and before the flow began.
+    assert_eq!(behind(&position(&[(A, Some(60)), (B, None)], (B, 20))), [(FLOW, B, 20, 35)]);
+    assert_eq!(behind(&position(&[(A, None)], (A, 50))), [(FLOW, B, 0, 35)]);
+    let mut before = position(&[(A, None)], (A, 50));
+    before.flows.clear();
+    assert_eq!(behind(&before), [(FLOW, B, 0, 35)]);
+    // Another file has sent since: nothing is known to be lost.
+    assert_eq!(behind(&position(&[(B, Some(0)), (C, None)], (C, 1))), []);
+}
+
+#[test]
+fn the_last_epoch_is_that_of_the_run_that_sends() {
+    // Another file sent between two commits of this one.
+    let file = file(&[(A, None)]);
+    let other = position(&[(A, Some(0)), (B, None)], (B, 3));
+    assert_eq!(other.sender(), Some(B));
+    assert!(other.names_others(&file));
+    let next = Position::continued(Some(&other), "gw1", "kafka", &file);
+    assert_eq!(next.sender(), Some(A));
+    assert!(!covers(&next, &file, 1, 1), "an end never rises");
+}
+
+#[test]
+fn a_file_of_many_epochs_keeps_its_newest_in_the_list() {
+    let epochs: Vec<(Epoch, Option<u64>)> =
+        (1..=20).map(|n| (Epoch(n), (n < 20).then_some(1))).collect();
+    let file = file(&epochs);
+    let newest = position(&epochs[11..19], (Epoch(19), 1));
+    let next = Position::continued(Some(&newest), "gw1", "kafka", &file);
+    let named: Vec<u64> = next.epochs.iter().map(|named| named.epoch.0).collect();
+    assert_eq!(named, (13..=20).collect::<Vec<_>>());
+}

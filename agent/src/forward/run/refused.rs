@@ -1,11 +1,13 @@
 //! Records that the broker refuses: who is to blame, and what is refused alone
 //! and for its own content (SAFETY, Transactions 8 and 9).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{error, warn};
 
-use super::{Class, Forward, MOST_AGAIN, Outcome, Refusal, Sieve, Trouble, gone, linked, refusal};
+use super::{
+    Class, Forward, Line, MOST_AGAIN, Outcome, Refusal, Sieve, Trouble, gone, linked, refusal,
+};
 use crate::collect::DeadLetter;
 use crate::forward::context::Failure;
 use crate::forward::load::{Load, Record};
@@ -14,7 +16,7 @@ use crate::forward::trouble::is_of_partition;
 /// The client looks for records whose time is over once a second.
 const ALL_ANSWERS: Duration = Duration::from_secs(2);
 
-impl Forward {
+impl<L: Line> Forward<L> {
     /// Records of the transaction failed: who is to blame?
     pub(super) fn failed(&mut self, failures: &[Failure]) -> Result<Outcome, Trouble> {
         self.load.failed(failures);
@@ -47,7 +49,7 @@ impl Forward {
             }
         }
         for (topic, cause) in &topics {
-            if self.lineup.aside(topic, Instant::now()) {
+            if self.lineup.aside(topic, self.pace.now()) {
                 warn!(topic, error = %cause, "stream stands aside, its events are kept");
             }
         }
@@ -71,7 +73,7 @@ impl Forward {
             && self.only_theirs(&slow)?
         {
             for stream in slow.iter().filter_map(|index| self.load.streams.get(*index)) {
-                if self.lineup.aside(&stream.topic, Instant::now()) {
+                if self.lineup.aside(&stream.topic, self.pace.now()) {
                     warn!(stream = %stream.name, topic = %stream.topic, error = %code,
                         "stream stands aside, its events are kept");
                 }
@@ -93,7 +95,7 @@ impl Forward {
             self.keep = true;
             return Ok(Outcome::Failed(Class::Abort));
         }
-        let refused = linked(self.link.as_ref())?
+        let refused = linked(&self.link)?
             .send_position(&self.config.positions_topic, &self.kept)
             .err()
             .filter(|trouble| trouble.class != Class::Repeat);
@@ -119,7 +121,7 @@ impl Forward {
             return Ok(theirs.iter().all(|topic| self.lineup.is_trial(topic)));
         }
         // A line that is gone fails them all, though not all in one moment.
-        let link = linked(self.link.as_ref())?;
+        let link = linked(&self.link)?;
         if !link.answered(ALL_ANSWERS) {
             return Ok(false);
         }
@@ -136,7 +138,7 @@ impl Forward {
         topics.sort_unstable();
         topics.dedup();
         if let [topic] = topics.as_slice() {
-            if self.lineup.aside(topic, Instant::now()) {
+            if self.lineup.aside(topic, self.pace.now()) {
                 warn!(topic, error = %code, "stream stands aside, its events are kept");
             }
         } else {
@@ -155,12 +157,12 @@ impl Forward {
         let mut sieve = Sieve::new(suspects.len());
         let mut reasons = Vec::new();
         let mut again = 0;
-        self.began = Instant::now();
-        linked(self.link.as_ref())?.begin()?;
+        self.began = self.pace.now();
+        linked(&self.link)?.begin()?;
         while let Some(range) = sieve.next() {
             let tried = suspects.get(range.clone()).unwrap_or_default();
             self.produce(tried, false)?;
-            let failures = linked(self.link.as_ref())?.take_failures();
+            let failures = linked(&self.link)?.take_failures();
             let Some(first) = failures
                 .iter()
                 .find(|f| refusal(f.code) != Refusal::Consequence)
@@ -190,7 +192,7 @@ impl Forward {
                     sieve.again(range);
                 }
                 Refusal::Topic | Refusal::Line | Refusal::Consequence => {
-                    linked(self.link.as_ref())?.begin()?;
+                    linked(&self.link)?.begin()?;
                     return Err(Trouble {
                         class: Class::Abort,
                         code: Some(code),
@@ -198,8 +200,8 @@ impl Forward {
                     });
                 }
             }
-            self.began = Instant::now();
-            linked(self.link.as_ref())?.begin()?;
+            self.began = self.pace.now();
+            linked(&self.link)?.begin()?;
         }
         self.abort_fully()?;
         self.bury(&suspects, &sieve, &reasons)?;
@@ -216,7 +218,7 @@ impl Forward {
     /// Nothing is on its way any more. Without transactions what did not fail
     /// has arrived; with them it was aborted, or is taken back in the end.
     pub(super) fn answered(&mut self) -> Result<(), Trouble> {
-        let link = linked(self.link.as_ref())?;
+        let link = linked(&self.link)?;
         if !link.is_transactional() {
             self.load.failed(&link.take_failures());
             self.load.arrived();
@@ -227,7 +229,7 @@ impl Forward {
     /// Aborts within a step: a slow line takes longer than one call.
     pub(super) fn abort_fully(&self) -> Result<(), Trouble> {
         loop {
-            let done = linked(self.link.as_ref())?.abort();
+            let done = linked(&self.link)?.abort();
             if !done.as_ref().is_err_and(|trouble| trouble.class == Class::Repeat) {
                 return done;
             }

@@ -1,21 +1,19 @@
 //! The start of every new producer (SAFETY, Positions 1) and the topics that
 //! must be there before anything is sent.
 
-use std::time::Instant;
-
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{
-    Class, Forward, Kept, Link, Outcome, Presence, Trouble, UNREADABLE, gone, linked, no_link,
+    Class, Forward, Kept, Line, Outcome, Presence, Trouble, UNREADABLE, gone, linked, no_link,
     unreadable,
 };
 use crate::buffer::{Memory, Position};
 use crate::forward::config::Delivery;
 
-impl Forward {
+impl<L: Line> Forward<L> {
     pub(super) fn connect(&mut self) -> Result<Outcome, Trouble> {
         if self.link.is_none() {
-            self.link = Some(Link::open(&self.config, &self.gateway, &self.clock)?);
+            self.link = Some((self.open)(&self.config, &self.gateway, &self.clock)?);
         }
         let link = self.link.as_mut().ok_or_else(no_link)?;
         link.init()?;
@@ -27,7 +25,7 @@ impl Forward {
     }
 
     pub(super) fn ensure_positions_topic(&self) -> Result<(), Trouble> {
-        let link = linked(self.link.as_ref())?;
+        let link = linked(&self.link)?;
         let topic = &self.config.positions_topic;
         let create = &self.config.positions_create;
         if link.presence(topic)? == Presence::There {
@@ -74,6 +72,11 @@ impl Forward {
             let kept = link.read_position(&self.config, &self.gateway);
             let kept = kept.inspect_err(|_| self.explain_unreadable())?;
             self.unreadable_since = None;
+            let epochs = self.store.epochs();
+            let position = kept.as_ref().map(|kept| &kept.position);
+            let sender = position.and_then(Position::sender);
+            self.unannounced = sender != epochs.last().map(|running| running.epoch);
+            self.beside_twin = position.is_some_and(|known| known.names_others(epochs));
             self.adopt(kept, &memory)?;
         } else if !self.first_start {
             // What was delivered is forgotten in the file before it is read
@@ -112,8 +115,8 @@ impl Forward {
     /// arrived would be deleted. From here the two cannot be told apart, so a
     /// person has to, with the tool that Kafka has for it.
     pub(super) fn explain_unreadable(&mut self) {
-        let since = *self.unreadable_since.get_or_insert_with(Instant::now);
-        if self.unreadable_told || since.elapsed() < UNREADABLE {
+        let since = *self.unreadable_since.get_or_insert(self.pace.now());
+        if self.unreadable_told || self.pace.since(since) < UNREADABLE {
             return;
         }
         let topic = &self.config.positions_topic;
@@ -135,6 +138,7 @@ impl Forward {
                 "another Kafka cluster than before: everything that is stored goes there");
         }
         if let Some(kept) = kept {
+            self.tell_of_loss(&kept.position, memory);
             let adopted = self.store.adopt(&kept.position, &self.cluster).map_err(|_| gone())?;
             for range in &adopted.in_doubt {
                 warn!(range, "may reach Kafka twice under the same id");
@@ -155,13 +159,25 @@ impl Forward {
         Ok(())
     }
 
+    /// Says what a Kafka that stands behind what it confirmed has lost (SAFETY
+    /// 4). What is still stored is sent by where it stands now.
+    fn tell_of_loss(&self, stands: &Position, memory: &Memory) {
+        let ours = memory.cluster.as_ref() == Some(&self.cluster)
+            && stands.is_of(self.store.epochs(), &self.cluster);
+        let Some(seen) = memory.position.as_ref().filter(|_| ours) else { return };
+        for (flow, epoch, has, confirmed) in stands.behind(seen, self.store.epochs()) {
+            error!(%epoch, flow = %format!("{:08x}", flow.0), first = has + 1, last = confirmed,
+                "Kafka has lost batches that it had confirmed and that are deleted here: it was restored from an older state");
+        }
+    }
+
     /// Sees which topics are there, makes those that may be made, and says
     /// once which flows stand aside.
     pub(super) fn look_for_topics(&mut self) -> Result<(), Trouble> {
         let flows = self.reader()?.flows().map_err(|e| unreadable(&e))?;
         self.lineup.refresh(flows);
-        for stream in self.lineup.to_look_for(Instant::now()) {
-            let link = linked(self.link.as_ref())?;
+        for stream in self.lineup.to_look_for(self.pace.now()) {
+            let link = linked(&self.link)?;
             let cause = match link.presence(&stream.topic)? {
                 Presence::There => {
                     self.lineup.found(&stream.topic);
@@ -178,7 +194,7 @@ impl Forward {
                                 if made {
                                     info!(stream = %stream.name, topic = %stream.topic, "topic was made");
                                 }
-                                if self.lineup.made(&stream.topic, Instant::now()) {
+                                if self.lineup.made(&stream.topic, self.pace.now()) {
                                     continue;
                                 }
                                 "it exists, but no broker shows it to this gateway (kafka-acls.sh --add … --operation Describe)".to_owned()
@@ -202,7 +218,7 @@ impl Forward {
                     ),
                 },
             };
-            if self.lineup.aside(&stream.topic, Instant::now()) {
+            if self.lineup.aside(&stream.topic, self.pace.now()) {
                 warn!(stream = %stream.name, topic = %stream.topic, error = %cause,
                     "stream stands aside, its events are kept");
             }

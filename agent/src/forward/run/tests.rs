@@ -6,6 +6,7 @@ use rdkafka::producer::DefaultProducerContext;
 use super::*;
 use crate::flow::{self, Lane};
 use crate::forward::config::Delivery;
+use crate::forward::link::Link;
 use crate::forward::tests::{Plant, cluster};
 
 /// Steps until something holds, and fails after so many that it never will.
@@ -13,7 +14,7 @@ const MOST_STEPS: usize = 1_000;
 
 type Mock = MockCluster<'static, DefaultProducerContext>;
 
-fn forward(plant: &Plant) -> Forward {
+fn forward(plant: &Plant) -> Forward<Link> {
     let (status, _) = watch::channel(Status {
         state: "connecting",
         delivered_events: 0,
@@ -25,12 +26,14 @@ fn forward(plant: &Plant) -> Forward {
         "gw1".to_owned(),
         plant.collector.store(),
         Clock::fixed(crate::event::Timestamp(1_767_225_600_000_000_000)),
+        Pace::Real,
+        Box::new(Link::open),
         StopAt::default(),
         status,
     )
 }
 
-fn until(forward: &mut Forward, done: impl Fn(&Forward) -> bool) {
+fn until(forward: &mut Forward<Link>, done: impl Fn(&Forward<Link>) -> bool) {
     for _ in 0..MOST_STEPS {
         if done(forward) {
             return;
@@ -41,14 +44,14 @@ fn until(forward: &mut Forward, done: impl Fn(&Forward) -> bool) {
     panic!("still {:?} after {MOST_STEPS} steps", forward.core.state());
 }
 
-fn is_sent(forward: &Forward, stream: &str) -> bool {
+fn is_sent(forward: &Forward<Link>, stream: &str) -> bool {
     forward.kept.position.flows.contains_key(&flow::Hash::of(stream, Lane::Live))
 }
 
 struct Stage {
     mock: Mock,
     plant: Plant,
-    forward: Forward,
+    forward: Forward<Link>,
     folder: tempfile::TempDir,
 }
 

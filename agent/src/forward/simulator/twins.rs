@@ -1,0 +1,67 @@
+//! Two agents under one gateway's id (SAFETY, Positions 5).
+
+use std::time::Duration;
+
+use super::judge;
+use super::plan::{Kind, World};
+
+/// Of a clone's card, or with a file of its own.
+fn twins(clone: bool) -> World {
+    let mut world = World::new(1, Kind::Twins, None);
+    world.store(0);
+    world.pass(Duration::from_secs(10));
+    assert_eq!(world.gateways[0].state(), "sending");
+    world.add(clone.then_some(0));
+    world.store(1);
+    world.pass(Duration::from_secs(10));
+    world
+}
+
+fn states(world: &World) -> Vec<&'static str> {
+    world.gateways.iter().map(super::gateway::Gateway::state).collect()
+}
+
+#[test]
+fn the_later_started_goes_on_and_the_earlier_stands_aside() {
+    let mut world = twins(false);
+    world.store(0);
+    world.store(1);
+    world.pass(Duration::from_secs(60));
+    assert_eq!(states(&world), ["standing aside", "sending"]);
+    // Neither fences the other again, though one of them has nothing to send.
+    let inits = world.broker.lock().unwrap().inits.len();
+    world.pass(Duration::from_hours(2));
+    assert_eq!(states(&world), ["standing aside", "sending"]);
+    assert_eq!(world.broker.lock().unwrap().inits.len(), inits);
+}
+
+#[test]
+fn an_idle_start_says_at_once_who_sends() {
+    let mut world = World::new(1, Kind::Twins, None);
+    world.pass(Duration::from_secs(10));
+    world.add(None);
+    // Nothing is stored by the later one: its place is known all the same.
+    world.pass(Duration::from_secs(10));
+    world.store(0);
+    world.pass(Duration::from_secs(60));
+    assert_eq!(states(&world), ["standing aside", "sending"]);
+}
+
+#[test]
+fn a_twin_that_is_gone_is_followed_and_nothing_is_lost() {
+    for clone in [false, true] {
+        let mut world = twins(clone);
+        world.store(0);
+        world.store(1);
+        world.pass(Duration::from_secs(60));
+        let stands = states(&world).iter().position(|state| *state == "standing aside");
+        let stands = stands.unwrap_or_else(|| panic!("{:?}", states(&world)));
+        world.gateways[1 - stands].kill();
+        world.pass(Duration::from_mins(10));
+        assert_eq!(world.gateways[stands].state(), "standing aside", "too early");
+        world.pass(Duration::from_mins(10));
+        assert_eq!(world.gateways[stands].state(), "sending");
+        world.drain().unwrap();
+        judge::judge(&world).unwrap();
+    }
+}
