@@ -120,12 +120,15 @@ impl Plant {
         }
     }
 
+    /// Whether these are as many messages and rows as were produced until now.
+    pub fn are_delivered(&self, records: &[Record]) -> bool {
+        count(records, SENSORS) >= self.publisher.acknowledged
+            && count(records, MACHINE) >= self.table.rows
+    }
+
     /// Waits until everything that was produced until now is in Kafka.
     pub fn wait_delivered(&self, judge: &mut Judge, within: Duration) {
-        let (messages, rows) = (self.publisher.acknowledged, self.table.rows);
-        judge.look_until("all messages and rows", within, |records| {
-            count(records, SENSORS) >= messages && count(records, MACHINE) >= rows
-        });
+        judge.look_until("all messages and rows", within, |records| self.are_delivered(records));
     }
 
     /// What became of the messages and of the rows.
