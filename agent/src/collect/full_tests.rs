@@ -127,6 +127,16 @@ async fn what_is_polled_drops_the_oldest_of_bulk_then_of_live_and_no_alarm() {
         [("history".to_owned(), Reason::Size, 20), ("plant".to_owned(), Reason::Size, gone)];
     assert_eq!(fixture.counts(), expected);
     assert!(fixture.store.stats().borrow().bytes < 512 * 1024);
+
+    // With nothing else left, alarms wait.
+    let mut number = 3;
+    let stats = fixture.store.stats();
+    while !stats.borrow().held_back {
+        fixture.fill(0, alarm, number..number + 1).await;
+        number += 1;
+    }
+    assert_eq!(fixture.stored(alarm), (0..number).collect::<Vec<_>>());
+    assert_eq!(fixture.stored(live), Vec::<i64>::new());
     fixture.collector.close();
 }
 
