@@ -25,6 +25,15 @@ pub struct Event {
     pub fields: Vec<Field>,
 }
 
+impl Event {
+    /// About what it takes in memory: its fields and what its values hold. Names
+    /// and the device are shared by many events.
+    pub fn memory(&self) -> usize {
+        let values: usize = self.fields.iter().map(|field| field.value.held()).sum();
+        size_of::<Self>() + self.fields.capacity() * size_of::<Field>() + values
+    }
+}
+
 /// One measured quantity of an event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Field {
@@ -117,9 +126,50 @@ pub enum Value {
     Array(Box<[Value]>),
 }
 
+impl Value {
+    /// Memory besides its own place.
+    fn held(&self) -> usize {
+        /// The two counters of an `Arc`.
+        const COUNTERS: usize = 2 * size_of::<usize>();
+        match self {
+            Self::Text(text) | Self::Json(text) => COUNTERS + text.len(),
+            Self::Bytes(bytes) => COUNTERS + bytes.len(),
+            Self::Array(values) => {
+                size_of_val::<[Self]>(values) + values.iter().map(Self::held).sum::<usize>()
+            }
+            _ => 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn the_memory_of_an_event_is_that_of_its_fields_and_of_what_their_values_hold() {
+        let field = |value| Field { name: "n".into(), unit: None, value, quality: None };
+        let event = |fields| Event {
+            flow: crate::flow::Id(0),
+            device: "d".into(),
+            time: Timestamp(0),
+            read_at: None,
+            quality: Quality::Good,
+            fields,
+        };
+        let bare = event(Vec::new()).memory();
+        assert_eq!(bare, size_of::<Event>());
+        let numbers = event(vec![field(Value::I64(1)), field(Value::Null)]);
+        assert_eq!(numbers.memory(), bare + 2 * 64);
+        let text = event(vec![field(Value::Text("0123456789".into()))]);
+        assert_eq!(text.memory(), bare + 64 + 16 + 10);
+        let array = vec![Value::Bytes([0; 5].as_slice().into()), Value::Bool(true)];
+        let array = event(vec![field(Value::Array(array.into()))]);
+        assert_eq!(array.memory(), bare + 64 + 2 * 24 + 16 + 5);
+        let grown = event(Vec::with_capacity(8));
+        assert_eq!(grown.memory(), bare + 8 * 64);
+    }
 
     #[test]
     #[cfg(target_pointer_width = "64")]

@@ -21,8 +21,6 @@ use crate::units::Period;
 pub(super) struct Poll {
     /// Index of its device.
     pub(super) device: usize,
-    /// About what an event holds in memory.
-    pub(super) bytes: usize,
     /// That there are no values has been told by an event.
     pub(super) told: bool,
     /// Device and group, for the log.
@@ -111,11 +109,9 @@ impl Poll {
                 },
             })
             .collect();
-        let texts: usize = group.signals.iter().filter_map(|s| s.length).map(usize::from).sum();
         let name = group.name.clone().unwrap_or_else(|| number.to_string());
         Self {
             device: index,
-            bytes: size_of::<Event>() + signals.len() * size_of::<Field>() + texts * 2,
             told: false,
             subject: format!("{} group {name}", device.name),
             interval: group.interval,

@@ -206,7 +206,7 @@ impl Source {
             }
             group.told = true;
             let event = group.silence(&device.name, self.clock.now());
-            return deliver(intake, vec![event], group.bytes).await.map_err(End::from);
+            return deliver(intake, vec![event]).await.map_err(End::from);
         };
         // The last answer has just come.
         let time = self.clock.now();
@@ -229,12 +229,12 @@ impl Source {
         }
         self.counts.read += u64::from(reading.answered);
         let event = group.event(&device.name, time, reading.fields);
-        let (of, bytes) = (group.device, group.bytes);
+        let of = group.device;
         if end.as_ref().is_none_or(|end| !end.unreachable) {
             self.judge(of, reading.heard, failed, link);
         }
         if worth_telling {
-            deliver(intake, vec![event], bytes).await?;
+            deliver(intake, vec![event]).await?;
         }
         end.map_or(Ok(()), Err)
     }
@@ -263,17 +263,15 @@ impl Source {
     async fn tell_silence(&mut self, intake: &mut Intake) -> Result<(), Error> {
         let time = self.clock.now();
         let mut events = Vec::new();
-        let mut bytes = 0;
         for group in self.groups.iter_mut().filter(|g| !g.told) {
             let Some(device) = self.devices.get(group.device) else { continue };
             group.told = true;
-            bytes += group.bytes;
             events.push(group.silence(&device.name, time));
         }
         if events.is_empty() {
             return Ok(());
         }
-        deliver(intake, events, bytes).await
+        deliver(intake, events).await
     }
 }
 
@@ -292,7 +290,8 @@ impl From<Error> for End {
 }
 
 /// Waits while the buffer is full; the cycles that go by meanwhile are missed.
-async fn deliver(intake: &mut Intake, events: Vec<Event>, bytes: usize) -> Result<(), Error> {
+async fn deliver(intake: &mut Intake, events: Vec<Event>) -> Result<(), Error> {
+    let bytes = events.iter().map(Event::memory).sum();
     let delivery = Delivery { events, bytes, ..Delivery::default() };
     match intake.deliver(delivery).await {
         Ok(_) => Ok(()),

@@ -36,6 +36,9 @@ struct Compiled {
     fields: Vec<String>,
     time: Option<(String, time::Reader)>,
     names: Names,
+    /// Fields that its last event was made of: the next one has as many, and is
+    /// made without room for more.
+    usual: usize,
 }
 
 /// What one topic gives to each of its events.
@@ -177,6 +180,7 @@ fn compile(config: &Config, subscription: &Subscription, flows: &mut Flows) -> O
         fields: subscription.fields.iter().map(|path| flat(path)).collect(),
         time,
         names: Names::default(),
+        usual: 0,
     })
 }
 
@@ -220,7 +224,7 @@ impl Compiled {
             time: now,
             read_at: None,
             quality: Quality::Good,
-            fields: Vec::with_capacity(route.fields.len() + 8),
+            fields: Vec::with_capacity(self.usual.max(route.fields.len())),
         };
         event.fields.extend_from_slice(&route.fields);
         let value = match self.payload {
@@ -236,6 +240,7 @@ impl Compiled {
         };
         let name = Arc::clone(&self.field);
         event.fields.push(Field { name, unit: None, value, quality: None });
+        self.usual = event.fields.len();
         Ok(event)
     }
 
@@ -249,6 +254,7 @@ impl Compiled {
         self.names.rewind();
         json::decode(payload, &mut self.names, &mut event.fields)
             .map_err(|error| error.to_string())?;
+        self.usual = event.fields.len();
         let place = |event: &Event, path: &str| {
             event.fields.iter().skip(topic_fields).position(|f| *f.name == *path)
         };

@@ -14,9 +14,6 @@ use crate::event::Timestamp;
 use crate::source::Error;
 use crate::supervise::Link;
 
-/// About what an event takes in memory besides its payload.
-const EVENT_BYTES: usize = 256;
-
 /// Characters of a topic, and of a reason, that are told: both can be as long as
 /// what a stranger sends.
 const TOLD: usize = 500;
@@ -76,7 +73,7 @@ impl Connection<'_> {
         }
         match self.mqtt.routes.decode(topic, payload, now) {
             Ok((index, event)) => {
-                self.batch.bytes += payload.len() + EVENT_BYTES;
+                self.batch.bytes += event.memory();
                 self.batch.events.push(event);
                 self.went_well(index, link);
             }
@@ -84,7 +81,6 @@ impl Connection<'_> {
                 debug!(source = %self.mqtt.config.name, topic = %String::from_utf8_lossy(topic), "message of no subscription");
             }
             Err(Refused::Dead(index, reason)) => {
-                self.batch.bytes += payload.len() + EVENT_BYTES;
                 self.bury(index, &reason, topic, payload, payload.len(), link);
             }
         }
@@ -119,7 +115,6 @@ impl Connection<'_> {
         if self.wanted(publish.qos, publish.id, publish.dup, cut.hash) {
             let reason =
                 format!("payload is larger than max_payload ({})", self.mqtt.config.max_payload);
-            self.batch.bytes += publish.payload.len() + EVENT_BYTES;
             let subscription = self.mqtt.routes.subscription(publish.topic);
             self.bury(subscription, &reason, publish.topic, publish.payload, cut.length, link);
             if let Some(dead) = self.batch.dead.last_mut() {
@@ -149,12 +144,14 @@ impl Connection<'_> {
         }
         let reason: String = reason.chars().take(TOLD).collect();
         let (kept, _) = payload.split_at(payload.len().min(DEAD_LETTER_BYTES));
-        self.batch.dead.push(DeadLetter {
+        let dead = DeadLetter {
             reason,
             origin: format!("{} {topic:.TOLD$}", self.mqtt.config.name),
             payload: kept.to_vec(),
             length: u64::try_from(length).unwrap_or(u64::MAX),
-        });
+        };
+        self.batch.bytes += dead.memory();
+        self.batch.dead.push(dead);
     }
 
     fn went_well(&mut self, subscription: usize, link: Option<&mut Link>) {

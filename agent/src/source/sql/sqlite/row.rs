@@ -148,14 +148,14 @@ impl Table<'_> {
                 payload: longest.get(..DEAD_LETTER_BYTES).unwrap_or(longest).to_vec(),
                 length: u64::try_from(longest.len()).unwrap_or(u64::MAX),
             };
-            return Ok(Read { keys, bytes: dead.payload.len(), outcome: Outcome::Dead(dead) });
+            return Ok(Read { keys, bytes: dead.memory(), outcome: Outcome::Dead(dead) });
         }
         let mut values = Vec::with_capacity(columns.taken.len());
         for (index, boolean) in &columns.taken {
             values.push(value(row.get_ref(*index).map_err(broken)?, *boolean));
         }
-        let outcome = Outcome::Event(columns.layout.event(values, self.now));
-        Ok(Read { keys, bytes, outcome })
+        let event = columns.layout.event(values, self.now);
+        Ok(Read { keys, bytes: event.memory(), outcome: Outcome::Event(event) })
     }
 }
 
