@@ -18,7 +18,16 @@ pub struct Locked {
 
 /// Holds the lock until it is dropped.
 #[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "held, not used")] File);
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing alone would leave it to a child that is between its fork and its
+    /// program, and the next opening would find it taken.
+    fn drop(&mut self) {
+        // A lock that cannot be given back goes with the last of its holders.
+        drop(self.0.unlock());
+    }
+}
 
 impl Lock {
     pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
