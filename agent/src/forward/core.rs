@@ -104,12 +104,8 @@ impl Core {
         };
         let state = self.state;
         self.state = match (state, outcome) {
-            (_, Failed(Class::Fenced)) => {
-                self.give_up();
-                Watching
-            }
             // What goes wrong while looking says nothing about the twin.
-            (Watching, Failed(Class::Rebuild)) => {
+            (_, Failed(Class::Fenced)) | (Watching, Failed(Class::Rebuild)) => {
                 self.give_up();
                 Watching
             }

@@ -122,6 +122,7 @@ pub(super) struct Forward<L> {
 }
 
 impl<L: Line> Forward<L> {
+    #[expect(clippy::too_many_arguments, reason = "it is put together in one place")]
     pub(super) fn new(
         config: Config,
         gateway: String,
@@ -291,8 +292,8 @@ impl<L: Line> Forward<L> {
     }
 }
 
-fn linked<L>(link: &Option<L>) -> Result<&L, Trouble> {
-    link.as_ref().ok_or_else(no_link)
+fn linked<L>(link: Option<&L>) -> Result<&L, Trouble> {
+    link.ok_or_else(no_link)
 }
 
 fn no_link() -> Trouble {

@@ -7,14 +7,14 @@ use super::{COMMIT_FIRST, Class, Forward, Line, Outcome, SLICE, Trouble, linked}
 
 impl<L: Line> Forward<L> {
     pub(super) fn commit(&mut self) -> Result<Outcome, Trouble> {
-        let link = linked(&self.link)?;
+        let link = linked(self.link.as_ref())?;
         let mut done = link.commit(COMMIT_FIRST);
         if done.as_ref().is_err_and(|trouble| trouble.class == Class::Repeat) {
             if self.next.is_empty() {
                 // The broker works on the commit meanwhile.
                 self.compose()?;
             }
-            done = linked(&self.link)?.commit(SLICE * 4);
+            done = linked(self.link.as_ref())?.commit(SLICE * 4);
         }
         done?;
         self.committed();
@@ -55,7 +55,7 @@ impl<L: Line> Forward<L> {
     }
 
     pub(super) fn abort(&mut self) -> Result<Outcome, Trouble> {
-        linked(&self.link)?.abort()?;
+        linked(self.link.as_ref())?.abort()?;
         self.answered()?;
         self.pending = None;
         if self.suspects.is_empty() && !std::mem::take(&mut self.keep) {

@@ -95,7 +95,7 @@ impl<L: Line> Forward<L> {
             self.keep = true;
             return Ok(Outcome::Failed(Class::Abort));
         }
-        let refused = linked(&self.link)?
+        let refused = linked(self.link.as_ref())?
             .send_position(&self.config.positions_topic, &self.kept)
             .err()
             .filter(|trouble| trouble.class != Class::Repeat);
@@ -121,7 +121,7 @@ impl<L: Line> Forward<L> {
             return Ok(theirs.iter().all(|topic| self.lineup.is_trial(topic)));
         }
         // A line that is gone fails them all, though not all in one moment.
-        let link = linked(&self.link)?;
+        let link = linked(self.link.as_ref())?;
         if !link.answered(ALL_ANSWERS) {
             return Ok(false);
         }
@@ -158,11 +158,11 @@ impl<L: Line> Forward<L> {
         let mut reasons = Vec::new();
         let mut again = 0;
         self.began = self.pace.now();
-        linked(&self.link)?.begin()?;
+        linked(self.link.as_ref())?.begin()?;
         while let Some(range) = sieve.next() {
             let tried = suspects.get(range.clone()).unwrap_or_default();
             self.produce(tried, false)?;
-            let failures = linked(&self.link)?.take_failures();
+            let failures = linked(self.link.as_ref())?.take_failures();
             let Some(first) = failures
                 .iter()
                 .find(|f| refusal(f.code) != Refusal::Consequence)
@@ -192,7 +192,7 @@ impl<L: Line> Forward<L> {
                     sieve.again(range);
                 }
                 Refusal::Topic | Refusal::Line | Refusal::Consequence => {
-                    linked(&self.link)?.begin()?;
+                    linked(self.link.as_ref())?.begin()?;
                     return Err(Trouble {
                         class: Class::Abort,
                         code: Some(code),
@@ -201,7 +201,7 @@ impl<L: Line> Forward<L> {
                 }
             }
             self.began = self.pace.now();
-            linked(&self.link)?.begin()?;
+            linked(self.link.as_ref())?.begin()?;
         }
         self.abort_fully()?;
         self.bury(&suspects, &sieve, &reasons)?;
@@ -218,7 +218,7 @@ impl<L: Line> Forward<L> {
     /// Nothing is on its way any more. Without transactions what did not fail
     /// has arrived; with them it was aborted, or is taken back in the end.
     pub(super) fn answered(&mut self) -> Result<(), Trouble> {
-        let link = linked(&self.link)?;
+        let link = linked(self.link.as_ref())?;
         if !link.is_transactional() {
             self.load.failed(&link.take_failures());
             self.load.arrived();
@@ -229,7 +229,7 @@ impl<L: Line> Forward<L> {
     /// Aborts within a step: a slow line takes longer than one call.
     pub(super) fn abort_fully(&self) -> Result<(), Trouble> {
         loop {
-            let done = linked(&self.link)?.abort();
+            let done = linked(self.link.as_ref())?.abort();
             if !done.as_ref().is_err_and(|trouble| trouble.class == Class::Repeat) {
                 return done;
             }

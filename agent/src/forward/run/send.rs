@@ -29,7 +29,7 @@ impl<L: Line> Forward<L> {
             std::mem::swap(&mut self.load, &mut self.next);
         }
         if self.load.is_empty() && !self.must_renew() {
-            linked(&self.link)?.poll();
+            linked(self.link.as_ref())?.poll();
             self.drained = stopping;
             if !stopping {
                 let since = self.pace.now();
@@ -112,12 +112,12 @@ impl<L: Line> Forward<L> {
         self.began = self.pace.now();
         let dead = std::mem::take(&mut self.load.dead);
         self.keep_letters(dead)?;
-        let link = linked(&self.link)?;
+        let link = linked(self.link.as_ref())?;
         link.take_failures();
         link.begin()?;
         let all: Vec<usize> = (0..self.load.records.len()).collect();
         self.produce(&all, true)?;
-        let failures = linked(&self.link)?.take_failures();
+        let failures = linked(self.link.as_ref())?.take_failures();
         if !failures.is_empty() {
             return self.failed(&failures);
         }
@@ -126,7 +126,7 @@ impl<L: Line> Forward<L> {
             position.advance(*flow, *epoch, *number);
         }
         let kept = Kept { offset: self.kept.offset + 1, position };
-        let link = linked(&self.link)?;
+        let link = linked(self.link.as_ref())?;
         if link.is_transactional() {
             let mut sent = link.send_position(&self.config.positions_topic, &kept);
             // Repeating it is allowed, and each try is short because of stops.
@@ -146,7 +146,7 @@ impl<L: Line> Forward<L> {
     /// Hands these records of the load over and waits for their answers.
     /// `chunked`: in requests no larger than what each topic is known to take.
     pub(super) fn produce(&mut self, indices: &[usize], chunked: bool) -> Result<(), Trouble> {
-        let link = linked(&self.link)?;
+        let link = linked(self.link.as_ref())?;
         let now = self.clock.now();
         let mut id = String::new();
         let mut open = 0_usize;
@@ -177,7 +177,7 @@ impl<L: Line> Forward<L> {
     }
 
     pub(super) fn flush(&self) -> Result<(), Trouble> {
-        let link = linked(&self.link)?;
+        let link = linked(self.link.as_ref())?;
         while !link.flush(SLICE) {
             self.check_time()?;
         }

@@ -25,7 +25,7 @@ impl<L: Line> Forward<L> {
     }
 
     pub(super) fn ensure_positions_topic(&self) -> Result<(), Trouble> {
-        let link = linked(&self.link)?;
+        let link = linked(self.link.as_ref())?;
         let topic = &self.config.positions_topic;
         let create = &self.config.positions_create;
         if link.presence(topic)? == Presence::There {
@@ -177,7 +177,7 @@ impl<L: Line> Forward<L> {
         let flows = self.reader()?.flows().map_err(|e| unreadable(&e))?;
         self.lineup.refresh(flows);
         for stream in self.lineup.to_look_for(self.pace.now()) {
-            let link = linked(&self.link)?;
+            let link = linked(self.link.as_ref())?;
             let cause = match link.presence(&stream.topic)? {
                 Presence::There => {
                     self.lineup.found(&stream.topic);

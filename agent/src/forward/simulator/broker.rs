@@ -24,6 +24,10 @@ pub(super) enum Fate {
     Unheard,
 }
 
+/// A transaction that stands open has the group's offset in it.
+#[derive(Debug)]
+pub(super) struct HeldBack;
+
 /// What stands in a topic.
 #[derive(Debug, Clone)]
 pub(super) struct Written {
@@ -256,15 +260,15 @@ impl Broker {
         Ok(())
     }
 
-    /// What is kept for the group; `None` while a transaction holds it back.
-    pub(super) fn offset(&self, group: &str) -> Option<Option<Kept>> {
+    /// What is kept for the group, if anything.
+    pub(super) fn offset(&self, group: &str) -> Result<Option<Kept>, HeldBack> {
         let pending = self.producers.values().find_map(|producer| {
             producer.open.as_ref()?.offset.as_ref().filter(|(known, _)| known == group)
         });
         match pending {
-            Some((_, kept)) if self.is(Mutant::ReadUncommitted) => Some(Some(kept.clone())),
-            Some(_) => None,
-            None => Some(self.offsets.get(group).cloned()),
+            Some((_, kept)) if self.is(Mutant::ReadUncommitted) => Ok(Some(kept.clone())),
+            Some(_) => Err(HeldBack),
+            None => Ok(self.offsets.get(group).cloned()),
         }
     }
 

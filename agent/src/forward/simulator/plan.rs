@@ -202,12 +202,11 @@ impl World {
     /// What belongs to the kind of the seed.
     fn rare(&mut self, index: usize) {
         match self.kind {
-            Kind::Plain => {}
             Kind::Twins if self.gateways.len() < 3 => {
                 let origin = self.chance.hits(500).then_some(index);
                 self.add(origin);
             }
-            Kind::Twins => {}
+            Kind::Plain | Kind::Twins => {}
             Kind::Lost => {
                 let mut broker = self.broker.lock().unwrap();
                 if self.chance.hits(700) {

@@ -26,7 +26,7 @@ fn the_later_started_goes_on_and_the_earlier_stands_aside() {
     let mut world = twins(false);
     world.store(0);
     world.store(1);
-    world.pass(Duration::from_secs(60));
+    world.pass(Duration::from_mins(1));
     assert_eq!(states(&world), ["standing aside", "sending"]);
     // Neither fences the other again, though one of them has nothing to send.
     let inits = world.broker.lock().unwrap().inits.len();
@@ -43,7 +43,7 @@ fn an_idle_start_says_at_once_who_sends() {
     // Nothing is stored by the later one: its place is known all the same.
     world.pass(Duration::from_secs(10));
     world.store(0);
-    world.pass(Duration::from_secs(60));
+    world.pass(Duration::from_mins(1));
     assert_eq!(states(&world), ["standing aside", "sending"]);
 }
 
@@ -53,7 +53,7 @@ fn a_twin_that_is_gone_is_followed_and_nothing_is_lost() {
         let mut world = twins(clone);
         world.store(0);
         world.store(1);
-        world.pass(Duration::from_secs(60));
+        world.pass(Duration::from_mins(1));
         let stands = states(&world).iter().position(|state| *state == "standing aside");
         let stands = stands.unwrap_or_else(|| panic!("{:?}", states(&world)));
         world.gateways[1 - stands].kill();

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::Mutant;
-use super::broker::{Broker, Fate, Sent};
+use super::broker::{Broker, Fate, HeldBack, Sent};
 use crate::buffer::{Shared, locked};
 use crate::encode::record;
 use crate::event::Timestamp;
@@ -211,9 +211,9 @@ impl Line for Wire {
             called => called?,
         };
         match broker.offset(&self.id) {
-            Some(kept) => Ok(kept),
-            None if forgiving => Ok(None),
-            None => {
+            Ok(kept) => Ok(kept),
+            Err(HeldBack) if forgiving => Ok(None),
+            Err(HeldBack) => {
                 broker.pace.park(CALL * 2);
                 Err(failed(Class::Repeat, Code::OperationTimedOut))
             }
