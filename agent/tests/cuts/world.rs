@@ -254,9 +254,11 @@ impl World {
     /// Waits until everything is committed that was handed over.
     fn flush(&mut self, process: &mut Process) -> Result<(), Cut> {
         let Process { intakes, tickets, stats, .. } = process;
+        // Once for all: a second request could meet a later delivery, and a
+        // seed would not be the same twice.
+        intakes[0].flush();
         let intakes = intakes.iter_mut().zip(tickets);
         for (source, (intake, ticket)) in self.model.sources.iter_mut().zip(intakes) {
-            intake.flush();
             let committed = self.runtime.block_on(async {
                 tokio::select! {
                     biased;
