@@ -17,6 +17,7 @@ packages=()
 for tool in gcc g++ make cmake perl; do if lacks $tool; then packages+=($tool); fi; done
 if [ "$what" = test ]; then
   if lacks mosquitto; then packages+=(mosquitto); fi
+  if lacks mosquitto_sub; then packages+=(mosquitto-clients); fi
   # Kafka 4 needs Java 17.
   java=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -1) || true
   if [ "${java:-0}" -lt 17 ]; then packages+=(default-jre-headless); fi
