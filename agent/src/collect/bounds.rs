@@ -1,7 +1,8 @@
 //! When the file is full, for whom, and what then happens to which flow.
 //!
 //! Full is the file at its size, or at its present length while the disk has
-//! too little room: it may use what it has and must not grow. A stream is full
+//! too little room: it may use what it has and must not grow, beyond what is
+//! needed to let events through to Kafka. A stream is full
 //! at its share. Either is over when a twentieth is free again: else it would be
 //! full and not full with each commit. While something is full, what the rules
 //! of its flows let go goes; only when nothing of it is left, what comes waits
@@ -16,6 +17,11 @@ use crate::flow::{Flow, Flows, Hash, Lane, WhenFull};
 
 /// Part of a bound that must be free before it is no longer full.
 const FREE_SHARE: u64 = 20;
+
+/// Part of the size that the file may have on a disk that is low from the first:
+/// 16 MiB of the default. An empty file that may not grow would let nothing
+/// through for ever, though Kafka would take it.
+const WAY_THROUGH: u64 = 64;
 
 /// What happens to an event that comes now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +122,7 @@ impl Bounds {
         let low = disk.is_some_and(|disk| disk.free < self.min_free_disk.of(disk.size));
         // What was its length when the disk ran out of room, or less since.
         let ceiling = self.ceiling.unwrap_or(self.max_size).min(state.length);
+        let ceiling = ceiling.max(self.max_size / WAY_THROUGH);
         self.ceiling = low.then_some(ceiling);
         let limit = self.ceiling.unwrap_or(self.max_size);
         self.reason = if limit < self.max_size { Reason::Disk } else { Reason::Size };
@@ -265,6 +272,23 @@ mod tests {
         assert_eq!(bounds.demand(&flows).unwrap().1.bytes, 45);
         bounds.measure(state(500), Some(Disk { size: 10_000, free: 100 }), |_| 0);
         assert_eq!(bounds.demand(&flows), None);
+    }
+
+    #[test]
+    fn a_disk_that_is_low_from_the_first_leaves_a_way_through() {
+        let mut flows = Flows::default();
+        let id = flows.id("plant", Lane::Live);
+        let mut bounds = bounds(&flows);
+        let low = Some(Disk { size: 10_000, free: 99 });
+        let least = MAX / WAY_THROUGH;
+        for (used, full) in [(1, false), (least - 1, false), (least, true), (0, false)] {
+            bounds.ask_again();
+            bounds.measure(state(used), low, |_| 0);
+            while let Some((whose, _)) = bounds.demand(&flows) {
+                bounds.answered(&whose, 0);
+            }
+            assert_eq!(bounds.verdict(flows.get(id)) == Verdict::Wait, full, "{used}");
+        }
     }
 
     #[test]
