@@ -111,17 +111,13 @@ impl Position {
             };
             next.epochs.push(Named { epoch: named.epoch, end });
         }
-        for known in file {
-            if !next.epochs.iter().any(|named| named.epoch == known.epoch) {
-                // Before what the file knows to be newer, or the newest would
-                // be the ones that go for want of room.
-                let newer = |named: &Named| {
-                    file.iter().any(|k| k.epoch == named.epoch && k.ordinal > known.ordinal)
-                };
-                let place = next.epochs.iter().position(newer).unwrap_or(next.epochs.len());
-                next.epochs.insert(place, Named { epoch: known.epoch, end: known.last });
-            }
-        }
+        // What is older than the newest that both know has gone from the list for
+        // want of room. Named again it would stand before entries of others'
+        // epochs, which would then cover what nobody sent.
+        let named = |known: &&FileEpoch| next.epochs.iter().any(|n| n.epoch == known.epoch);
+        let newest = file.iter().filter(named).map(|known| known.ordinal).max().unwrap_or(0);
+        let newer = file.iter().filter(|known| known.ordinal > newest);
+        next.epochs.extend(newer.map(|known| Named { epoch: known.epoch, end: known.last }));
         // The last is the one that sends, also where another came between.
         let running = file.last().map(|running| running.epoch);
         if let Some(place) = next.epochs.iter().position(|named| Some(named.epoch) == running) {

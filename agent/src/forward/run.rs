@@ -106,6 +106,7 @@ pub(super) struct Forward<L> {
     last_commit: Instant,
     /// When something was last known to work.
     progress: Instant,
+    stuck_told: bool,
     twin: Twin,
     /// The position in Kafka does not name this run as its sender yet.
     unannounced: bool,
@@ -163,6 +164,7 @@ impl<L: Line> Forward<L> {
             began: now,
             last_commit: now,
             progress: now,
+            stuck_told: false,
             twin: Twin::default(),
             unannounced: false,
             beside_twin: false,
@@ -237,22 +239,24 @@ impl<L: Line> Forward<L> {
     fn watch_over(&mut self, state: State, outcome: Outcome) -> Outcome {
         let works = match outcome {
             Outcome::Done => state != State::Sending && state != State::Aborting,
+            Outcome::Idle | Outcome::Aside => true,
             // A new client is made anyhow.
-            Outcome::Idle | Outcome::Aside | Outcome::Failed(Class::Rebuild | Class::Fenced) => {
-                true
-            }
+            Outcome::Failed(Class::Rebuild | Class::Fenced) => return outcome,
             Outcome::Refused | Outcome::Failed(_) => false,
         };
         let now = self.pace.now();
         if works {
             self.progress = now;
+            self.stuck_told = false;
         }
         let stuck = self.config.transaction_timeout.get() * STUCK;
         if now.saturating_duration_since(self.progress) < stuck {
             return outcome;
         }
         self.progress = now;
-        info!(state = state.as_str(), without_progress = ?stuck, "the Kafka client is made anew");
+        if !std::mem::replace(&mut self.stuck_told, true) {
+            info!(state = state.as_str(), without_progress = ?stuck, "the Kafka client is made anew, again and again until one gets through");
+        }
         Outcome::Failed(Class::Rebuild)
     }
 

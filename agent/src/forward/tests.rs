@@ -259,11 +259,10 @@ fn what_an_aborted_transaction_carried_is_sent_though_its_stream_stood_aside_mea
     // The first transaction is lost at its commit, with the position in it; in
     // the second one a stream is refused, so that the next commit is the
     // other's alone.
-    cluster.request_errors(
-        RDKafkaApiKey::EndTxn,
-        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING],
-    );
     let fine = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
+    // The very first one only says who sends.
+    let lost = RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_ID_MAPPING;
+    cluster.request_errors(RDKafkaApiKey::EndTxn, &[fine, lost]);
     let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     cluster.request_errors(RDKafkaApiKey::Produce, &[fine, fine, refused]);
     plant.forward();

@@ -207,3 +207,12 @@ fn a_file_of_many_epochs_keeps_its_newest_in_the_list() {
     let named: Vec<u64> = next.epochs.iter().map(|named| named.epoch.0).collect();
     assert_eq!(named, (13..=20).collect::<Vec<_>>());
 }
+
+#[test]
+fn an_epoch_that_left_the_list_is_not_covered_by_an_entry_of_another_file() {
+    // Another file has sent since; the list no longer names this one's first.
+    let file = file(&[(A, Some(17)), (B, None)]);
+    let other = position(&[(B, Some(0)), (C, None)], (C, 5));
+    let next = Position::continued(Some(&other), "gw1", "kafka", &file);
+    assert!(!covers(&next, &file, 1, 1), "nobody has sent it");
+}

@@ -13,6 +13,9 @@ impl<L: Line> Forward<L> {
         let stopping = self.stopping().is_some();
         self.seen = self.store.wait_newer(self.seen, Duration::ZERO);
         if self.load.is_empty() {
+            if self.must_announce() {
+                return self.transmit();
+            }
             std::mem::swap(&mut self.load, &mut self.next);
         }
         if self.load.is_empty() || self.looked.is_none_or(|looked| self.pace.since(looked) >= LOOK)

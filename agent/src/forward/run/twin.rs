@@ -26,7 +26,7 @@ const TAKE_OVER: Duration = Duration::from_mins(15);
 
 /// How often a run renews the position when it knows of another file that has
 /// sent under its gateway's id.
-pub(super) const RENEW_BESIDE_TWIN: Duration = Duration::from_mins(5);
+const RENEW_BESIDE_TWIN: Duration = Duration::from_mins(5);
 
 /// What is known of who sends in our place.
 #[derive(Debug, Default)]
@@ -127,14 +127,18 @@ impl<L: Line> Forward<L> {
         }
     }
 
-    /// When the position must be committed anew though nothing is sent: a run
-    /// says at once that it is the one that sends, and then keeps brokers from
-    /// forgetting (SAFETY 3) and a twin from taking over.
+    /// Whether this run must first say in the position that it is the one that
+    /// sends. In a transaction of its own: the first load may be refused, sifted
+    /// and sent for longer than a fenced run waits.
+    pub(super) fn must_announce(&self) -> bool {
+        self.unannounced && self.link.as_ref().is_some_and(Line::is_transactional)
+    }
+
+    /// Whether the position must be committed anew though nothing is sent: it
+    /// keeps brokers from forgetting (SAFETY 3) and a twin from taking over.
     pub(super) fn must_renew(&self) -> bool {
-        if !self.link.as_ref().is_some_and(Line::is_transactional) {
-            return false;
-        }
         let after = if self.beside_twin { RENEW_BESIDE_TWIN } else { super::RENEW };
-        self.unannounced || self.pace.since(self.last_commit) >= after
+        self.link.as_ref().is_some_and(Line::is_transactional)
+            && self.pace.since(self.last_commit) >= after
     }
 }

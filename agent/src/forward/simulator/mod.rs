@@ -77,7 +77,9 @@ fn every_event_arrives_exactly_once_whatever_fails() {
                     return wrong;
                 }
                 if let Err(cause) = plan::run(seed, None) {
-                    wrong.push(format!("seed {seed}: {cause} (replay: make simulate SEED={seed})"));
+                    let line = format!("seed {seed}: {cause} (replay: make simulate SEED={seed})");
+                    println!("{line}");
+                    wrong.push(line);
                 }
             }
         };
