@@ -13,11 +13,14 @@ use zstd::bulk::Compressor;
 use super::codec::Encoder;
 use super::forget::forget;
 use super::lock::Lock;
-use super::state::{cursors, epochs, get, memory, parts, put, put_totals, saved};
-use super::{Adopted, BatchId, FileEpoch, Memory, OpenError, Position, dead, schema};
+use super::reserve::Reserve;
+use super::state::{Lost, cursors, epochs, get, memory, parts, put, put_totals, saved};
+use super::{
+    Adopted, BatchId, FileEpoch, Loss, Memory, OpenError, Position, damage, dead, salvage, schema,
+};
 use crate::collect::{Checkpoint, DeadLetter};
 use crate::event::Timestamp;
-use crate::flow;
+use crate::flow::{self, Flows};
 
 /// Epochs whose batches are gone stay known for as many starts: a position
 /// that names one then still says what it covers.
@@ -35,6 +38,11 @@ pub(crate) struct File {
     totals: Totals,
     memory: Memory,
     saved: BTreeMap<String, Checkpoint>,
+    /// Sources whose checkpoint a salvage did not find.
+    lost: Lost,
+    /// What the salvage before this opening cost.
+    salvaged: Option<Loss>,
+    reserve: Reserve,
     /// Definitions that are in the file, as text.
     streams: HashMap<flow::Hash, String>,
     dead_room: u64,
@@ -107,17 +115,25 @@ impl File {
     /// first event.
     pub(crate) fn open(path: &Path, gateway: &str) -> Result<Self, OpenError> {
         let lock = Lock::take(path)?;
-        let mut connection = schema::open(path)?;
-        let failed = |cause| OpenError::File { path: path.to_owned(), cause };
-        let memory = memory(&connection).map_err(failed)?;
-        let totals = start(&mut connection, gateway, &memory, random(path)?).map_err(failed)?;
-        let epochs = epochs(&connection).map_err(failed)?;
+        damage::prepare(path, gateway)?;
+        let begun = match begin(path, gateway) {
+            Err(OpenError::File { cause, .. }) if damage::is_damage_at_start(&cause) => {
+                damage::set_aside(path, gateway, &cause.to_string())?;
+                begin(path, gateway)?
+            }
+            other => other?,
+        };
+        let Begun { connection, epochs, totals, memory, saved, lost, salvaged } = begun;
         let running = epochs.last().cloned().expect("start has just written one");
         if running.ordinal > BatchId::MOST_ORDINAL {
             return Err(OpenError::Worn(path.to_owned()));
         }
-        let saved = saved(&connection).map_err(failed)?;
-        let compressor = Compressor::new(LEVEL).expect("level 1 exists");
+        if let Some(loss) = &salvaged {
+            damage::tell(loss);
+        }
+        let mut reserve = Reserve::default();
+        reserve.take(path);
+        let compressor = checked_compressor();
         Ok(Self {
             connection,
             path: path.to_owned(),
@@ -126,6 +142,9 @@ impl File {
             totals,
             memory,
             saved,
+            lost,
+            salvaged,
+            reserve,
             streams: HashMap::new(),
             dead_room: dead::room(u64::MAX),
             compressor,
@@ -138,6 +157,7 @@ impl File {
     /// are never sent, and a file that they fill would hold the sources back
     /// for ever.
     pub(crate) fn limit(&mut self, max_size: u64) -> Result<(), rusqlite::Error> {
+        damage::prune(&self.path, max_size);
         self.dead_room = dead::room(max_size);
         let mut totals = self.totals;
         let transaction = self.connection.transaction()?;
@@ -168,6 +188,57 @@ impl File {
 
     pub(crate) fn saved(&self, source: &str) -> Option<&Checkpoint> {
         self.saved.get(source)
+    }
+
+    /// Whether the source has no checkpoint because a salvage did not find it.
+    pub(crate) fn is_lost(&self, source: &str) -> bool {
+        self.lost.holds(source)
+    }
+
+    /// What the salvage before this opening cost, if there was one.
+    pub(crate) fn loss(&self) -> Option<&Loss> {
+        self.salvaged.as_ref()
+    }
+
+    /// Writes down what a salvage left open, once it is known who runs: which of
+    /// these sources lost their checkpoint (one that comes later never had one),
+    /// and the definition of a flow whose own is lost.
+    pub(crate) fn settle(
+        &mut self,
+        sources: &[&str],
+        flows: &Flows,
+    ) -> Result<(), rusqlite::Error> {
+        if self.salvaged.is_none() && !self.lost.is_open() {
+            return Ok(());
+        }
+        let lost = sources.iter().filter(|name| !self.saved.contains_key(**name));
+        let transaction = self.connection.transaction()?;
+        self.lost.settle(&transaction, lost)?;
+        for (_, flow) in flows.iter() {
+            transaction.execute(
+                "INSERT OR IGNORE INTO stream (flow, lane, definition) SELECT ?1, ?2, ?3
+                 WHERE EXISTS (SELECT 1 FROM batch WHERE flow = ?1)",
+                (flow.hash.0, flow.lane.as_str(), definition(&flow.stream)),
+            )?;
+        }
+        transaction.commit()
+    }
+
+    /// The disk is full: gives the reserve back, for deletes. False when it is
+    /// given already.
+    pub(crate) fn give_reserve(&mut self) -> bool {
+        self.reserve.give(&self.path)
+    }
+
+    /// Takes the reserve again once there is room.
+    pub(crate) fn take_reserve(&mut self) {
+        self.reserve.take(&self.path);
+    }
+
+    /// The file itself is damaged: the next opening is to salvage it, whatever
+    /// it sees.
+    pub(crate) fn ask_for_salvage(&self, cause: &str) {
+        damage::ask(&self.path, cause);
     }
 
     /// Id of the last batch that was written, in this epoch or, before its
@@ -267,6 +338,12 @@ impl File {
         Ok(adopted)
     }
 
+    /// As on a disk that has no room for more.
+    #[cfg(test)]
+    pub(crate) fn limit_pages(&self, count: u32) {
+        self.connection.pragma_update(None, "max_page_count", count).unwrap();
+    }
+
     /// What stands in the file now.
     pub(crate) fn state(&self) -> Result<State, rusqlite::Error> {
         let number = |name: &str| -> Result<u64, rusqlite::Error> {
@@ -284,6 +361,44 @@ impl File {
             oldest: oldest.map(Timestamp),
         })
     }
+}
+
+/// What an opening finds.
+struct Begun {
+    connection: Connection,
+    epochs: Vec<FileEpoch>,
+    totals: Totals,
+    memory: Memory,
+    saved: BTreeMap<String, Checkpoint>,
+    lost: Lost,
+    salvaged: Option<Loss>,
+}
+
+fn begin(path: &Path, gateway: &str) -> Result<Begun, OpenError> {
+    let epoch = random(path)?;
+    let mut connection = schema::open(path)?;
+    let mut run = || {
+        damage::check(&connection)?;
+        schema::keep_wal(&connection, false)?;
+        let memory = memory(&connection)?;
+        let salvaged = get(&connection, salvage::LOSS)?;
+        let salvaged = salvaged.and_then(|text| serde_json::from_slice(&text).ok());
+        let lost = Lost::read(&connection)?;
+        let totals = start(&mut connection, gateway, &memory, epoch)?;
+        let (epochs, saved) = (epochs(&connection)?, saved(&connection)?);
+        Ok((epochs, totals, memory, saved, lost, salvaged))
+    };
+    let (epochs, totals, memory, saved, lost, salvaged) =
+        run().map_err(|cause| OpenError::File { path: path.to_owned(), cause })?;
+    Ok(Begun { connection, epochs, totals, memory, saved, lost, salvaged })
+}
+
+/// Each batch carries a checksum of its own: a flipped bit in it must not
+/// become a wrong value.
+fn checked_compressor() -> Compressor<'static> {
+    let mut compressor = Compressor::new(LEVEL).expect("level 1 exists");
+    compressor.include_checksum(true).expect("zstd knows its checksum");
+    compressor
 }
 
 /// Ends the epoch before and begins a new one, in one commit.
@@ -325,6 +440,8 @@ fn start(
         [],
     )?;
     put_totals(&transaction, &totals)?;
+    // It is told with this opening.
+    transaction.execute("DELETE FROM state WHERE key = ?1", [salvage::LOSS])?;
     transaction.commit()?;
     Ok(totals)
 }

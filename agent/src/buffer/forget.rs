@@ -1,6 +1,6 @@
 //! What a position lets go, and what is in doubt then.
 
-use rusqlite::Transaction;
+use rusqlite::Connection;
 
 use super::file::Totals;
 use super::{Adopted, BatchId, Epoch, FileEpoch, Position};
@@ -9,7 +9,7 @@ use crate::flow;
 /// Deletes what the position covers, in one range a flow where its epoch is
 /// known. A power cut after it costs nothing: Kafka has it.
 pub(super) fn forget(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     epochs: &[FileEpoch],
     position: &Position,
     cluster: &str,
@@ -53,7 +53,7 @@ pub(super) fn forget(
 /// not know: the epochs before the running one, which another copy may have
 /// sent.
 fn doubt(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     epochs: &[FileEpoch],
     flow: flow::Hash,
     stands: (Epoch, u64),

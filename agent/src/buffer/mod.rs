@@ -9,18 +9,22 @@
 //!   event; numbers count within it. So no id comes twice, whatever happens to
 //!   the file: SAFETY.md, "Two counters and an epoch".
 //! - Only a position deletes, and only what it covers: [`Position`].
+//! - A damaged file stops nobody: `damage`, `salvage`.
 //!
 //! What an event is in here, as bytes, is in `codec`.
 
 mod batch;
 mod codec;
 mod config;
+mod damage;
 mod dead;
 mod file;
 mod forget;
 mod lock;
 mod position;
 mod reader;
+mod reserve;
+mod salvage;
 mod schema;
 mod state;
 mod store;
@@ -32,10 +36,12 @@ use std::path::PathBuf;
 pub use batch::{ArrayRef, Batch, Damaged, EventRef, FieldRef, ValueRef};
 pub(crate) use codec::{Encoder, Labels};
 pub use config::Config;
+pub(crate) use damage::is_damage;
 pub(crate) use file::{Changes, File, Sealed};
 pub use lock::Locked;
 pub use position::{BadPosition, FileEpoch, Named, Position};
 pub use reader::{ReadError, Reader};
+pub use salvage::Loss;
 pub use store::{Adopted, Gone, Memory, Stats, Store};
 pub(crate) use store::{Call, Message, Shared, locked};
 
@@ -90,6 +96,20 @@ pub enum OpenError {
     },
     #[error("cannot open the buffer {}", path.display())]
     File {
+        path: PathBuf,
+        #[source]
+        cause: rusqlite::Error,
+    },
+    /// The disk is full or does not answer; the next start goes on with it.
+    #[error("cannot set the damaged buffer {} aside", path.display())]
+    SetAside {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The same of what is in it.
+    #[error("cannot salvage the damaged buffer {}", path.display())]
+    Salvage {
         path: PathBuf,
         #[source]
         cause: rusqlite::Error,

@@ -258,6 +258,17 @@ impl Buffer {
         self.file.saved(source).cloned()
     }
 
+    /// Whether the source has no checkpoint because a damaged file lost it: it
+    /// may have had one (SAFETY 13).
+    pub fn is_lost(&self, source: &str) -> bool {
+        self.file.is_lost(source)
+    }
+
+    /// What the salvage of a damaged file cost, where this opening follows one.
+    pub fn loss(&self) -> Option<&buffer::Loss> {
+        self.file.loss()
+    }
+
     /// The epoch of this run.
     pub fn epoch(&self) -> Epoch {
         self.file.epochs().last().expect("opening begins an epoch").epoch
@@ -296,7 +307,11 @@ pub fn start(
     sources: Vec<SourceInfo>,
     flows: Flows,
 ) -> Result<(Collector, Vec<Intake>), StartError> {
-    let Buffer { file, inbox, shared, config, clock } = buffer;
+    let Buffer { mut file, inbox, shared, config, clock } = buffer;
+    let names: Vec<&str> = sources.iter().map(|source| &*source.name).collect();
+    if let Err(error) = file.settle(&names, &flows) {
+        tracing::warn!(%error, "cannot note what the salvage left open, the next start does");
+    }
     let room = Arc::new(Room {
         deliveries: Semaphore::new(QUEUE_DELIVERIES),
         bytes: Semaphore::new(QUEUE_BYTES),
@@ -340,6 +355,12 @@ impl Collector {
     pub async fn ended(&mut self) {
         // Nothing is ever sent: it only closes.
         while self.ended.changed().await.is_ok() {}
+    }
+
+    /// Whether the thread has ended because the file is damaged: the next
+    /// opening salvages it.
+    pub fn is_damaged(&self) -> bool {
+        buffer::locked(&self.shared.damage).is_some()
     }
 
     pub fn store(&self) -> Store {

@@ -7,9 +7,14 @@
 //!   forwarder; all that was collected before goes into the same commit.
 //!
 //! When a commit fails (the disk is full, the medium errs) the group is kept
-//! and tried again each [`AGAIN`]; nothing is acknowledged, the bounds of the
-//! queue hold the sources back. The same bounds hold them back while the file
-//! is full; deletes are done then as ever, since they make the room.
+//! and tried again after a pause that grows from [`AGAIN`] to [`LONGEST_AGAIN`];
+//! nothing is acknowledged, the bounds of the queue hold the sources back. The
+//! same bounds hold them back while the file is full; deletes are done then as
+//! ever, since they make the room. On a full disk they are tried alone, at last
+//! with the buffer's reserve.
+//!
+//! When the file turns out to be damaged, the thread ends without a commit. The
+//! agent is started anew then, and the opening salvages the file.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,8 +39,11 @@ const COMMIT_EVENTS: u32 = 1_000;
 /// go into one commit up to this bound.
 const MOST_EVENTS: u32 = 5_000;
 
-/// Pause after a commit that failed.
+/// Pause after a commit that failed; it doubles up to [`LONGEST_AGAIN`].
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// A disk that has room again is used within half a minute.
+const LONGEST_AGAIN: Duration = Duration::from_secs(30);
 
 /// Twentieth of the size that must be free before a full file takes events
 /// again: else it would be full and not full with each delete.
@@ -50,6 +58,10 @@ pub(super) struct Known {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a note of its own, no state of a machine"
+)]
 pub(super) struct Writer {
     file: File,
     inbox: Receiver<Message>,
@@ -71,8 +83,13 @@ pub(super) struct Writer {
     forget_due: Option<Instant>,
     /// After a failure: not before.
     retry: Option<Instant>,
+    /// How long after the next failure.
+    pause: Duration,
     failing: Option<String>,
+    /// The disk was full at the last try: deletes go alone.
+    disk_full: bool,
     held_back: bool,
+    damaged: bool,
     closing: bool,
 }
 
@@ -106,8 +123,11 @@ impl Writer {
             due: None,
             forget_due: None,
             retry: None,
+            pause: AGAIN,
             failing: None,
+            disk_full: false,
             held_back: false,
+            damaged: false,
             closing: false,
         }
     }
@@ -132,7 +152,7 @@ impl Writer {
                 self.take(message);
             }
             self.look();
-            if self.is_due() {
+            if !self.damaged && self.is_due() {
                 self.commit();
             }
         }
@@ -184,6 +204,10 @@ impl Writer {
         if self.shared.flush.swap(false, Ordering::AcqRel) && !self.group.is_empty() {
             self.due = Some(Instant::now());
         }
+        let damage = locked(&self.shared.damage).clone();
+        if let Some(cause) = damage {
+            self.broken(&cause);
+        }
         if let Some(newer) = locked(&self.shared.forget).take() {
             self.forget = Some(newer);
             self.forget_due = self.forget_due.or_else(|| Some(Instant::now() + self.interval));
@@ -198,7 +222,8 @@ impl Writer {
 
     fn commit(&mut self) -> bool {
         // Full: the events wait, whatever makes room does not.
-        let events = !self.held_back;
+        let others = self.forget.is_some() || self.call.is_some();
+        let events = !(self.held_back || self.disk_full && others);
         let mut changes = Changes::default();
         if events {
             changes.batches = self
@@ -234,7 +259,7 @@ impl Writer {
         match result {
             Ok(adopted) => self.committed(events, adopted),
             Err(cause) => {
-                self.failed(&cause);
+                self.failed(&cause, events, others);
                 return false;
             }
         }
@@ -243,10 +268,15 @@ impl Writer {
 
     /// All of it is on the medium: acknowledge.
     fn committed(&mut self, events: bool, mut adopted: Vec<buffer::Adopted>) {
-        if self.failing.take().is_some() {
-            info!("the buffer can be written again");
-        }
         self.retry = None;
+        self.disk_full = false;
+        if events || self.held_back || self.group.is_empty() {
+            self.pause = AGAIN;
+            if self.failing.take().is_some() {
+                info!("the buffer can be written again");
+            }
+            self.file.take_reserve();
+        }
         // Before the acknowledgement: who gets one sees whether it is full now.
         self.measure();
         if events {
@@ -274,19 +304,45 @@ impl Writer {
         self.shared.stored(self.file.newest());
     }
 
-    fn failed(&mut self, cause: &rusqlite::Error) {
+    fn failed(&mut self, cause: &rusqlite::Error, events: bool, others: bool) {
         let text = cause.to_string();
+        if buffer::is_damage(cause) {
+            self.broken(&text);
+            return;
+        }
         if self.failing.as_ref() != Some(&text) {
-            warn!(error = %text, retry_in = ?AGAIN, "cannot write the buffer, sources are held back");
+            warn!(error = %text, retry_in = ?self.pause, "cannot write the buffer, sources are held back");
         }
         self.failing = Some(text);
-        self.retry = Some(Instant::now() + AGAIN);
+        self.disk_full = cause.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+        // A delete changes pages before it frees any.
+        let at_once = self.disk_full && others && (events || self.file.give_reserve());
+        if at_once {
+            self.retry = None;
+        } else {
+            self.retry = Some(Instant::now() + self.pause);
+            self.pause = (self.pause * 2).min(LONGEST_AGAIN);
+        }
         if self.settling {
             // The forwarder would wait for it until its grace is over.
             self.call = None;
         }
         self.settled();
         self.measure();
+    }
+
+    /// The file is damaged: nothing more is written to it. What is not
+    /// acknowledged is delivered again to the next run.
+    fn broken(&mut self, cause: &str) {
+        if std::mem::replace(&mut self.damaged, true) {
+            return;
+        }
+        error!(error = cause, "the buffer is damaged, it is opened anew");
+        self.file.ask_for_salvage(cause);
+        locked(&self.shared.damage).get_or_insert_with(|| cause.to_owned());
+        self.closing = true;
+        self.call = None;
+        self.settled();
     }
 
     fn settled(&mut self) {
@@ -301,7 +357,12 @@ impl Writer {
         let before = self.shared.stats.borrow().clone();
         let (bytes, oldest) = match self.file.state() {
             Ok(state) => (state.used, state.oldest),
-            Err(_) => (before.bytes, before.oldest),
+            Err(cause) => {
+                if buffer::is_damage(&cause) {
+                    self.broken(&cause.to_string());
+                }
+                (before.bytes, before.oldest)
+            }
         };
         if !self.held_back && bytes >= self.max_size {
             self.held_back = true;
@@ -330,7 +391,7 @@ impl Writer {
             self.take(message);
         }
         self.look();
-        let complete = self.commit();
+        let complete = !self.damaged && self.commit();
         if !complete || !self.group.is_empty() {
             // Their sources send them again, where they can.
             error!(events = self.group.events, "stopped with events that are not committed");
