@@ -151,8 +151,14 @@ async fn run_until_signal(config: Config) -> anyhow::Result<()> {
         }
         // The process stays: all that a restart does is done here.
         tokio::select! {
-            _ = terminate.recv() => return stopped_early("SIGTERM"),
-            _ = interrupt.recv() => return stopped_early("SIGINT"),
+            _ = terminate.recv() => {
+                stopped_early("SIGTERM");
+                return Ok(());
+            }
+            _ = interrupt.recv() => {
+                stopped_early("SIGINT");
+                return Ok(());
+            }
             mended = again.mend(agent, &config) => agent = mended,
         }
         info!(epoch = %agent.epoch(), "started anew with a salvaged buffer");
@@ -165,10 +171,9 @@ async fn run_until_signal(config: Config) -> anyhow::Result<()> {
 }
 
 /// A signal while no agent runs: all that is left is in the file.
-fn stopped_early(signal: &str) -> anyhow::Result<()> {
+fn stopped_early(signal: &str) {
     tell(notify::State::Stopping);
     info!(signal, "stopped while the buffer was being mended");
-    Ok(())
 }
 
 fn tell(state: notify::State) {
