@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::buffer::{self, Epoch};
 use crate::clock::Clock;
@@ -38,6 +38,64 @@ pub struct Agent {
     buffer: watch::Receiver<buffer::Stats>,
     epoch: Epoch,
     grace: Duration,
+}
+
+/// Why an agent is of no use any more.
+#[derive(Debug)]
+pub enum Broken {
+    /// The file turned out to be damaged: stop it and start a new one, whose
+    /// opening salvages the file. All that a restart does is done, so that
+    /// nothing comes twice.
+    Damaged,
+    /// A part of it has ended: end the process, its supervisor starts it anew.
+    Part(anyhow::Error),
+}
+
+/// Starts an agent anew after its file was damaged, not too often.
+#[derive(Debug, Default)]
+pub struct Again {
+    /// Pause before the next start, and since when that agent ran.
+    pause: Duration,
+    started: Option<tokio::time::Instant>,
+}
+
+/// First pause before an agent is started anew; it doubles up to
+/// [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A medium that damages every new file wears it out with each salvage.
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+
+/// An agent that ran this long was well.
+const STEADY: Duration = Duration::from_mins(10);
+
+impl Again {
+    /// Stops the agent and starts a new one, as often as it takes: the disk may
+    /// be full or away for a while.
+    pub async fn mend(&mut self, broken: Agent, config: &Config) -> Agent {
+        if self.started.is_none_or(|started| started.elapsed() >= STEADY) {
+            self.pause = FIRST_PAUSE;
+        }
+        if let Err(error) = broken.stop().await {
+            // Its threads may hold the file yet; then the start fails and is
+            // tried again.
+            warn!(error = format!("{error:#}"), "the agent did not stop in time");
+        }
+        loop {
+            tokio::time::sleep(self.pause).await;
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            match Agent::start(config.clone()) {
+                Ok(agent) => {
+                    self.started = Some(tokio::time::Instant::now());
+                    return agent;
+                }
+                Err(error) => {
+                    let retry_in = self.pause;
+                    warn!(error = format!("{error:#}"), ?retry_in, "cannot start anew");
+                }
+            }
+        }
+    }
 }
 
 /// What the agent has done so far: cheap to take, for the status line.
@@ -72,14 +130,17 @@ impl Agent {
                 Checkpoint::Cursor(bytes) | Checkpoint::Session(bytes) => bytes,
             });
             let gateway = &config.gateway.id;
-            let setup = Setup { gateway, flows: &mut flows, clock: clock.clone(), saved };
+            let lost = saved.is_none() && file.is_lost(&name);
+            let setup = Setup { gateway, flows: &mut flows, clock: clock.clone(), saved, lost };
             let source = Source::new(&wanted, setup);
             let labels = labels.into_iter().map(|(name, value)| (name.into(), value.into()));
             infos.push(SourceInfo { name: Arc::clone(&name), labels: labels.collect() });
             sources.push((name, source));
         }
         // The agent's own source is the last one.
-        let system = system::Plan::new(&config.system, &mut flows, file.saved(system::SOURCE));
+        let saved = file.saved(system::SOURCE);
+        let loss = file.last_loss();
+        let system = system::Plan::new(&config.system, &mut flows, saved, loss);
         if system.is_some() {
             let labels = config.gateway.labels.iter();
             let labels = labels.map(|(name, value)| (name.as_str().into(), value.as_str().into()));
@@ -141,10 +202,9 @@ impl Agent {
         }
     }
 
-    /// Waits until a part has ended that must not end: the agent is then of no
-    /// use and its supervisor starts it anew.
-    pub async fn broken(&mut self) -> anyhow::Error {
-        tokio::select! {
+    /// Waits until a part has ended that must not end.
+    pub async fn broken(&mut self) -> Broken {
+        let cause = tokio::select! {
             () = self.collector.ended() => anyhow::anyhow!("the buffer's thread has ended"),
             _ = self.forwarder.status.wait_for(|_| false) => {
                 anyhow::anyhow!("the forwarder's thread has ended")
@@ -152,7 +212,9 @@ impl Agent {
             Some(Err(cause)) = self.sources.join_next() => {
                 anyhow::Error::new(cause).context("a source's task has ended")
             }
-        }
+        };
+        // Whoever asks a writer that has ended ends with it.
+        if self.collector.is_damaged() { Broken::Damaged } else { Broken::Part(cause) }
     }
 
     /// Stops the sources, commits what they handed over, sends what is stored
@@ -223,5 +285,24 @@ mod tests {
             assert!(!stuck.is_finished());
         });
         drop(release);
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_is_salvaged_in_the_running_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path());
+        let mut agent = Agent::start(config.clone()).unwrap();
+        let epoch = agent.epoch();
+        // All that is written so far stands in the -wal.
+        let wal = folder.path().join("buffer.db-wal");
+        let length = usize::try_from(std::fs::metadata(&wal).unwrap().len()).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&wal).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xff; length - 32], 32).unwrap();
+        let read = agent.collector.store().reader().and_then(|mut reader| reader.flows());
+        read.unwrap_err();
+        assert!(matches!(agent.broken().await, Broken::Damaged));
+        let agent = Again::default().mend(agent, &config).await;
+        assert_ne!(agent.epoch(), epoch);
+        assert_eq!(agent.stop().await.unwrap(), 0);
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use tidegate::agent::Agent;
+use tidegate::agent::{Again, Agent, Broken};
 use tidegate::config::{self, Config, LogFormat, LogLevel};
 use tidegate::{memory, notify};
 use tokio::signal::unix::{SignalKind, signal};
@@ -135,33 +135,55 @@ async fn run_until_signal(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let gateway = config.gateway.id.clone();
-    let mut agent = Agent::start(config)?;
+    let mut agent = Agent::start(config.clone())?;
+    let mut again = Again::default();
     info!(%gateway, version = env!("CARGO_PKG_VERSION"), epoch = %agent.epoch(), "READY");
     tell(notify::State::Ready);
     memory::let_go_of_the_start();
     let mut connected = std::pin::pin!(agent.connected());
     let mut started = false;
-    let reason = loop {
-        tokio::select! {
-            _ = terminate.recv() => break Ok("SIGTERM"),
-            _ = interrupt.recv() => break Ok("SIGINT"),
-            broken = agent.broken() => break Err(broken),
+    let signal = loop {
+        let broken = tokio::select! {
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+            broken = agent.broken() => broken,
             () = &mut connected, if !started => {
                 started = true;
                 memory::let_go_of_the_start();
+                continue;
             }
+        };
+        if let Broken::Part(cause) = broken {
+            tell(notify::State::Stopping);
+            return Err(cause);
         }
+        // The process stays: all that a restart does is done here.
+        tokio::select! {
+            _ = terminate.recv() => {
+                stopped_early("SIGTERM");
+                return Ok(());
+            }
+            _ = interrupt.recv() => {
+                stopped_early("SIGINT");
+                return Ok(());
+            }
+            mended = again.mend(agent, &config) => agent = mended,
+        }
+        info!(epoch = %agent.epoch(), "started anew with a salvaged buffer");
+        connected.set(agent.connected());
+        started = false;
     };
     tell(notify::State::Stopping);
-    match reason {
-        Ok(signal) => {
-            info!(signal, "stopping");
-            let left = agent.stop().await?;
-            info!(events_left = left, "stopped");
-            Ok(())
-        }
-        Err(broken) => Err(broken),
-    }
+    info!(signal, "stopping");
+    let left = agent.stop().await?;
+    info!(events_left = left, "stopped");
+    Ok(())
+}
+
+/// A signal while no agent runs: all that is left is in the file.
+fn stopped_early(signal: &str) {
+    tell(notify::State::Stopping);
+    info!(signal, "stopped while the buffer was being mended");
 }
 
 fn tell(state: notify::State) {

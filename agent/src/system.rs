@@ -3,8 +3,9 @@
 //!
 //! Its events go the way of all others, through an [`Intake`] of an internal
 //! source, so that they have ids, are kept while the line is down, and arrive
-//! once. A gap is named as told in the commit that holds its event: a kill in
-//! between tells it again, under another id that never was before.
+//! once. A gap, and what a salvage lost, is named as told in the commit that holds
+//! its event: a kill before it tells it again, under another id that never was
+//! before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::buffer::{self, Gap, Store};
+use crate::buffer::{self, Gap, Loss, Store};
 use crate::clock::Clock;
 use crate::collect::{Checkpoint, Delivery, Intake, Stopping};
 use crate::event::{Event, Field, Quality, Value};
@@ -113,6 +114,32 @@ pub fn damage(what: &str, details: impl IntoIterator<Item = (&'static str, Value
     details.into_iter().fold(notice, |notice, (name, value)| notice.with(name, value))
 }
 
+/// The file was salvaged, and what that cost.
+fn salvaged(loss: &Loss) -> Notice {
+    let number = |number: Option<u64>| number.map_or(Value::Null, Value::U64);
+    damage(
+        "the buffer was damaged, what could be read goes on in a new file",
+        [
+            ("cause", text(&loss.cause)),
+            ("set_aside", text(&place(loss))),
+            ("batches", Value::U64(loss.batches)),
+            ("events", Value::U64(loss.events)),
+            ("lost_batches", number(loss.lost_batches)),
+            ("lost_events", number(loss.lost_events)),
+            ("lost_ids", text(&loss.ranges.join(", "))),
+            ("unreadable_batches", Value::U64(loss.unreadable)),
+            ("renamed_epochs", Value::U64(loss.renamed_epochs)),
+            ("cursors_lost", Value::Bool(loss.cursors_lost)),
+            ("no_room", Value::Bool(loss.no_room)),
+        ],
+    )
+}
+
+/// Where the damaged file is: no other salvage has the same.
+fn place(loss: &Loss) -> String {
+    loss.set_aside.display().to_string()
+}
+
 fn gap(gap: &Gap) -> Notice {
     let what = &gap.what;
     let id = |seq: fn(&buffer::Ids) -> u64| match &gap.ids {
@@ -139,10 +166,32 @@ pub struct System {
     store: Store,
     buffer: watch::Receiver<buffer::Stats>,
     forward: watch::Receiver<forward::Status>,
-    /// The last gap that was told, and that is also saved.
-    told: i64,
+    /// What was told, and is also saved.
+    told: Told,
     /// What is told first.
     notices: Vec<Notice>,
+}
+
+/// The checkpoint of the internal source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Told {
+    /// The last gap.
+    gap: i64,
+    /// The last salvage, by its [`place`]; empty: none.
+    loss: String,
+}
+
+impl Told {
+    /// What is damaged is told again.
+    fn load(saved: Option<Checkpoint>) -> Self {
+        let Some(Checkpoint::Session(bytes)) = saved else { return Self::default() };
+        let Some((gap, loss)) = bytes.split_first_chunk() else { return Self::default() };
+        Self { gap: i64::from_be_bytes(*gap), loss: String::from_utf8_lossy(loss).into_owned() }
+    }
+
+    fn save(&self) -> Checkpoint {
+        Checkpoint::Session([&self.gap.to_be_bytes(), self.loss.as_bytes()].concat().into())
+    }
 }
 
 /// The part of a [`System`] that is known before the stages run.
@@ -150,23 +199,29 @@ pub struct System {
 pub struct Plan {
     flow: flow::Id,
     heartbeat: Duration,
-    told: i64,
+    told: Told,
+    /// What a salvage cost, where it was not told yet.
+    loss: Option<Notice>,
 }
 
 impl Plan {
-    /// `saved` is the internal source's last checkpoint. `None` where nothing is
-    /// to be told.
-    pub fn new(config: &Config, flows: &mut Flows, saved: Option<Checkpoint>) -> Option<Self> {
+    /// `saved` is the internal source's last checkpoint, `loss` what the file's
+    /// last salvage cost. `None` where nothing is to be told.
+    pub fn new(
+        config: &Config,
+        flows: &mut Flows,
+        saved: Option<Checkpoint>,
+        loss: Option<&Loss>,
+    ) -> Option<Self> {
         if !config.enabled {
             return None;
         }
-        let told = match saved {
-            Some(Checkpoint::Session(bytes)) => {
-                <[u8; 8]>::try_from(&*bytes).map(i64::from_be_bytes).unwrap_or_default()
-            }
-            _ => 0,
-        };
-        Some(Self { flow: flows.polled(STREAM, None), heartbeat: config.heartbeat.get(), told })
+        let mut told = Told::load(saved);
+        let loss = loss.filter(|loss| told.loss != place(loss));
+        // Saved with the first events, among which it is.
+        told.loss = loss.map_or(told.loss, place);
+        let (flow, heartbeat) = (flows.polled(STREAM, None), config.heartbeat.get());
+        Some(Self { flow, heartbeat, told, loss: loss.map(salvaged) })
     }
 
     pub fn start(
@@ -175,8 +230,9 @@ impl Plan {
         clock: Clock,
         store: Store,
         forward: watch::Receiver<forward::Status>,
-        notices: Vec<Notice>,
+        mut notices: Vec<Notice>,
     ) -> System {
+        notices.extend(self.loss);
         System {
             flow: self.flow,
             device: gateway.into(),
@@ -222,11 +278,10 @@ impl System {
             let mut notices = first.take().unwrap_or_else(beat);
             let gaps = self.gaps().await;
             notices.extend(gaps.iter().map(gap));
-            let last = gaps.last().map(|gap| gap.id);
+            let last = gaps.last().map_or(self.told.gap, |gap| gap.id);
             let mut delivery = self.delivery(notices);
-            let told = last.unwrap_or(self.told);
-            let saved = Checkpoint::Session(told.to_be_bytes().as_slice().into());
-            delivery.checkpoint = Some(saved);
+            let told = Told { gap: last, ..self.told.clone() };
+            delivery.checkpoint = Some(told.save());
             let ticket = intake.deliver(delivery).await?;
             self.told = told;
             // While the file is full they do not pile up.
@@ -240,7 +295,7 @@ impl System {
         if self.buffer.borrow().dropped.is_empty() {
             return Vec::new();
         }
-        let (store, told) = (self.store.clone(), self.told);
+        let (store, told) = (self.store.clone(), self.told.gap);
         match tokio::task::spawn_blocking(move || store.gaps(told)).await {
             Ok(Ok(gaps)) => gaps,
             Ok(Err(error)) => {
@@ -330,7 +385,8 @@ mod tests {
         let config = Config::default();
         let mut flows = Flows::new(config.rules());
         let flow = flows.polled("plant", None);
-        let plan = Plan::new(&config, &mut flows, buffer.saved(SOURCE)).unwrap();
+        let plan =
+            Plan::new(&config, &mut flows, buffer.saved(SOURCE), buffer.last_loss()).unwrap();
         let source = |name: &str| SourceInfo { name: name.into(), labels: Vec::new() };
         let sources = vec![source("plc"), source(SOURCE)];
         let (collector, intakes) = collect::start(buffer, sources, flows).unwrap();
@@ -401,10 +457,25 @@ mod tests {
         assert_eq!(kinds(&told)[3..], ["start", "stop"], "not again");
     }
 
+    #[tokio::test]
+    async fn what_a_salvage_lost_is_told_once_also_by_the_process_after_the_one_that_salvaged() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(kinds(&tell(begin(folder.path())).await), ["start", "stop"]);
+        let file = buffer::File::open(&folder.path().join("buffer.db"), "gw1").unwrap();
+        file.ask_for_salvage("a page is gone");
+        drop(file);
+        // This one ends before it has told anything.
+        begin(folder.path()).collector.close();
+        let told = tell(begin(folder.path())).await;
+        assert_eq!(kinds(&told)[2..], ["start", "damage", "stop"]);
+        let told = tell(begin(folder.path())).await;
+        assert_eq!(kinds(&told)[5..], ["start", "stop"], "not again");
+    }
+
     #[test]
     fn a_stream_that_is_turned_off_is_none() {
         let config = Config { enabled: false, ..Config::default() };
         assert!(config.rules().is_none());
-        assert!(Plan::new(&config, &mut Flows::default(), None).is_none());
+        assert!(Plan::new(&config, &mut Flows::default(), None, None).is_none());
     }
 }

@@ -11,7 +11,8 @@ use crate::units::{ByteSize, Percent, Period, Room};
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The file; its folder must exist and be writable. Beside it stand
-    /// `-wal`, `-shm` and `.lock` of the same name.
+    /// `-wal`, `-shm`, `.lock`, `.reserve` (2 MiB) and, after damage,
+    /// `.damaged-<time>` of the same name.
     #[serde(default = "default_path")]
     pub path: PathBuf,
     /// Longest time from an event to its commit; default 1 s. Longer means

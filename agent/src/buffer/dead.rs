@@ -1,6 +1,6 @@
 //! Dead letters in the file: bounded, the newest stay.
 
-use rusqlite::{OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::file::Totals;
 use crate::collect::DeadLetter;
@@ -20,7 +20,7 @@ pub(super) fn room(max_size: u64) -> u64 {
 }
 
 pub(super) fn bury(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     dead: &DeadLetter,
     now: Timestamp,
     totals: &mut Totals,

@@ -23,7 +23,7 @@ const LOOK: i64 = 256;
 
 /// Nobody had this program before 2025: an earlier time is that of a clock that
 /// nothing has set yet, and says nothing about an age.
-const EARLIEST: Timestamp = Timestamp(1_735_689_600_000_000_000);
+pub(super) const EARLIEST: Timestamp = Timestamp(1_735_689_600_000_000_000);
 
 /// What the writer must leave as it is.
 #[derive(Debug, Default)]

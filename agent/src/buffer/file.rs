@@ -15,12 +15,15 @@ use super::drops::{Dropped, dropped, note};
 use super::evict::newest_gap;
 use super::forget::forget;
 use super::lock::Lock;
-use super::state::{cursors, epochs, get, memory, put, put_totals, save, saved};
+use super::reserve::Reserve;
+use super::state::{Lost, cursors, epochs, get, memory, put, put_totals, save, saved};
 use super::usage::Usage;
-use super::{Adopted, BatchId, FileEpoch, Memory, OpenError, Position, dead, schema};
+use super::{
+    Adopted, BatchId, FileEpoch, Loss, Memory, OpenError, Position, damage, dead, salvage, schema,
+};
 use crate::collect::{Checkpoint, DeadLetter};
 use crate::event::Timestamp;
-use crate::flow;
+use crate::flow::{self, Flows};
 
 /// Epochs whose batches are gone stay known for as many starts: a position
 /// that names one then still says what it covers.
@@ -40,6 +43,13 @@ pub(crate) struct File {
     pub(super) dropped: Vec<Dropped>,
     memory: Memory,
     saved: BTreeMap<String, Checkpoint>,
+    /// Sources whose checkpoint a salvage did not find.
+    lost: Lost,
+    /// What the salvage before this opening cost.
+    salvaged: Option<Loss>,
+    /// What the last one cost, whenever that was.
+    last_loss: Option<Loss>,
+    reserve: Reserve,
     /// Definitions that are in the file, as text.
     streams: HashMap<flow::Hash, String>,
     dead_room: u64,
@@ -108,19 +118,36 @@ impl File {
     /// first event.
     pub(crate) fn open(path: &Path, gateway: &str) -> Result<Self, OpenError> {
         let lock = Lock::take(path)?;
-        let mut connection = schema::open(path)?;
-        let failed = |cause| OpenError::File { path: path.to_owned(), cause };
-        let memory = memory(&connection).map_err(failed)?;
-        let totals = start(&mut connection, gateway, &memory, random(path)?).map_err(failed)?;
-        let epochs = epochs(&connection).map_err(failed)?;
+        damage::prepare(path, gateway)?;
+        let begun = match begin(path, gateway) {
+            Err(OpenError::File { cause, .. }) if damage::is_damage_at_start(&cause) => {
+                damage::set_aside(path, gateway, &cause.to_string())?;
+                begin(path, gateway)?
+            }
+            other => other?,
+        };
+        let Begun {
+            connection,
+            epochs,
+            totals,
+            usage,
+            dropped,
+            memory,
+            saved,
+            lost,
+            salvaged,
+            last_loss,
+        } = begun;
         let running = epochs.last().cloned().expect("start has just written one");
         if running.ordinal > BatchId::MOST_ORDINAL {
             return Err(OpenError::Worn(path.to_owned()));
         }
-        let saved = saved(&connection).map_err(failed)?;
-        let usage = Usage::load(&connection).map_err(failed)?;
-        let dropped = dropped(&connection).map_err(failed)?;
-        let compressor = Compressor::new(LEVEL).expect("level 1 exists");
+        if let Some(loss) = &salvaged {
+            damage::tell(loss);
+        }
+        let mut reserve = Reserve::default();
+        reserve.take(path);
+        let compressor = checked_compressor();
         Ok(Self {
             connection,
             path: path.to_owned(),
@@ -131,6 +158,10 @@ impl File {
             dropped,
             memory,
             saved,
+            lost,
+            salvaged,
+            last_loss,
+            reserve,
             streams: HashMap::new(),
             dead_room: dead::room(u64::MAX),
             compressor,
@@ -143,6 +174,7 @@ impl File {
     /// are never sent, and a file that they fill would hold the sources back
     /// for ever.
     pub(crate) fn limit(&mut self, max_size: u64) -> Result<(), rusqlite::Error> {
+        damage::prune(&self.path, max_size);
         self.dead_room = dead::room(max_size);
         let mut totals = self.totals;
         let transaction = self.connection.transaction()?;
@@ -188,6 +220,62 @@ impl File {
 
     pub(crate) fn saved(&self, source: &str) -> Option<&Checkpoint> {
         self.saved.get(source)
+    }
+
+    /// Whether the source has no checkpoint because a salvage did not find it.
+    pub(crate) fn is_lost(&self, source: &str) -> bool {
+        self.lost.holds(source)
+    }
+
+    /// What the salvage before this opening cost, if there was one.
+    pub(crate) fn loss(&self) -> Option<&Loss> {
+        self.salvaged.as_ref()
+    }
+
+    /// What the last salvage cost, whenever that was.
+    pub(crate) fn last_loss(&self) -> Option<&Loss> {
+        self.last_loss.as_ref()
+    }
+
+    /// Writes down what a salvage left open, once it is known who runs: which of
+    /// these sources lost their checkpoint (one that comes later never had one),
+    /// and the definition of a flow whose own is lost.
+    pub(crate) fn settle(
+        &mut self,
+        sources: &[&str],
+        flows: &Flows,
+    ) -> Result<(), rusqlite::Error> {
+        if self.salvaged.is_none() && !self.lost.is_open() {
+            return Ok(());
+        }
+        let lost = sources.iter().filter(|name| !self.saved.contains_key(**name));
+        let transaction = self.connection.transaction()?;
+        self.lost.settle(&transaction, lost)?;
+        for (_, flow) in flows.iter() {
+            transaction.execute(
+                "INSERT OR IGNORE INTO stream (flow, lane, definition) SELECT ?1, ?2, ?3
+                 WHERE EXISTS (SELECT 1 FROM batch WHERE flow = ?1)",
+                (flow.hash.0, flow.lane.as_str(), definition(&flow.stream)),
+            )?;
+        }
+        transaction.commit()
+    }
+
+    /// The disk is full: gives the reserve back, for deletes. False when it is
+    /// given already.
+    pub(crate) fn give_reserve(&mut self) -> bool {
+        self.reserve.give(&self.path)
+    }
+
+    /// Takes the reserve again once there is room.
+    pub(crate) fn take_reserve(&mut self) {
+        self.reserve.take(&self.path);
+    }
+
+    /// The file itself is damaged: the next opening is to salvage it, whatever
+    /// it sees.
+    pub(crate) fn ask_for_salvage(&self, cause: &str) {
+        damage::ask(&self.path, cause);
     }
 
     /// Id of the last batch that was written, in this epoch or, before its
@@ -306,6 +394,60 @@ impl File {
     }
 }
 
+/// What an opening finds.
+struct Begun {
+    connection: Connection,
+    epochs: Vec<FileEpoch>,
+    totals: Totals,
+    usage: Usage,
+    dropped: Vec<Dropped>,
+    memory: Memory,
+    saved: BTreeMap<String, Checkpoint>,
+    lost: Lost,
+    salvaged: Option<Loss>,
+    last_loss: Option<Loss>,
+}
+
+fn begin(path: &Path, gateway: &str) -> Result<Begun, OpenError> {
+    let epoch = random(path)?;
+    let connection = schema::open(path)?;
+    found(connection, gateway, epoch)
+        .map_err(|cause| OpenError::File { path: path.to_owned(), cause })
+}
+
+fn found(mut connection: Connection, gateway: &str, epoch: u64) -> Result<Begun, rusqlite::Error> {
+    damage::check(&connection)?;
+    schema::keep_wal(&connection, false)?;
+    let memory = memory(&connection)?;
+    let loss = |key| -> Result<Option<Loss>, rusqlite::Error> {
+        Ok(get(&connection, key)?.and_then(|text| serde_json::from_slice(&text).ok()))
+    };
+    let salvaged = loss(salvage::LOSS)?;
+    let last_loss = salvaged.clone().or(loss(salvage::LAST_LOSS)?);
+    let lost = Lost::read(&connection)?;
+    let totals = start(&mut connection, gateway, &memory, epoch)?;
+    Ok(Begun {
+        epochs: epochs(&connection)?,
+        totals,
+        usage: Usage::load(&connection)?,
+        dropped: dropped(&connection)?,
+        memory,
+        saved: saved(&connection)?,
+        lost,
+        salvaged,
+        last_loss,
+        connection,
+    })
+}
+
+/// Each batch carries a checksum of its own: a flipped bit in it must not
+/// become a wrong value.
+fn checked_compressor() -> Compressor<'static> {
+    let mut compressor = Compressor::new(LEVEL).expect("level 1 exists");
+    compressor.include_checksum(true).expect("zstd knows its checksum");
+    compressor
+}
+
 /// Ends the epoch before and begins a new one, in one commit.
 fn start(
     connection: &mut Connection,
@@ -345,6 +487,12 @@ fn start(
         [],
     )?;
     put_totals(&transaction, &totals)?;
+    // The log tells it with this opening; whoever tells it elsewhere may take
+    // longer.
+    transaction.execute(
+        "UPDATE OR REPLACE state SET key = ?2 WHERE key = ?1",
+        [salvage::LOSS, salvage::LAST_LOSS],
+    )?;
     transaction.commit()?;
     Ok(totals)
 }

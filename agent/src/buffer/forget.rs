@@ -1,6 +1,6 @@
 //! What a position lets go, and what is in doubt then.
 
-use rusqlite::Transaction;
+use rusqlite::Connection;
 
 use super::file::Totals;
 use super::usage::Usage;
@@ -10,7 +10,7 @@ use crate::flow;
 /// Deletes what the position covers, in one range a flow where its epoch is
 /// known. A power cut after it costs nothing: Kafka has it.
 pub(super) fn forget(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     epochs: &[FileEpoch],
     position: &Position,
     cluster: &str,
@@ -58,7 +58,7 @@ pub(super) fn forget(
 /// not know: the epochs before the running one, which another copy may have
 /// sent.
 fn doubt(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     epochs: &[FileEpoch],
     flow: flow::Hash,
     stands: (Epoch, u64),

@@ -10,12 +10,14 @@
 //!   the file: SAFETY.md, "Two counters and an epoch".
 //! - A position deletes, and only what it covers: [`Position`]. Besides it only
 //!   a rule of the user's does, `evict`, and what it drops is counted.
+//! - A damaged file stops nobody: `damage`, `salvage`.
 //!
 //! What an event is in here, as bytes, is in `codec`.
 
 mod batch;
 mod codec;
 mod config;
+mod damage;
 mod dead;
 mod disk;
 mod drops;
@@ -25,7 +27,9 @@ mod forget;
 mod lock;
 mod position;
 mod reader;
+mod reserve;
 mod room;
+mod salvage;
 mod schema;
 mod state;
 mod store;
@@ -38,6 +42,7 @@ use std::path::PathBuf;
 pub use batch::{ArrayRef, Batch, Damaged, EventRef, FieldRef, ValueRef};
 pub(crate) use codec::{Encoder, Labels};
 pub use config::Config;
+pub(crate) use damage::{is_damage, is_full};
 pub(crate) use disk::{Disk, disk};
 pub use drops::{Dropped, Gap, Ids, Reason};
 pub(crate) use evict::{Demand, Pins};
@@ -46,6 +51,7 @@ pub use lock::Locked;
 pub use position::{BadPosition, FileEpoch, Named, Position};
 pub use reader::{ReadError, Reader};
 pub(crate) use room::State;
+pub use salvage::Loss;
 #[cfg(test)]
 pub(crate) use store::Serve;
 pub use store::{Adopted, Gone, Memory, Stats, Store};
@@ -102,6 +108,20 @@ pub enum OpenError {
     },
     #[error("cannot open the buffer {}", path.display())]
     File {
+        path: PathBuf,
+        #[source]
+        cause: rusqlite::Error,
+    },
+    /// The disk is full or does not answer; the next start goes on with it.
+    #[error("cannot set the damaged buffer {} aside", path.display())]
+    SetAside {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The same of what is in it.
+    #[error("cannot salvage the damaged buffer {}", path.display())]
+    Salvage {
         path: PathBuf,
         #[source]
         cause: rusqlite::Error,

@@ -8,17 +8,17 @@ use rusqlite::Connection;
 use tracing::warn;
 use zstd::bulk::Decompressor;
 
-use super::{Batch, BatchId, Epoch, FileEpoch, Gap, drops, schema, state};
+use super::{Batch, BatchId, Epoch, FileEpoch, Gap, Shared, drops, schema, state};
 use crate::flow;
 
 /// A batch that claims to be longer is damaged: an event of more than 8 MiB is
 /// never stored, and one of more than 128 KiB stands alone.
-const MOST_RAW: usize = 64 * 1024 * 1024;
+pub(super) const MOST_RAW: usize = 64 * 1024 * 1024;
 
 /// The file cannot be read now; the forwarder says so once and tries again.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the buffer")]
-pub struct ReadError(#[from] rusqlite::Error);
+pub struct ReadError(#[from] pub(super) rusqlite::Error);
 
 /// What the forwarder reads with: a connection of its own that never writes.
 /// Each call is one short read transaction: a longer one would keep the WAL
@@ -29,6 +29,8 @@ pub struct Reader {
     epochs: HashMap<i64, (Epoch, Arc<str>)>,
     /// Flows whose definition is not understood, and was told to be so.
     strange: BTreeSet<flow::Hash>,
+    /// Who is told that the file is damaged.
+    shared: Option<Arc<Shared>>,
 }
 
 impl std::fmt::Debug for Reader {
@@ -41,15 +43,45 @@ impl Reader {
     pub(super) fn open(path: &Path) -> Result<Self, ReadError> {
         let connection = schema::open_reader(path)?;
         let decompressor = Decompressor::new().expect("a context of zstd needs only memory");
-        let mut reader =
-            Self { connection, decompressor, epochs: HashMap::new(), strange: BTreeSet::new() };
+        let mut reader = Self {
+            connection,
+            decompressor,
+            epochs: HashMap::new(),
+            strange: BTreeSet::new(),
+            shared: None,
+        };
         reader.learn_epochs()?;
         Ok(reader)
+    }
+
+    /// Tells the writer when the file turns out to be damaged.
+    pub(super) fn watched(mut self, shared: Arc<Shared>) -> Self {
+        self.shared = Some(shared);
+        self
+    }
+
+    fn watch<T>(&self, read: Result<T, ReadError>) -> Result<T, ReadError> {
+        read.inspect_err(|ReadError(cause)| {
+            if let Some(shared) = &self.shared {
+                shared.alarm(cause);
+            }
+        })
     }
 
     /// Batches of one flow behind `after`, oldest first: at least one if there
     /// is one, then as many as stay below `max_events` and `max_bytes`.
     pub fn batches(
+        &mut self,
+        flow: flow::Hash,
+        after: BatchId,
+        max_events: u32,
+        max_bytes: usize,
+    ) -> Result<Vec<Batch>, ReadError> {
+        let read = self.read_batches(flow, after, max_events, max_bytes);
+        self.watch(read)
+    }
+
+    fn read_batches(
         &mut self,
         flow: flow::Hash,
         after: BatchId,
@@ -97,12 +129,19 @@ impl Reader {
 
     /// What was dropped behind the gap `after`, oldest first.
     pub fn gaps(&self, after: i64) -> Result<Vec<Gap>, ReadError> {
-        Ok(drops::gaps(&self.connection, after)?)
+        self.watch(drops::gaps(&self.connection, after).map_err(ReadError))
     }
 
     /// Every flow that has batches in the file, with its stream's last
     /// definition: also those that the configuration no longer names.
     pub fn flows(&mut self) -> Result<Vec<(flow::Hash, flow::Lane, Arc<flow::Stream>)>, ReadError> {
+        let read = self.read_flows();
+        self.watch(read)
+    }
+
+    fn read_flows(
+        &mut self,
+    ) -> Result<Vec<(flow::Hash, flow::Lane, Arc<flow::Stream>)>, ReadError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT flow, lane, definition FROM stream
              WHERE EXISTS (SELECT 1 FROM batch WHERE batch.flow = stream.flow)",

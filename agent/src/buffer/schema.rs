@@ -1,8 +1,9 @@
 //! The layout of the file and the settings of its connections.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::OpenError;
@@ -16,7 +17,7 @@ const LAYOUT: i32 = 2;
 /// 4,096: the file system writes whole blocks of it, and the rows of a loaded
 /// gateway are tens of kilobytes (a smaller page saves at most a fifth of a
 /// commit of one small row, and costs more per row of a big one).
-const PAGE: u32 = 4096;
+pub(super) const PAGE: u32 = 4096;
 
 /// Pages; the measured bytes per commit hardly depend on it. 4 MB of WAL are
 /// read again at most after a power cut.
@@ -30,6 +31,13 @@ const CACHE: i32 = 2048;
 
 /// A reader holds a lock for microseconds only.
 const BUSY: Duration = Duration::from_secs(5);
+
+/// A file is made in two steps; a power cut between them leaves its header and
+/// the first page of the pointer map.
+const PAGES_WITHOUT_TABLES: i64 = 2;
+
+/// A layout beyond this is a damaged number and no newer program's.
+const MOST_LAYOUT: i32 = 1_000;
 
 /// How each layout is made of the one before; the first of an empty file.
 const STEPS: [&str; LAYOUT as usize] = [
@@ -112,21 +120,34 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     let failed = |cause| OpenError::File { path: path.to_owned(), cause };
     let mut connection = Connection::open(path).map_err(failed)?;
     connection.busy_timeout(BUSY).map_err(failed)?;
-    // Both take effect only before the first table.
-    connection.pragma_update(None, "page_size", PAGE).map_err(failed)?;
-    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL").map_err(failed)?;
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(failed)?;
-    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get(0));
-    let application: i32 = number("application_id").map_err(failed)?;
-    let layout: i32 = number("user_version").map_err(failed)?;
-    if tables > 0 && application != APPLICATION {
-        return Err(OpenError::Foreign(path.to_owned()));
+    // What turns out to be damaged is set aside as it is, with its -wal.
+    keep_wal(&connection, true).map_err(failed)?;
+    lay_out(&connection).map_err(failed)?;
+    let number = |query: &str| connection.query_row(query, [], |row| row.get::<_, i64>(0));
+    let tables = number("SELECT count(*) FROM sqlite_schema").map_err(failed)?;
+    let pages = number("PRAGMA page_count").map_err(failed)?;
+    let application = number("PRAGMA application_id").map_err(failed)?;
+    let layout = number("PRAGMA user_version").map_err(failed)?;
+    let ours = number(
+        "SELECT count(*) FROM sqlite_schema WHERE name IN ('state', 'epoch', 'stream', 'batch')",
+    );
+    if tables > 0 && application != i64::from(APPLICATION) {
+        return Err(match ours.map_err(failed)? {
+            3.. => failed(damaged("the header is damaged")),
+            _ => OpenError::Foreign(path.to_owned()),
+        });
+    }
+    if tables == 0 && pages > PAGES_WITHOUT_TABLES || (tables > 0) != (layout > 0) {
+        return Err(failed(damaged("the catalogue is damaged")));
     }
     let done = usize::try_from(layout).unwrap_or(usize::MAX);
     let Some(steps) = STEPS.get(done..) else {
-        return Err(OpenError::Newer { path: path.to_owned(), found: layout, known: LAYOUT });
+        return Err(match i32::try_from(layout) {
+            Ok(found @ LAYOUT..=MOST_LAYOUT) => {
+                OpenError::Newer { path: path.to_owned(), found, known: LAYOUT }
+            }
+            _ => failed(damaged("the header is damaged")),
+        });
     };
     connection.pragma_update(None, "journal_mode", "WAL").map_err(failed)?;
     // What is committed is on the medium before anything is acknowledged.
@@ -135,17 +156,78 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     connection.pragma_update(None, "journal_size_limit", WAL_LIMIT).map_err(failed)?;
     connection.pragma_update(None, "temp_store", "MEMORY").map_err(failed)?;
     connection.pragma_update(None, "cache_size", -CACHE).map_err(failed)?;
-    if !steps.is_empty() {
-        // A power cut in here leaves the layout before.
-        let transaction = connection.transaction().map_err(failed)?;
-        for step in steps {
-            transaction.execute_batch(step).map_err(failed)?;
-        }
-        transaction.pragma_update(None, "application_id", APPLICATION).map_err(failed)?;
-        transaction.pragma_update(None, "user_version", LAYOUT).map_err(failed)?;
-        transaction.commit().map_err(failed)?;
-    }
+    build(&mut connection, steps).map_err(failed)?;
     Ok(connection)
+}
+
+/// Makes a new file for salvage: quick to fill and not safe before all of it is
+/// on the medium.
+pub(super) fn make(path: &Path) -> Result<Connection, rusqlite::Error> {
+    let mut connection = Connection::open(path)?;
+    lay_out(&connection)?;
+    connection.pragma_update(None, "journal_mode", "MEMORY")?;
+    connection.pragma_update(None, "synchronous", "OFF")?;
+    connection.pragma_update(None, "cache_size", -CACHE)?;
+    build(&mut connection, &STEPS)?;
+    Ok(connection)
+}
+
+/// Whether the last connection leaves the -wal as it is when it goes, instead of
+/// writing it into the database.
+pub(super) fn keep_wal(connection: &Connection, keep: bool) -> Result<(), rusqlite::Error> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)?;
+    Ok(())
+}
+
+/// The catalogue of the newest layout, one row each: what a file must have.
+pub(super) fn catalogue(connection: &Connection) -> Result<Vec<String>, rusqlite::Error> {
+    let mut statement = connection.prepare(
+        "SELECT format('%s %s %d %s', type, name, rootpage, coalesce(sql, ''))
+         FROM sqlite_schema ORDER BY name",
+    )?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    rows.collect()
+}
+
+/// The same as it is right after it was made.
+pub(super) fn expected() -> Result<Vec<String>, rusqlite::Error> {
+    let mut connection = Connection::open_in_memory()?;
+    lay_out(&connection)?;
+    build(&mut connection, &STEPS)?;
+    catalogue(&connection)
+}
+
+/// Both take effect only before the first table.
+fn lay_out(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.pragma_update(None, "page_size", PAGE)?;
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")
+}
+
+fn build(connection: &mut Connection, steps: &[&str]) -> Result<(), rusqlite::Error> {
+    if steps.is_empty() {
+        return Ok(());
+    }
+    // A power cut in here leaves the layout before.
+    let transaction = connection.transaction()?;
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION)?;
+    transaction.pragma_update(None, "user_version", LAYOUT)?;
+    transaction.commit()
+}
+
+/// What `SQLite` says of a damaged file, said by us.
+pub(super) fn damaged(what: &str) -> rusqlite::Error {
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    rusqlite::Error::SqliteFailure(code, Some(what.to_owned()))
+}
+
+/// The file of the same name with something behind it.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// Opens the file to read, beside the connection that writes.

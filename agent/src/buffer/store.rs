@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
+use super::damage::is_damage;
 use super::{Batch, BatchId, Dropped, FileEpoch, Gap, Pins, Position, ReadError, Reader};
 use crate::collect::{DeadLetter, Delivery, SourceId, Ticket};
 use crate::event::Timestamp;
@@ -73,6 +74,8 @@ pub(crate) struct Shared {
     pub memory: Mutex<Memory>,
     pub epochs: Vec<FileEpoch>,
     pub stats: watch::Sender<Stats>,
+    /// Why the file must be opened anew, once somebody saw that it is damaged.
+    pub damage: Mutex<Option<String>>,
     newest: Mutex<Newest>,
     stored: Condvar,
     /// One call at a time, so that calls do not take the deliveries' room.
@@ -162,6 +165,7 @@ impl Shared {
             memory: Mutex::new(memory),
             epochs,
             stats: watch::Sender::new(Stats::default()),
+            damage: Mutex::new(None),
             newest: Mutex::new(Newest { id: newest, stopped: false }),
             stored: Condvar::new(),
             calls: Mutex::new(()),
@@ -184,6 +188,16 @@ impl Shared {
             // A full queue wakes it too, and it looks at each turn.
             Ok(()) | Err(TrySendError::Full(_)) => Ok(()),
             Err(TrySendError::Disconnected(_)) => Err(Gone),
+        }
+    }
+
+    /// Notes an error that says that the file is damaged, and wakes the writer,
+    /// which takes itself down.
+    pub(super) fn alarm(&self, cause: &rusqlite::Error) {
+        if is_damage(cause) {
+            locked(&self.damage).get_or_insert_with(|| cause.to_string());
+            // Without a writer the agent is going down already.
+            drop(self.look());
         }
     }
 
@@ -226,6 +240,8 @@ pub struct Store(pub(crate) Arc<Shared>);
 impl Store {
     pub fn reader(&self) -> Result<Reader, ReadError> {
         Reader::open(&self.0.path)
+            .map(|reader| reader.watched(Arc::clone(&self.0)))
+            .inspect_err(|ReadError(cause)| self.0.alarm(cause))
     }
 
     /// Batches to send: [`Reader::batches`], which from now on are pinned: no rule

@@ -24,6 +24,19 @@ impl Usage {
         if let Some(saved) = saved {
             return Ok(Self(saved));
         }
+        Self::count(connection)
+    }
+
+    /// Counts what is there and saves it, whatever was saved: after a salvage.
+    pub(super) fn recount(connection: &Connection) -> Result<(), rusqlite::Error> {
+        let counted = Self::count(connection)?;
+        if counted == Self::default() && get(connection, KEY)?.is_none() {
+            return Ok(());
+        }
+        counted.save(connection)
+    }
+
+    fn count(connection: &Connection) -> Result<Self, rusqlite::Error> {
         let mut statement = connection
             .prepare("SELECT flow, count(*), sum(length(data)) FROM batch GROUP BY flow")?;
         let mut rows = statement.query([])?;

@@ -273,9 +273,13 @@ impl Buffer {
         gateway: &str,
         clock: Clock,
     ) -> Result<Self, buffer::OpenError> {
-        let mut file = File::open(&config.path, gateway)?;
-        file.limit(config.max_size.get())
-            .map_err(|cause| buffer::OpenError::File { path: config.path.clone(), cause })?;
+        // What an earlier process noted is told by this one as it stands.
+        let (file, told) = match bounded(config, gateway)? {
+            Ok(bounded) => bounded,
+            // The next opening salvages it.
+            Err(_) => bounded(config, gateway)?
+                .map_err(|cause| buffer::OpenError::File { path: config.path.clone(), cause })?,
+        };
         let (sender, inbox) = sync_channel(HEADROOM);
         let shared = Arc::new(Shared::new(
             file.path().to_owned(),
@@ -284,10 +288,6 @@ impl Buffer {
             file.memory().clone(),
             file.newest(),
         ));
-        // What an earlier process noted is told by this one as it stands.
-        let told = file
-            .newest_gap()
-            .map_err(|cause| buffer::OpenError::File { path: config.path.clone(), cause })?;
         *locked(&shared.pins) = Pins { told, ..Pins::default() };
         shared.stats.send_replace(counted(&file));
         Ok(Self { file, inbox, shared, config: config.clone(), clock })
@@ -296,6 +296,23 @@ impl Buffer {
     /// The last committed checkpoint of the source with this name.
     pub fn saved(&self, source: &str) -> Option<Checkpoint> {
         self.file.saved(source).cloned()
+    }
+
+    /// Whether the source has no checkpoint because a damaged file lost it: it
+    /// may have had one (SAFETY 13).
+    pub fn is_lost(&self, source: &str) -> bool {
+        self.file.is_lost(source)
+    }
+
+    /// What the salvage of a damaged file cost, where this opening follows one.
+    pub fn loss(&self) -> Option<&buffer::Loss> {
+        self.file.loss()
+    }
+
+    /// What the last salvage cost, whenever that was: for who tells it in a way
+    /// that may be cut off, and knows what was told.
+    pub fn last_loss(&self) -> Option<&buffer::Loss> {
+        self.file.last_loss()
     }
 
     /// The epoch of this run.
@@ -309,6 +326,23 @@ impl Buffer {
 
     pub fn stats(&self) -> watch::Receiver<Stats> {
         self.shared.stats.subscribe()
+    }
+}
+
+/// Opens the file and brings it to its bounds; gives its newest gap too. Within:
+/// the file turned out to be damaged where no opening looks, and is marked so.
+fn bounded(
+    config: &buffer::Config,
+    gateway: &str,
+) -> Result<Result<(File, i64), rusqlite::Error>, buffer::OpenError> {
+    let mut file = File::open(&config.path, gateway)?;
+    match file.limit(config.max_size.get()).and_then(|()| file.newest_gap()) {
+        Ok(told) => Ok(Ok((file, told))),
+        Err(cause) if buffer::is_damage(&cause) => {
+            file.ask_for_salvage(&cause.to_string());
+            Ok(Err(cause))
+        }
+        Err(cause) => Err(buffer::OpenError::File { path: config.path.clone(), cause }),
     }
 }
 
@@ -350,7 +384,11 @@ pub fn start(
     sources: Vec<SourceInfo>,
     flows: Flows,
 ) -> Result<(Collector, Vec<Intake>), StartError> {
-    let Buffer { file, inbox, shared, config, clock } = buffer;
+    let Buffer { mut file, inbox, shared, config, clock } = buffer;
+    let names: Vec<&str> = sources.iter().map(|source| &*source.name).collect();
+    if let Err(error) = file.settle(&names, &flows) {
+        tracing::warn!(%error, "cannot note what the salvage left open, the next start does");
+    }
     let bytes = (QUEUE_BYTES / sources.len().max(1)).max(LEAST_BYTES);
     let mut intakes = Vec::new();
     let mut known = Vec::new();
@@ -393,6 +431,12 @@ impl Collector {
     pub async fn ended(&mut self) {
         // Nothing is ever sent: it only closes.
         while self.ended.changed().await.is_ok() {}
+    }
+
+    /// Whether the thread has ended because the file is damaged: the next
+    /// opening salvages it.
+    pub fn is_damaged(&self) -> bool {
+        locked(&self.shared.damage).is_some()
     }
 
     pub fn store(&self) -> Store {

@@ -1,5 +1,7 @@
 //! The promises of the writer, on real files.
 
+mod trouble;
+
 use std::path::Path;
 
 use super::*;

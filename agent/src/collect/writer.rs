@@ -7,12 +7,16 @@
 //!   forwarder; all that was collected before goes into the same commit.
 //!
 //! When a commit fails (the disk is full, the medium errs) the group is kept
-//! and tried again each [`AGAIN`]; nothing is acknowledged, the bounds of the
-//! queue hold the sources back.
+//! and tried again after a pause that grows from [`AGAIN`] to [`LONGEST_AGAIN`];
+//! nothing is acknowledged, the bounds of the queue hold the sources back. On a
+//! full disk deletes are tried alone, at last with the buffer's reserve.
 //!
 //! What is for a stream that is full and waits stays in its source's place in
 //! `waiting`, in order, until there is room: the other sources go on. Deletes are
 //! done as ever, since they make the room.
+//!
+//! When the file turns out to be damaged, the thread ends without a commit. The
+//! agent is started anew then, and the opening salvages the file.
 
 mod tend;
 
@@ -44,8 +48,11 @@ const COMMIT_EVENTS: u32 = 1_000;
 /// go into one commit up to this bound.
 const MOST_EVENTS: u32 = 5_000;
 
-/// Pause after a commit that failed.
+/// Pause after a commit that failed; it doubles up to [`LONGEST_AGAIN`].
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// A disk that has room again is used within half a minute.
+const LONGEST_AGAIN: Duration = Duration::from_secs(30);
 
 /// A source as the writer knows it.
 #[derive(Debug)]
@@ -88,7 +95,11 @@ pub(super) struct Writer {
     forget_due: Option<Instant>,
     /// After a failure: not before.
     retry: Option<Instant>,
+    /// How long after the next failure.
+    pause: Duration,
     failing: Option<String>,
+    /// The disk was full at the last try: deletes go alone.
+    disk_full: bool,
     /// When to look again how the disk stands, and for what is too old.
     look_at_disk: Option<Instant>,
     expire_due: Option<Instant>,
@@ -97,6 +108,8 @@ pub(super) struct Writer {
     held_back: bool,
     /// What was said of drops, and when.
     told: Told,
+    /// The file is damaged: nothing is written to it any more.
+    damaged: bool,
     closing: bool,
 }
 
@@ -132,12 +145,15 @@ impl Writer {
             due: None,
             forget_due: None,
             retry: None,
+            pause: AGAIN,
             failing: None,
+            disk_full: false,
             look_at_disk: None,
             expire_due: config.max_age.map(|_| Instant::now()),
             shrinking: false,
             held_back: false,
             told,
+            damaged: false,
             closing: false,
         }
     }
@@ -160,6 +176,9 @@ impl Writer {
                 self.take(message);
             }
             self.look();
+            if self.damaged {
+                continue;
+            }
             if !self.held_back && !self.waiting.is_empty() {
                 // The first that waits is news.
                 self.measure();
@@ -217,6 +236,10 @@ impl Writer {
         }
         // At the bound there is more in the queue, and it is meant too.
         self.flush &= self.more;
+        let damage = locked(&self.shared.damage).clone();
+        if let Some(cause) = damage {
+            self.broken(&cause);
+        }
         if let Some(newer) = locked(&self.shared.forget).take() {
             self.forget = Some(newer);
             self.forget_due = self.forget_due.or_else(|| Some(Instant::now() + self.interval));
@@ -286,24 +309,27 @@ impl Writer {
     }
 
     fn commit(&mut self) -> bool {
-        let saved = self.group.saved.iter().filter_map(|(source, checkpoint)| {
-            Some((&*self.sources.get(usize::from(*source))?.name, checkpoint))
-        });
-        let refused = self.group.refused(&self.flows);
+        // On a full disk the events wait, whatever makes room does not.
+        let others = self.forget.is_some() || self.call.is_some();
+        let events = !(self.disk_full && others);
+        let refused = if events { self.group.refused(&self.flows) } else { Vec::new() };
         // Held over the commit only if a gap may grow by it.
         let pins = (!refused.is_empty()).then(|| locked(&self.shared.pins));
-        let mut changes = Changes {
-            batches: self
+        let mut changes = Changes::default();
+        if events {
+            let saved = self.group.saved.iter().filter_map(|(source, checkpoint)| {
+                Some((&*self.sources.get(usize::from(*source))?.name, checkpoint))
+            });
+            changes.saved = saved.collect();
+            changes.refused = refused;
+            changes.told = pins.as_ref().map_or(0, |pins| pins.told);
+            changes.dead = self.group.dead.iter().collect();
+            changes.batches = self
                 .group
                 .batches()
                 .map(|(flow, events)| Sealed { flow: self.flows.get(flow), events })
-                .collect(),
-            dead: self.group.dead.iter().collect(),
-            saved: saved.collect(),
-            refused,
-            told: pins.as_ref().map_or(0, |pins| pins.told),
-            ..Changes::default()
-        };
+                .collect();
+        }
         if let Some((position, cluster)) = &self.forget {
             changes.positions.push((position, cluster));
         }
@@ -321,9 +347,9 @@ impl Writer {
         };
         drop(pins);
         match result {
-            Ok(adopted) => self.committed(adopted),
+            Ok(adopted) => self.committed(events, adopted),
             Err(cause) => {
-                self.failed(&cause);
+                self.failed(&cause, events, others);
                 return false;
             }
         }
@@ -331,13 +357,21 @@ impl Writer {
     }
 
     /// All of it is on the medium: acknowledge.
-    fn committed(&mut self, mut adopted: Vec<buffer::Adopted>) {
-        if self.failing.take().is_some() {
-            info!("the buffer can be written again");
-        }
+    fn committed(&mut self, events: bool, mut adopted: Vec<buffer::Adopted>) {
         self.retry = None;
-        let group = std::mem::take(&mut self.group);
-        self.due = None;
+        self.disk_full = false;
+        let mut group = Group::default();
+        if events {
+            std::mem::swap(&mut group, &mut self.group);
+            self.due = None;
+        }
+        if self.group.is_empty() {
+            self.pause = AGAIN;
+            if self.failing.take().is_some() {
+                info!("the buffer can be written again");
+            }
+            self.file.take_reserve();
+        }
         // Before the acknowledgement: who gets one sees whether it is full now.
         self.measure();
         for (source, part) in &group.parts {
@@ -364,19 +398,45 @@ impl Writer {
         self.shared.stored(self.file.newest());
     }
 
-    fn failed(&mut self, cause: &rusqlite::Error) {
+    fn failed(&mut self, cause: &rusqlite::Error, events: bool, others: bool) {
         let text = cause.to_string();
+        if buffer::is_damage(cause) {
+            self.broken(&text);
+            return;
+        }
         if self.failing.as_ref() != Some(&text) {
-            warn!(error = %text, retry_in = ?AGAIN, "cannot write the buffer, sources are held back");
+            warn!(error = %text, retry_in = ?self.pause, "cannot write the buffer, sources are held back");
         }
         self.failing = Some(text);
-        self.retry = Some(Instant::now() + AGAIN);
+        self.disk_full = buffer::is_full(cause);
+        // A delete changes pages before it frees any.
+        let at_once = self.disk_full && others && (events || self.file.give_reserve());
+        if at_once {
+            self.retry = None;
+        } else {
+            self.retry = Some(Instant::now() + self.pause);
+            self.pause = (self.pause * 2).min(LONGEST_AGAIN);
+        }
         if self.settling {
             // The forwarder would wait for it until its grace is over.
             self.call = None;
         }
         self.settled();
         self.measure();
+    }
+
+    /// The file is damaged: nothing more is written to it. What is not
+    /// acknowledged is delivered again to the next run.
+    fn broken(&mut self, cause: &str) {
+        if std::mem::replace(&mut self.damaged, true) {
+            return;
+        }
+        error!(error = cause, "the buffer is damaged, it is opened anew");
+        self.file.ask_for_salvage(cause);
+        locked(&self.shared.damage).get_or_insert_with(|| cause.to_owned());
+        self.closing = true;
+        self.call = None;
+        self.settled();
     }
 
     fn settled(&mut self) {
@@ -393,9 +453,9 @@ impl Writer {
         }
         self.closing = true;
         self.look();
-        let mut complete = self.commit();
+        let mut complete = !self.damaged && self.commit();
         // What waited may have got room by this commit.
-        while complete && !self.group.is_empty() {
+        while complete && !self.damaged && !self.group.is_empty() {
             complete = self.commit();
         }
         if !complete || !self.group.is_empty() || !self.waiting.is_empty() {

@@ -68,6 +68,9 @@ pub struct Setup<'a> {
     /// What the source's last committed [`Checkpoint`](crate::collect::Checkpoint)
     /// held, if there is one.
     pub saved: Option<Arc<[u8]>>,
+    /// There is none because a damaged file lost it: who would read all again
+    /// or skip some without it must stop (SAFETY 13).
+    pub lost: bool,
 }
 
 /// Why a source's connection ended. `supervise` says it once and opens the

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::super::counted;
 use super::Writer;
-use crate::buffer::{self, Dropped, Reason, Stats, locked};
+use crate::buffer::{self, Dropped, File, Reason, Stats, locked};
 use crate::event::Timestamp;
 
 /// Pause before a disk without room is looked at again: somebody else has filled
@@ -83,7 +83,10 @@ impl Writer {
     /// Looks at the file's size, makes room by the rules, lets go on who waited
     /// for it, and tells how the buffer stands.
     pub(super) fn measure(&mut self) {
-        self.make_room();
+        if let Err(cause) = self.make_room() {
+            // What cannot be dropped stays; why, the next commit will say.
+            self.notice(&cause);
+        }
         self.readmit();
         let now = Instant::now();
         self.look_at_disk = self.bounds.waits_for_disk().then(|| now + LOOK_AT_DISK);
@@ -114,19 +117,28 @@ impl Writer {
     }
 
     /// Drops what the rules let go until there is room, or nothing of it is left.
-    fn make_room(&mut self) {
+    fn make_room(&mut self) -> Result<(), rusqlite::Error> {
         self.bounds.ask_again();
+        let mut failure = Ok(());
         // Each turn drops a batch or rules out one who could give some.
-        loop {
-            let Ok(state) = self.file.state() else { return };
+        while !self.damaged {
+            let state = self.file.state()?;
             let disk = buffer::disk(self.file.path()).ok();
             self.bounds.measure(state, disk, |flow| self.file.usage(flow));
-            let Some((whose, demand)) = self.bounds.demand(&self.flows) else { return };
+            let Some((whose, demand)) = self.bounds.demand(&self.flows) else { break };
             let pins = locked(&self.shared.pins);
-            // What cannot be dropped stays; why, the next commit will say.
-            let gone = self.file.evict(&demand, &pins).unwrap_or_default();
+            let gone = delete(&mut self.file, |file| file.evict(&demand, &pins));
             drop(pins);
-            self.bounds.answered(&whose, gone);
+            self.bounds.answered(&whose, *gone.as_ref().unwrap_or(&0));
+            failure = failure.and(gone.map(drop));
+        }
+        failure
+    }
+
+    /// An error beside a commit: only damage is acted on.
+    fn notice(&mut self, cause: &rusqlite::Error) {
+        if buffer::is_damage(cause) {
+            self.broken(&cause.to_string());
         }
     }
 
@@ -137,9 +149,12 @@ impl Writer {
         let now = self.clock.now();
         let age = i64::try_from(max_age.as_nanos()).unwrap_or(i64::MAX);
         let pins = locked(&self.shared.pins);
-        let gone = self.file.expire(now, Timestamp(now.0.saturating_sub(age)), &pins);
+        let before = Timestamp(now.0.saturating_sub(age));
+        let gone = delete(&mut self.file, |file| file.expire(now, before, &pins));
+        drop(pins);
         if let Err(error) = gone {
             warn!(%error, "cannot drop what is too old");
+            self.notice(&error);
         }
     }
 
@@ -147,12 +162,27 @@ impl Writer {
     fn shrink(&mut self) {
         let done = self.file.shrink().and_then(|()| self.file.state());
         self.shrinking = done.as_ref().is_ok_and(buffer::State::has_spare);
-        if !self.shrinking {
+        if let Err(cause) = &done {
+            self.notice(cause);
+        }
+        if !self.shrinking && !self.damaged {
             // A reader may hold it up: then the next checkpoint does it.
             if let Err(error) = self.file.shrunk() {
                 warn!(%error, "cannot make the buffer's file shorter");
             }
             self.measure();
         }
+    }
+}
+
+/// A delete changes pages before it frees any: on a full disk it is done with
+/// the buffer's reserve.
+fn delete(
+    file: &mut File,
+    mut rows: impl FnMut(&mut File) -> Result<u64, rusqlite::Error>,
+) -> Result<u64, rusqlite::Error> {
+    match rows(file) {
+        Err(cause) if buffer::is_full(&cause) && file.give_reserve() => rows(file),
+        done => done,
     }
 }

@@ -105,7 +105,10 @@ fn source_with(
     change(&mut config);
     assert_eq!(config.check(), []);
     let clock = Clock::fixed(Timestamp(5));
-    Mqtt::new(config, Setup { gateway: "gw", flows: &mut Flows::default(), clock, saved })
+    Mqtt::new(
+        config,
+        Setup { gateway: "gw", flows: &mut Flows::default(), clock, saved, lost: false },
+    )
 }
 
 /// Runs the source beside a script, which must end first; gives how the

@@ -42,6 +42,11 @@ pub(super) enum Unusable {
     OtherDefinition,
     #[error("the saved cursor cannot be read: give the source a new name to begin by `from`")]
     Damaged,
+    #[error(
+        "the buffer was damaged and how far this source was read is lost with it: give the source \
+         a new name to begin by `from`"
+    )]
+    Lost,
 }
 
 /// Marks text that is not UTF-8; CBOR's own text must be. From the range that

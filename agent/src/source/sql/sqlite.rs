@@ -174,7 +174,7 @@ pub struct Source {
 
 impl Source {
     pub fn new(config: &Config, setup: Setup<'_>) -> Self {
-        let Setup { flows, clock, saved, .. } = setup;
+        let Setup { flows, clock, saved, lost, .. } = setup;
         let plan = Plan {
             flow: flows.id(&config.stream, config.lane),
             device: config.device.as_deref().unwrap_or(&config.name).into(),
@@ -184,6 +184,7 @@ impl Source {
         };
         let job = Job::new(config, plan);
         let (place, database) = match saved.map(|bytes| Place::load(&bytes, job.definition)) {
+            None if lost => (Err(Unusable::Lost), None),
             None => (Ok(config.from.place()), None),
             Some(Ok((place, database))) => (Ok(place), database),
             Some(Err(unusable)) => (Err(unusable), None),

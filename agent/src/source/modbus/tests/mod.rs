@@ -38,7 +38,13 @@ fn bench(address: &str, devices: &str) -> (Bench, TestCommits) {
     let config = parse(&(head + devices)).unwrap();
     assert_eq!(config.check(), []);
     let mut flows = Flows::default();
-    let setup = Setup { gateway: "gw1", flows: &mut flows, clock: Clock::fixed(NOW), saved: None };
+    let setup = Setup {
+        gateway: "gw1",
+        flows: &mut flows,
+        clock: Clock::fixed(NOW),
+        saved: None,
+        lost: false,
+    };
     let source = Source::new(&config, setup);
     let (intake, commits) = Intake::for_test(64);
     let (link, stop) = (Link::new(Arc::from("bus")), CancellationToken::new());

@@ -58,6 +58,7 @@ impl Machine {
                 flows: &mut Flows::default(),
                 clock: Clock::fixed(NOW),
                 saved: saved.map(Into::into),
+                lost: false,
             },
         )
     }
