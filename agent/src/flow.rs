@@ -136,6 +136,11 @@ impl Flows {
         Id(u16::try_from(index).expect("check refuses more than 200 flows"))
     }
 
+    /// The definition of a stream that the configuration defines or uses.
+    pub fn stream(&self, name: &str) -> Option<&Arc<Stream>> {
+        self.streams.get(name)
+    }
+
     pub fn get(&self, id: Id) -> &Flow {
         self.flows.get(usize::from(id.0)).expect("ids are only made by `id`")
     }

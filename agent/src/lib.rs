@@ -28,6 +28,8 @@ pub mod encode;
 
 pub mod forward;
 
+pub mod control;
+
 pub mod agent;
 pub mod memory;
 pub mod notify;

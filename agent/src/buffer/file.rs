@@ -3,6 +3,8 @@
 //! Everything that changes together stands in one transaction: the events, the
 //! checkpoints behind them, what Kafka's position covers, dead letters, totals.
 
+mod errand;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -14,7 +16,7 @@ use super::codec::Encoder;
 use super::forget::forget;
 use super::lock::Lock;
 use super::state::{cursors, epochs, get, memory, parts, put, put_totals, saved};
-use super::{Adopted, BatchId, FileEpoch, Memory, OpenError, Position, dead, schema};
+use super::{Adopted, BatchId, Burial, FileEpoch, Memory, OpenError, Position, dead, schema};
 use crate::collect::{Checkpoint, DeadLetter};
 use crate::event::Timestamp;
 use crate::flow;
@@ -24,7 +26,7 @@ use crate::flow;
 const EPOCHS_KEPT: i64 = 16;
 
 /// Level 3 makes these batches no smaller.
-const LEVEL: i32 = 1;
+pub(super) const LEVEL: i32 = 1;
 
 /// The file open for writing.
 pub(crate) struct File {
@@ -81,6 +83,8 @@ pub(crate) struct Changes<'a> {
     pub batches: Vec<Sealed<'a>>,
     pub saved: Vec<(&'a str, &'a Checkpoint)>,
     pub dead: Vec<&'a DeadLetter>,
+    /// Those that come with the event that Kafka refused.
+    pub buried: Vec<&'a Burial>,
     /// Positions to delete by, oldest first, with their cluster.
     pub positions: Vec<(&'a Position, &'a str)>,
 }
@@ -90,6 +94,7 @@ impl Changes<'_> {
         self.batches.is_empty()
             && self.saved.is_empty()
             && self.dead.is_empty()
+            && self.buried.is_empty()
             && self.positions.is_empty()
     }
 }
@@ -255,6 +260,9 @@ impl File {
         for letter in &changes.dead {
             dead::bury(&transaction, letter, now, &mut totals)?;
         }
+        for burial in &changes.buried {
+            burial.commit(&transaction, now, &mut totals)?;
+        }
         dead::make_room(&transaction, self.dead_room, &mut totals)?;
         put_totals(&transaction, &totals)?;
         transaction.commit()?;
@@ -321,7 +329,10 @@ fn start(
         }
     }
     transaction.execute(
-        "DELETE FROM stream WHERE NOT EXISTS (SELECT 1 FROM batch WHERE batch.flow = stream.flow)",
+        // What a dead letter can bring back needs its stream too (SAFETY 14).
+        "DELETE FROM stream
+         WHERE NOT EXISTS (SELECT 1 FROM batch WHERE batch.flow = stream.flow)
+         AND NOT EXISTS (SELECT 1 FROM dead_event WHERE dead_event.flow = stream.flow)",
         [],
     )?;
     put_totals(&transaction, &totals)?;

@@ -24,7 +24,7 @@ mod run;
 mod sieve;
 mod size;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod token;
 mod trouble;
 mod voice;

@@ -331,7 +331,7 @@ impl Forward {
     fn transmit(&mut self) -> Result<Outcome, Trouble> {
         self.began = Instant::now();
         let dead = std::mem::take(&mut self.load.dead);
-        self.keep_letters(dead)?;
+        self.keep_letters(dead.into_iter().map(|letter| (letter, None)).collect())?;
         let link = linked(self.link.as_ref())?;
         link.take_failures();
         link.begin()?;

@@ -3,3 +3,4 @@
 mod histories;
 mod model;
 mod position;
+mod requeue;
