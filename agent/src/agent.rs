@@ -14,6 +14,7 @@ use crate::buffer::{self, Epoch};
 use crate::clock::Clock;
 use crate::collect::{self, Buffer, Checkpoint, Collector, SourceInfo};
 use crate::config::Config;
+use crate::control::{self, Desk, Live};
 use crate::flow::Flows;
 use crate::forward::{self, Forwarder};
 use crate::source::{Setup, Source};
@@ -38,6 +39,9 @@ pub struct Agent {
     buffer: watch::Receiver<buffer::Stats>,
     epoch: Epoch,
     grace: Duration,
+    /// Answers commands until the agent is gone.
+    control: JoinSet<()>,
+    drain: watch::Receiver<Option<Duration>>,
 }
 
 /// Why an agent is of no use any more.
@@ -151,6 +155,7 @@ impl Agent {
         let (collector, mut intakes) = collect::start(file, infos, flows)?;
         let gateway = &config.gateway.id;
         let forwarder = forward::start(config.kafka, gateway, store.clone(), clock.clone())?;
+        let desk_store = store.clone();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         if let Some(plan) = system
@@ -165,6 +170,25 @@ impl Agent {
             links.push(link.watch());
             tasks.spawn(supervise::supervise(source, intake, link, stop.clone()));
         }
+        let (asked, drain) = watch::channel(None);
+        let live = Live {
+            sources: links.clone(),
+            buffer: stats.clone(),
+            forward: forwarder.status.clone(),
+            drain: asked,
+        };
+        let desk =
+            Desk { buffer: config.buffer.path.clone(), store: Some(desk_store), live: Some(live) };
+        let mut control = JoinSet::new();
+        let socket = config.control.socket(&config.buffer.path);
+        match take_commands(&config.buffer.path, &socket) {
+            Ok(listening) => {
+                control.spawn(listening.serve(Arc::new(desk)));
+            }
+            Err(cause) => {
+                warn!(socket = %socket.display(), error = %cause, "cannot open the socket for commands, running without");
+            }
+        }
         Ok(Self {
             sources: tasks,
             links,
@@ -174,6 +198,8 @@ impl Agent {
             buffer: stats,
             epoch,
             grace: config.gateway.shutdown_grace.get(),
+            control,
+            drain,
         })
     }
 
@@ -217,18 +243,58 @@ impl Agent {
         if self.collector.is_damaged() { Broken::Damaged } else { Broken::Part(cause) }
     }
 
+    /// How the buffer stands, now and with each commit.
+    pub fn buffer(&self) -> watch::Receiver<buffer::Stats> {
+        self.buffer.clone()
+    }
+
+    /// Where a command leaves word that the agent is to end once its buffer is
+    /// empty, and within which time.
+    pub fn drain_requests(&self) -> watch::Receiver<Option<Duration>> {
+        self.drain.clone()
+    }
+
+    /// Stops the sources, commits what they handed over, and waits until all
+    /// that is stored was sent: true when it was, within this time. The agent
+    /// is then to be stopped.
+    pub async fn drain(&mut self, within: Duration) -> anyhow::Result<bool> {
+        let began = tokio::time::Instant::now();
+        self.end_sources(began + (self.grace / 2).min(within)).await;
+        let store = self.collector.store();
+        let (done, settled) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new().name("drain".to_owned()).spawn(move || {
+            if done.send(store.settle()).is_err() {
+                info!("the buffer was settled behind the time to drain");
+            }
+        })?;
+        let empty = async {
+            if !matches!(settled.await, Ok(Ok(_))) {
+                return false;
+            }
+            // What waits for room gets it as the rest is sent.
+            let empty = |stats: &buffer::Stats| stats.batches == 0 && !stats.unsettled;
+            self.buffer.wait_for(empty).await.is_ok()
+        };
+        Ok(tokio::time::timeout_at(began + within, empty).await.unwrap_or(false))
+    }
+
+    async fn end_sources(&mut self, latest: tokio::time::Instant) {
+        self.stop.cancel();
+        let all_ended = async { while self.sources.join_next().await.is_some() {} };
+        if tokio::time::timeout_at(latest, all_ended).await.is_err() {
+            info!("a source did not stop in time and is left behind");
+            self.sources.shutdown().await;
+        }
+    }
+
     /// Stops the sources, commits what they handed over, sends what is stored
     /// as far as the grace allows, and ends. What is not sent stays in the
     /// file. Gives the number of events that are still in it.
     pub async fn stop(mut self) -> anyhow::Result<u64> {
         let began = tokio::time::Instant::now();
-        self.stop.cancel();
-        let all_ended = async { while self.sources.join_next().await.is_some() {} };
         // The other half is for what they handed over.
-        if tokio::time::timeout_at(began + self.grace / 2, all_ended).await.is_err() {
-            info!("a source did not stop in time and is left behind");
-            self.sources.shutdown().await;
-        }
+        self.end_sources(began + self.grace / 2).await;
+        self.control.shutdown().await;
         let (forwarder, collector) = (self.forwarder, self.collector);
         let sending = began + self.grace.saturating_sub(CLOSING.min(self.grace / 4));
         let (done, closed) = tokio::sync::oneshot::channel();
@@ -253,6 +319,16 @@ impl Agent {
     }
 }
 
+/// Opens the socket and leaves word of it where commands look.
+fn take_commands(
+    buffer: &std::path::Path,
+    socket: &std::path::Path,
+) -> std::io::Result<control::Listening> {
+    let listening = control::listen(socket)?;
+    buffer::announce(buffer, socket)?;
+    Ok(listening)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,6 +343,116 @@ mod tests {
         );
         std::fs::write(&path, text).unwrap();
         crate::config::load(&path).unwrap().config
+    }
+
+    use crate::collect::{Delivery, SourceInfo};
+    use crate::control::words::{Draining, Letters, Moved};
+    use crate::control::{Request, put};
+    use crate::event::{Event, Quality, Timestamp};
+    use crate::flow::Lane;
+    use crate::forward::tests::{cluster, read};
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    /// Longest that anything here waits before it fails; nothing depends on it.
+    const PATIENCE: Duration = Duration::from_mins(1);
+
+    /// A configuration for these brokers, and a buffer with so many events for
+    /// the topic `plant`.
+    async fn filled(folder: &std::path::Path, brokers: &str, events: i64) -> Config {
+        let mut config = config(folder);
+        config.kafka = serde_json::from_value(serde_json::json!({ "brokers": brokers })).unwrap();
+        let mut flows = Flows::default();
+        let flow = flows.id("plant", Lane::Live);
+        let file = Buffer::open(&config.buffer, "gw1", Clock::system()).unwrap();
+        let source = SourceInfo { name: "s".into(), labels: Vec::new() };
+        let (collector, mut intakes) = collect::start(file, vec![source], flows).unwrap();
+        let field = crate::event::Field {
+            name: "n".into(),
+            unit: None,
+            value: crate::event::Value::U64(7),
+            quality: None,
+        };
+        let event = |time| Event {
+            flow,
+            device: "d".into(),
+            time: Timestamp(time),
+            read_at: None,
+            quality: Quality::Good,
+            fields: vec![field.clone()],
+        };
+        let events = (0..events).map(event).collect();
+        let delivery = Delivery { events, urgent: true, ..Delivery::default() };
+        let ticket = intakes[0].deliver(delivery).await.unwrap();
+        intakes[0].wait_committed(ticket).await.unwrap();
+        collector.close();
+        config
+    }
+
+    /// As a command does it, from a thread of its own.
+    async fn asked<T: serde::de::DeserializeOwned + Send + 'static>(
+        config: &Config,
+        request: Request,
+    ) -> T {
+        let config = config.clone();
+        let put = move || put(&config, &request).unwrap();
+        let answer = tokio::task::spawn_blocking(put).await.unwrap();
+        serde_json::from_str(answer.get()).unwrap()
+    }
+
+    async fn until(agent: &mut Agent, holds: impl FnMut(&buffer::Stats) -> bool) {
+        let waited = tokio::time::timeout(PATIENCE, agent.buffer.wait_for(holds)).await;
+        drop(waited.expect("the agent gets there").unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_refused_event_is_sent_again_over_the_socket_once_under_its_old_id() {
+        let mock = cluster(&["plant"]);
+        let folder = tempfile::tempdir().unwrap();
+        let config = filled(folder.path(), &mock.bootstrap_servers(), 1).await;
+        // Refused with others, as far as is known, and then alone.
+        let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+        mock.request_errors(RDKafkaApiKey::Produce, &[refused, refused]);
+        let mut agent = Agent::start(config.clone()).unwrap();
+        until(&mut agent, |stats| stats.dead_letters == 1 && stats.batches == 0).await;
+        let listed: Letters = asked(&config, Request::Letters { before: None, limit: 9 }).await;
+        let letter = &listed.letters[0];
+        assert_eq!((listed.total, letter.stream.as_deref()), (1, Some("plant")));
+        assert_eq!(read(&mock.bootstrap_servers(), "plant"), []);
+
+        let all = Request::Requeue { which: buffer::Which::All };
+        let moved: Moved = asked(&config, all.clone()).await;
+        assert_eq!((moved.done, moved.skipped.len(), moved.left), (1, 0, 0));
+        until(&mut agent, |stats| stats.batches == 0).await;
+        let again: Moved = asked(&config, all).await;
+        assert_eq!(again.done, 0);
+        assert_eq!(agent.stop().await.unwrap(), 0);
+        let found = read(&mock.bootstrap_servers(), "plant");
+        let ids: Vec<String> = found.iter().map(|(_, id, _)| format!("{id} for plant")).collect();
+        assert_eq!(ids, std::slice::from_ref(&letter.origin));
+    }
+
+    #[tokio::test]
+    async fn a_drain_asked_for_over_the_socket_leaves_nothing() {
+        let mock = cluster(&["plant"]);
+        let folder = tempfile::tempdir().unwrap();
+        let config = filled(folder.path(), &mock.bootstrap_servers(), 50).await;
+        let mut agent = Agent::start(config.clone()).unwrap();
+        let mut requests = agent.drain_requests();
+        let _: Draining = asked(&config, Request::Drain { within_ms: 60_000 }).await;
+        let within = requests.wait_for(Option::is_some).await.unwrap().unwrap();
+        assert_eq!(within, PATIENCE);
+        assert!(agent.drain(within).await.unwrap());
+        assert_eq!(agent.stop().await.unwrap(), 0);
+        assert_eq!(read(&mock.bootstrap_servers(), "plant").len(), 50);
+    }
+
+    #[tokio::test]
+    async fn a_drain_that_finds_no_broker_gives_up_and_keeps_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = filled(folder.path(), "127.0.0.1:1", 5).await;
+        let mut agent = Agent::start(config).unwrap();
+        assert!(!agent.drain(Duration::from_millis(200)).await.unwrap());
+        assert_eq!(agent.stop().await.unwrap(), 5);
     }
 
     #[test]

@@ -220,6 +220,16 @@ impl Flows {
         Id(u16::try_from(index).expect("check refuses more than 200 flows"))
     }
 
+    /// What the configuration says of each stream that it defines or uses.
+    pub fn rules(&self) -> impl Iterator<Item = &Rules> {
+        self.streams.values().map(|(_, rules)| rules)
+    }
+
+    /// The definition of a stream that the configuration defines or uses.
+    pub fn stream(&self, name: &str) -> Option<&Arc<Stream>> {
+        self.streams.get(name).map(|(definition, _)| definition)
+    }
+
     pub fn get(&self, id: Id) -> &Flow {
         self.flows.get(usize::from(id.0)).expect("ids are only made by `id`")
     }

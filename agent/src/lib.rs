@@ -28,6 +28,7 @@ pub mod encode;
 
 pub mod forward;
 
+pub mod control;
 pub mod system;
 
 pub mod agent;

@@ -1,5 +1,7 @@
 //! The program `tidegate`: its commands, its log, its signals, its exit codes.
 
+mod command;
+
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
@@ -45,6 +47,9 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
+    Buffer(command::buffer::Buffer),
+    Dlq(command::dlq::Dlq),
+    Drain(command::drain::Drain),
 }
 
 const DEFAULT_CONFIG: &str = "/etc/tidegate/gateway.toml";
@@ -62,6 +67,9 @@ fn main() -> ExitCode {
             say(format_args!("{schema:#}"));
             ExitCode::SUCCESS
         }
+        Command::Buffer(buffer) => command::buffer::run(buffer),
+        Command::Dlq(dlq) => command::dlq::run(dlq),
+        Command::Drain(drain) => command::drain::run(drain),
     }
 }
 
@@ -104,16 +112,19 @@ fn check(path: &std::path::Path, json: bool) -> ExitCode {
     loaded.map_or(ExitCode::from(WRONG_CONFIGURATION), |_| ExitCode::SUCCESS)
 }
 
-fn run(config: Config) -> ExitCode {
-    start_log(&config.log);
-    let runtime = tokio::runtime::Builder::new_current_thread()
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
         .enable_all()
         // Reads of databases and look-ups of host names run there; one that
         // hangs, on a card or for want of a name server, must not hold up all
         // others. The stop does not use them.
         .max_blocking_threads(4)
-        .build();
-    let outcome = match runtime {
+        .build()
+}
+
+fn run(config: Config) -> ExitCode {
+    start_log(&config.log);
+    let outcome = match runtime() {
         Ok(runtime) => {
             let outcome = runtime.block_on(run_until_signal(config));
             // Dropping it would wait for such a call without limit.
@@ -131,6 +142,9 @@ fn run(config: Config) -> ExitCode {
     }
 }
 
+/// What ends the agent where no signal does.
+const DRAIN: &str = "drain";
+
 async fn run_until_signal(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -140,12 +154,14 @@ async fn run_until_signal(config: Config) -> anyhow::Result<()> {
     info!(%gateway, version = env!("CARGO_PKG_VERSION"), epoch = %agent.epoch(), "READY");
     tell(notify::State::Ready);
     memory::let_go_of_the_start();
+    let mut drain = agent.drain_requests();
     let mut connected = std::pin::pin!(agent.connected());
     let mut started = false;
-    let signal = loop {
+    let mut signal = loop {
         let broken = tokio::select! {
             _ = terminate.recv() => break "SIGTERM",
             _ = interrupt.recv() => break "SIGINT",
+            Ok(_) = drain.wait_for(Option::is_some) => break DRAIN,
             broken = agent.broken() => broken,
             () = &mut connected, if !started => {
                 started = true;
@@ -170,9 +186,19 @@ async fn run_until_signal(config: Config) -> anyhow::Result<()> {
             mended = again.mend(agent, &config) => agent = mended,
         }
         info!(epoch = %agent.epoch(), "started anew with a salvaged buffer");
+        drain = agent.drain_requests();
         connected.set(agent.connected());
         started = false;
     };
+    let within = *drain.borrow();
+    if let (DRAIN, Some(within)) = (signal, within) {
+        info!(?within, "draining: nothing more is taken in");
+        signal = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+            drained = agent.drain(within) => drained.map(|_| DRAIN)?,
+        };
+    }
     tell(notify::State::Stopping);
     info!(signal, "stopping");
     let left = agent.stop().await?;

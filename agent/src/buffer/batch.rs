@@ -14,12 +14,18 @@ pub struct Batch {
     /// also when the file is opened under another one later.
     pub gateway: Arc<str>,
     pub epoch: Epoch,
-    /// Number of the batch within its epoch, from 1.
+    /// Epoch in which the batch was written, as positions name it. Another one
+    /// than `epoch` where the events were put in again: they keep their ids.
+    pub written: Epoch,
+    /// Number of the batch within the epoch in which it was written, from 1.
     pub number: u64,
     pub flow: flow::Hash,
     /// Sequence number of its first event within the epoch.
     pub first_seq: u64,
     pub count: u32,
+    /// Those of its events that are dead letters already, by their numbers:
+    /// they are not sent, whatever the broker would say now.
+    pub buried: Vec<u64>,
     /// Canonical CBOR, decompressed; read it with [`Batch::events`]. The
     /// stored bytes where they cannot be decompressed, which is damage.
     pub events: Vec<u8>,
@@ -105,6 +111,56 @@ impl Batch {
         each: impl FnMut(EventRef<'_>) -> Result<(), Damaged>,
     ) -> Result<(), Damaged> {
         codec::walk(&self.events, self.first_seq, each)
+    }
+
+    /// The event with this number as a dead letter keeps it, to be sent again.
+    pub fn refused(&self, seq: u64) -> Result<Refused, Damaged> {
+        let index = seq.checked_sub(self.first_seq).and_then(|index| usize::try_from(index).ok());
+        let (time, raw) = codec::extract(&self.events, index.unwrap_or(usize::MAX))?;
+        let data = zstd::bulk::compress(&raw, super::file::LEVEL)
+            .map_err(|cause| Damaged(cause.to_string()))?;
+        Ok(Refused {
+            place: self.id,
+            flow: self.flow,
+            seq,
+            raw: raw.len() as u64,
+            oldest: time,
+            birth: Birth { epoch: self.epoch, gateway: Arc::clone(&self.gateway) },
+            data,
+        })
+    }
+}
+
+/// An event that Kafka refused alone, as its batch row would hold it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// The batch that it was refused in.
+    pub(super) place: BatchId,
+    pub(super) flow: flow::Hash,
+    pub(super) seq: u64,
+    pub(super) raw: u64,
+    pub(super) oldest: Timestamp,
+    pub(super) birth: Birth,
+    pub(super) data: Vec<u8>,
+}
+
+/// Where events were numbered: with their numbers, their ids.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Birth {
+    pub epoch: Epoch,
+    pub gateway: Arc<str>,
+}
+
+impl Birth {
+    /// As it stands in the file: eight bytes of the epoch, then the gateway.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        [&self.epoch.0.to_be_bytes(), self.gateway.as_bytes()].concat()
+    }
+
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
+        let (epoch, gateway) = bytes.split_first_chunk()?;
+        let gateway = str::from_utf8(gateway).ok()?.into();
+        Some(Self { epoch: Epoch(u64::from_be_bytes(*epoch)), gateway })
     }
 }
 

@@ -14,7 +14,7 @@ use super::drops::{Dropped, Ids, Reason, dropped, note};
 use super::file::{File, Totals};
 use super::state::put_totals;
 use super::usage::{Usage, size};
-use super::{BatchId, FileEpoch};
+use super::{BatchId, Birth, FileEpoch};
 use crate::event::Timestamp;
 use crate::flow;
 
@@ -205,36 +205,46 @@ fn drop_range(
     told: i64,
     (totals, usage): (&mut Totals, &mut Usage),
 ) -> Result<(), rusqlite::Error> {
-    // By epoch, since ids count within it.
+    // By epoch, since ids count within it: that of their birth, where events were
+    // put in again. (A row without one says so in its head: nothing behind its
+    // data is read.)
     let mut parts = BTreeMap::new();
     let mut statement = transaction.prepare_cached(
-        "SELECT id >> 40, count(*), sum(count), sum(length(data)),
-             min(first_seq), max(first_seq + count - 1)
-         FROM batch WHERE flow = ?1 AND id > ?2 AND id <= ?3 GROUP BY 1",
+        "SELECT id >> 40, birth, count(*), sum(count), sum(length(data)),
+             min(first_seq), max(first_seq + count - 1),
+             sum((SELECT count(*) FROM dead_event WHERE place = id))
+         FROM batch WHERE flow = ?1 AND id > ?2 AND id <= ?3 GROUP BY 1, 2",
     )?;
     let mut rows = statement.query((range.flow.0, range.after.0, range.last.0))?;
     while let Some(row) = rows.next()? {
-        let mut numbers = [0; 5];
+        let mut numbers = [0; 6];
         for (at, number) in numbers.iter_mut().enumerate() {
-            *number = row.get::<_, i64>(at + 1)?.cast_unsigned();
+            *number = row.get::<_, i64>(at + 2)?.cast_unsigned();
         }
-        parts.insert(row.get::<_, i64>(0)?, numbers);
+        parts.insert((row.get::<_, i64>(0)?, row.get::<_, Option<Vec<u8>>>(1)?), numbers);
     }
-    for (ordinal, [batches, events, data, first, last]) in parts {
+    for ((ordinal, birth), [batches, events, data, first, last, buried]) in parts {
         let bytes = usage.remove(range.flow, batches, data);
         totals.batches = totals.batches.saturating_sub(batches);
         totals.events = totals.events.saturating_sub(events);
         let known = epochs.iter().find(|known| known.ordinal == ordinal);
-        let ids = known.map(|known| Ids {
-            gateway: std::sync::Arc::clone(&known.gateway),
-            epoch: known.epoch,
-            first,
-            last,
-        });
+        let birth = match &birth {
+            Some(bytes) => Birth::parse(bytes),
+            None => known.map(|known| Birth {
+                epoch: known.epoch,
+                gateway: std::sync::Arc::clone(&known.gateway),
+            }),
+        };
+        let ids = birth.map(|Birth { epoch, gateway }| Ids { gateway, epoch, first, last });
         // What an earlier process sent last may still be here while no position
         // was read; behind what this one has loaded nothing was sent.
         let earlier = known.is_none_or(|known| known.last.is_some());
         let perhaps_sent = earlier && range.after == BatchId::default();
+        // A dead letter keeps its event: it is not dropped with its batch.
+        let events = events.saturating_sub(buried);
+        if events == 0 {
+            continue;
+        }
         let what = Dropped { stream: range.stream.clone(), reason, events, bytes };
         note(transaction, &what, ids.as_ref(), perhaps_sent, told)?;
     }

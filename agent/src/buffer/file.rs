@@ -3,6 +3,8 @@
 //! Everything that changes together stands in one transaction: the events, the
 //! checkpoints behind them, what Kafka's position covers, dead letters, totals.
 
+mod errand;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -19,7 +21,8 @@ use super::reserve::Reserve;
 use super::state::{Lost, cursors, epochs, get, memory, put, put_totals, save, saved};
 use super::usage::Usage;
 use super::{
-    Adopted, BatchId, FileEpoch, Loss, Memory, OpenError, Position, damage, dead, salvage, schema,
+    Adopted, BatchId, Burial, FileEpoch, Loss, Memory, OpenError, Position, damage, dead, salvage,
+    schema,
 };
 use crate::collect::{Checkpoint, DeadLetter};
 use crate::event::Timestamp;
@@ -30,7 +33,7 @@ use crate::flow::{self, Flows};
 const EPOCHS_KEPT: i64 = 16;
 
 /// Level 3 makes these batches no smaller.
-const LEVEL: i32 = 1;
+pub(super) const LEVEL: i32 = 1;
 
 /// The file open for writing.
 pub(crate) struct File {
@@ -96,6 +99,8 @@ pub(crate) struct Changes<'a> {
     pub batches: Vec<Sealed<'a>>,
     pub saved: Vec<(&'a str, &'a Checkpoint)>,
     pub dead: Vec<&'a DeadLetter>,
+    /// Those that come with the event that Kafka refused.
+    pub buried: Vec<&'a Burial>,
     /// What comes and is not stored, and the last gap that is told.
     pub refused: Vec<Dropped>,
     pub told: i64,
@@ -108,6 +113,7 @@ impl Changes<'_> {
         self.batches.is_empty()
             && self.saved.is_empty()
             && self.dead.is_empty()
+            && self.buried.is_empty()
             && self.refused.is_empty()
             && self.positions.is_empty()
     }
@@ -364,6 +370,9 @@ impl File {
         for letter in &changes.dead {
             dead::bury(&transaction, letter, now, &mut totals)?;
         }
+        for burial in &changes.buried {
+            burial.commit(&transaction, now, &mut totals)?;
+        }
         dead::make_room(&transaction, self.dead_room, &mut totals)?;
         for refused in &changes.refused {
             note(&transaction, refused, None, false, changes.told)?;
@@ -419,11 +428,11 @@ fn found(mut connection: Connection, gateway: &str, epoch: u64) -> Result<Begun,
     damage::check(&connection)?;
     schema::keep_wal(&connection, false)?;
     let memory = memory(&connection)?;
-    let loss = |key| -> Result<Option<Loss>, rusqlite::Error> {
+    let told = |key| -> Result<Option<Loss>, rusqlite::Error> {
         Ok(get(&connection, key)?.and_then(|text| serde_json::from_slice(&text).ok()))
     };
-    let salvaged = loss(salvage::LOSS)?;
-    let last_loss = salvaged.clone().or(loss(salvage::LAST_LOSS)?);
+    let salvaged = told(salvage::LOSS)?;
+    let last_loss = salvaged.clone().or(told(salvage::LAST_LOSS)?);
     let lost = Lost::read(&connection)?;
     let totals = start(&mut connection, gateway, &memory, epoch)?;
     Ok(Begun {
@@ -483,7 +492,10 @@ fn start(
         }
     }
     transaction.execute(
-        "DELETE FROM stream WHERE NOT EXISTS (SELECT 1 FROM batch WHERE batch.flow = stream.flow)",
+        // What a dead letter can bring back needs its stream too (SAFETY 14).
+        "DELETE FROM stream
+         WHERE NOT EXISTS (SELECT 1 FROM batch WHERE batch.flow = stream.flow)
+         AND NOT EXISTS (SELECT 1 FROM dead_event WHERE dead_event.flow = stream.flow)",
         [],
     )?;
     put_totals(&transaction, &totals)?;

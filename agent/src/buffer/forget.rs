@@ -69,9 +69,21 @@ fn doubt(
         let (from, to): (Option<i64>, Option<i64>) = transaction
             .prepare_cached(
                 "SELECT min(first_seq), max(first_seq + count - 1) FROM batch
-                 WHERE flow = ?1 AND id BETWEEN ?2 AND ?3",
+                 WHERE flow = ?1 AND id BETWEEN ?2 AND ?3 AND birth IS NULL",
             )?
             .query_row((flow.0, first.0, last.0), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let again: i64 = transaction
+            .prepare_cached(
+                "SELECT coalesce(sum(count), 0) FROM batch
+                 WHERE flow = ?1 AND id BETWEEN ?2 AND ?3 AND birth IS NOT NULL",
+            )?
+            .query_row((flow.0, first.0, last.0), |row| row.get(0))?;
+        if again > 0 {
+            adopted.in_doubt.push(format!(
+                "{again} events of flow {:08x} that were put in again under their old ids: Kafka stands at batch {} of epoch {}, which this file does not know",
+                flow.0, stands.1, stands.0
+            ));
+        }
         if let (Some(from), Some(to)) = (from, to) {
             adopted.in_doubt.push(format!(
                 "{}/{}/{from} to {to} of flow {:08x}: Kafka stands at batch {} of epoch {}, which this file does not know",

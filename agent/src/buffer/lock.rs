@@ -1,11 +1,19 @@
 //! One agent a file: `<path>.lock`, held as long as the process lives. The
 //! kernel lets go of it also after a kill, so that nobody removes it by hand.
+//!
+//! In it stand, for whoever finds it taken, the pid and the socket on which the
+//! agent takes commands.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use super::OpenError;
+
+/// A pid and the longest path that a socket can have, with room to spare.
+const MOST_TEXT: u64 = 4096;
 
 /// Another process has the file.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +22,8 @@ pub struct Locked {
     pub path: PathBuf,
     /// As it stands in the lock's file.
     pub pid: String,
+    /// Where that process takes commands, if it does.
+    pub socket: Option<PathBuf>,
 }
 
 /// Holds the lock until it is dropped.
@@ -31,9 +41,7 @@ impl Drop for Lock {
 
 impl Lock {
     pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".lock");
-        let name = PathBuf::from(name);
+        let name = name(path);
         let failed = |cause| OpenError::Lock { path: name.clone(), cause };
         let mut file = OpenOptions::new()
             .read(true)
@@ -45,21 +53,40 @@ impl Lock {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                // The pid is only for the message: without it the lock counts too.
-                let read = (&file).take(20).read_to_string(&mut pid);
-                let pid =
-                    if read.is_ok() && !pid.trim().is_empty() { pid.trim() } else { "unknown" };
+                let mut text = String::new();
+                // It is only to help: without it the lock counts too.
+                let read = (&file).take(MOST_TEXT).read_to_string(&mut text);
+                let mut lines = text.lines().filter(|line| read.is_ok() && !line.is_empty());
                 return Err(OpenError::Locked(Locked {
                     path: path.to_owned(),
-                    pid: pid.to_owned(),
+                    pid: lines.next().unwrap_or("unknown").to_owned(),
+                    socket: lines.next().map(PathBuf::from),
                 }));
             }
             Err(TryLockError::Error(cause)) => return Err(failed(cause)),
+        }
+        // A command that root runs must not leave a lock that the agent, which is
+        // not root, cannot open. Nobody else may or need do this.
+        if let Ok(owner) = std::fs::metadata(path) {
+            drop(fchown(&file, Some(owner.uid()), Some(owner.gid())));
         }
         file.set_len(0).map_err(failed)?;
         file.rewind().map_err(failed)?;
         file.write_all(format!("{}\n", std::process::id()).as_bytes()).map_err(failed)?;
         Ok(Self(file))
     }
+}
+
+/// Writes beside the pid where this process, which holds the lock, takes
+/// commands.
+pub fn announce(path: &Path, socket: &Path) -> std::io::Result<()> {
+    let mut file = OpenOptions::new().append(true).open(name(path))?;
+    file.write_all(socket.as_os_str().as_bytes())?;
+    file.write_all(b"\n")
+}
+
+fn name(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
 }

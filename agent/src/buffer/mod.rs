@@ -35,27 +35,35 @@ mod state;
 mod store;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod usage;
+mod verify;
+mod view;
 
 use std::path::PathBuf;
 
-pub use batch::{ArrayRef, Batch, Damaged, EventRef, FieldRef, ValueRef};
+pub use batch::{ArrayRef, Batch, Birth, Damaged, EventRef, FieldRef, Refused, ValueRef};
 pub(crate) use codec::{Encoder, Labels};
 pub use config::Config;
 pub(crate) use damage::{is_damage, is_full};
+pub(crate) use dead::{Burial, Done, ERRAND_LETTERS, Errand, Skip};
 pub(crate) use disk::{Disk, disk};
 pub use drops::{Dropped, Gap, Ids, Reason};
 pub(crate) use evict::{Demand, Pins};
 pub(crate) use file::{Changes, File, Sealed};
-pub use lock::Locked;
+pub use lock::{Locked, announce};
 pub use position::{BadPosition, FileEpoch, Named, Position};
 pub use reader::{ReadError, Reader};
 pub(crate) use room::State;
 pub use salvage::Loss;
 #[cfg(test)]
 pub(crate) use store::Serve;
-pub use store::{Adopted, Gone, Memory, Stats, Store};
+pub use store::{Adopted, ErrandError, Gone, Memory, Stats, Store};
 pub(crate) use store::{Call, Handed, Message, Shared, locked};
+pub(crate) use transfer::ForeignBatch;
+pub use transfer::{ExportError, Foreign, export};
+pub use verify::{Verified, verify};
+pub use view::{AtRest, Depth, Letter, Peeked, Run, Survey, View, Which, WholeLetter};
 
 /// Place of a batch in the file: the epoch's ordinal in the file (23 bits)
 /// above the batch number within the epoch (40 bits). Never used twice.
@@ -134,6 +142,12 @@ pub enum OpenError {
         path.display()
     )]
     Newer { path: PathBuf, found: i32, known: i32 },
+    /// Look at it once with `tidegate buffer stats` of this version.
+    #[error("{} was written by an older tidegate: export it with this version", .0.display())]
+    Older(PathBuf),
+    /// A command that only looks makes no file.
+    #[error("there is no buffer at {}", .0.display())]
+    Missing(PathBuf),
     #[error("cannot draw a random epoch for {}", path.display())]
     Random {
         path: PathBuf,

@@ -8,7 +8,7 @@ use rusqlite::Connection;
 use tracing::warn;
 use zstd::bulk::Decompressor;
 
-use super::{Batch, BatchId, Epoch, FileEpoch, Gap, Shared, drops, schema, state};
+use super::{Batch, BatchId, Birth, Epoch, FileEpoch, Gap, Shared, drops, schema, state};
 use crate::flow;
 
 /// A batch that claims to be longer is damaged: an event of more than 8 MiB is
@@ -68,6 +68,15 @@ impl Reader {
         })
     }
 
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// What was compressed; the bytes as they are where they are damaged.
+    pub(super) fn plain(&mut self, data: &[u8], raw: i64) -> Vec<u8> {
+        plain(&mut self.decompressor, data, usize::try_from(raw).unwrap_or(usize::MAX))
+    }
+
     /// Batches of one flow behind `after`, oldest first: at least one if there
     /// is one, then as many as stay below `max_events` and `max_bytes`.
     pub fn batches(
@@ -89,9 +98,12 @@ impl Reader {
         max_bytes: usize,
     ) -> Result<Vec<Batch>, ReadError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT id, first_seq, count, raw, data FROM batch
+            "SELECT id, first_seq, count, raw, data, birth FROM batch
              WHERE flow = ?1 AND id > ?2 ORDER BY id",
         )?;
+        let mut letters = self
+            .connection
+            .prepare_cached("SELECT seq FROM dead_event WHERE place = ?1 ORDER BY seq")?;
         let mut rows = statement.query((flow.0, after.0))?;
         let (mut found, mut events, mut bytes) = (Vec::new(), 0_u32, 0_usize);
         while let Some(row) = rows.next()? {
@@ -108,19 +120,27 @@ impl Reader {
                 continue;
             };
             let data = row.get_ref(4)?.as_blob().unwrap_or_default();
-            let plain =
-                if raw <= MOST_RAW { self.decompressor.decompress(data, raw).ok() } else { None };
-            // What zstd writes begins with no array, which `events` reports as
-            // damage; the dead letter shows these bytes.
-            let plain = plain.unwrap_or_else(|| data.to_vec());
+            let mut plain = plain(&mut self.decompressor, data, raw);
+            let birth = match row.get::<_, Option<Vec<u8>>>(5)? {
+                None => Birth { epoch: *epoch, gateway: Arc::clone(gateway) },
+                Some(bytes) => Birth::parse(&bytes).unwrap_or_else(|| {
+                    // Events without their ids cannot be sent: damage too.
+                    plain = bytes;
+                    Birth { epoch: *epoch, gateway: Arc::clone(gateway) }
+                }),
+            };
+            let buried = letters.query_map([id.0], |row| row.get::<_, i64>(0))?;
+            let buried = buried.map(|seq| seq.map(i64::cast_unsigned)).collect::<Result<_, _>>()?;
             found.push(Batch {
                 id,
-                gateway: Arc::clone(gateway),
-                epoch: *epoch,
+                gateway: birth.gateway,
+                epoch: birth.epoch,
+                written: *epoch,
                 number: id.number(),
                 flow,
                 first_seq: row.get::<_, i64>(1)?.cast_unsigned(),
                 count,
+                buried,
                 events: plain,
             });
         }
@@ -183,6 +203,13 @@ impl Reader {
         self.epochs = known.iter().map(named).collect();
         Ok(known)
     }
+}
+
+/// What zstd writes begins with no array, which `events` reports as damage; the
+/// dead letter shows these bytes.
+fn plain(decompressor: &mut Decompressor<'static>, data: &[u8], raw: usize) -> Vec<u8> {
+    let plain = if raw <= MOST_RAW { decompressor.decompress(data, raw).ok() } else { None };
+    plain.unwrap_or_else(|| data.to_vec())
 }
 
 /// The stream's name in a definition of another version of this program.

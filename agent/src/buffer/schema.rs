@@ -84,6 +84,31 @@ const STEPS: [&str; LAYOUT as usize] = [
     );
     ",
     "
+    -- Where the events of a batch were numbered, if that was not in its place:
+    -- epoch and gateway of their ids. They were put in again.
+    ALTER TABLE batch ADD COLUMN birth BLOB;
+    -- The event of a dead letter that Kafka refused, as its batch row would hold
+    -- it; `place` is the batch that it was refused in. A table of its own: what
+    -- lists dead letters need not read past the events.
+    CREATE TABLE dead_event (
+        letter INTEGER PRIMARY KEY,
+        birth BLOB NOT NULL,
+        data BLOB NOT NULL,
+        place INTEGER NOT NULL,
+        flow INTEGER NOT NULL,
+        seq INTEGER NOT NULL,
+        raw INTEGER NOT NULL,
+        oldest INTEGER NOT NULL
+    );
+    CREATE UNIQUE INDEX dead_event_place ON dead_event (place, seq);
+    CREATE INDEX dead_event_flow ON dead_event (flow, place, seq);
+    -- Batches of other files that were taken in, by their places there: none
+    -- comes in twice. The epoch is its 16 hexadecimal digits.
+    CREATE TABLE imported (
+        epoch TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        PRIMARY KEY (epoch, number)
+    ) WITHOUT ROWID;
     -- What rules of the user's have dropped since the file was made.
     CREATE TABLE dropped (
         stream TEXT NOT NULL,
@@ -230,6 +255,23 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// Refuses what is not a buffer of exactly this layout: a file that is only read
+/// cannot be brought forward.
+pub(super) fn known(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let failed = |cause| OpenError::File { path: path.to_owned(), cause };
+    let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get(0));
+    let application: i32 = number("application_id").map_err(failed)?;
+    let layout: i32 = number("user_version").map_err(failed)?;
+    if application != APPLICATION {
+        return Err(OpenError::Foreign(path.to_owned()));
+    }
+    match layout {
+        LAYOUT => Ok(()),
+        found if found < LAYOUT => Err(OpenError::Older(path.to_owned())),
+        found => Err(OpenError::Newer { path: path.to_owned(), found, known: LAYOUT }),
+    }
+}
+
 /// Opens the file to read, beside the connection that writes.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -238,4 +280,33 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, rusqlite::Error> {
     connection.pragma_update(None, "query_only", true)?;
     connection.pragma_update(None, "cache_size", -CACHE)?;
     Ok(connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::{BatchId, Epoch, Reader};
+    use crate::flow;
+
+    #[test]
+    fn a_file_of_the_first_layout_is_brought_forward_with_what_is_in_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("buffer.db");
+        let old = Connection::open(&path).unwrap();
+        old.execute_batch(STEPS[0]).unwrap();
+        old.execute_batch(
+            "INSERT INTO epoch (epoch, gateway) VALUES (7, 'gw1');
+             INSERT INTO batch (id, flow, first_seq, count, raw, oldest, data)
+                 VALUES (1099511627777, 3, 5, 1, 1, 0, x'00');",
+        )
+        .unwrap();
+        old.pragma_update(None, "application_id", APPLICATION).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+        drop(open(&path).unwrap());
+        let mut reader = Reader::open(&path).unwrap();
+        let found = reader.batches(flow::Hash(3), BatchId(0), 9, 9).unwrap().remove(0);
+        assert_eq!((found.epoch, found.written), (Epoch(7), Epoch(7)));
+        assert_eq!((&*found.gateway, found.first_seq, found.number), ("gw1", 5, 1));
+    }
 }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::damage::is_damage;
-use super::{Batch, BatchId, Dropped, FileEpoch, Gap, Pins, Position, ReadError, Reader};
+use super::dead::{Burial, Done, Errand};
+use super::{Batch, BatchId, Dropped, FileEpoch, Gap, Pins, Position, ReadError, Reader, Refused};
 use crate::collect::{DeadLetter, Delivery, SourceId, Ticket};
 use crate::event::Timestamp;
 use crate::flow;
@@ -42,7 +43,8 @@ pub(crate) struct Handed {
 #[derive(Debug)]
 pub(crate) enum Call {
     Adopt { position: Position, cluster: String, reply: SyncSender<Adopted> },
-    Bury { dead: Vec<DeadLetter>, reply: SyncSender<()> },
+    Bury { dead: Vec<Burial>, reply: SyncSender<()> },
+    Errand { errand: Errand, reply: SyncSender<Result<Done, String>> },
 }
 
 /// Answers calls in the writer's place, at once and on the caller's thread: a
@@ -111,6 +113,9 @@ pub struct Stats {
     pub dropped: Vec<Dropped>,
     /// Sources wait: the file is full, or a stream's share of it.
     pub held_back: bool,
+    /// Something that was handed in is not committed yet; once nothing more is
+    /// taken in, what the file still lacks.
+    pub unsettled: bool,
     /// Why the last commit failed, while it has not succeeded again.
     pub failing: Option<String>,
 }
@@ -139,6 +144,17 @@ pub struct Adopted {
 #[derive(Debug, thiserror::Error)]
 #[error("the buffer is closed")]
 pub struct Gone;
+
+/// What an operator asked for was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum ErrandError {
+    /// The agent is stopping: ask again without it.
+    #[error(transparent)]
+    Gone(#[from] Gone),
+    /// Nothing was changed; ask again when there is room or the medium is well.
+    #[error("the buffer cannot be written: {0}")]
+    File(String),
+}
 
 /// A lock is held for a few assignments; a panic between them cannot leave
 /// them half done.
@@ -311,7 +327,26 @@ impl Store {
     /// Commits dead letters; waits. Before any transaction whose position
     /// passes them (SAFETY 9).
     pub fn bury(&self, dead: Vec<DeadLetter>) -> Result<(), Gone> {
+        self.bury_refused(dead.into_iter().map(|letter| (letter, None)).collect())
+    }
+
+    /// The same for records that Kafka refused, with the events of them that
+    /// can be sent again. An event that is buried already is not buried twice.
+    pub fn bury_refused(&self, dead: Vec<(DeadLetter, Option<Refused>)>) -> Result<(), Gone> {
+        let dead = dead.into_iter().map(|(letter, event)| Burial { letter, event }).collect();
         self.0.call(|reply| Call::Bury { dead, reply })
+    }
+
+    /// Takes no more deliveries; true when those that were handed in are
+    /// committed. What waits for room is later, once there is some: see
+    /// [`Stats::unsettled`]. Blocking.
+    pub fn settle(&self) -> Result<bool, Gone> {
+        self.0.settle()
+    }
+
+    /// Does what an operator asks for, in a commit of its own; waits.
+    pub(crate) fn errand(&self, errand: Errand) -> Result<Done, ErrandError> {
+        self.0.call(|reply| Call::Errand { errand, reply })?.map_err(ErrandError::File)
     }
 
     /// Waits until something is stored behind `seen`, `stop` was called or the

@@ -21,22 +21,20 @@ impl Usage {
     /// As it was saved; a file that has not saved any yet is added up.
     pub(super) fn load(connection: &Connection) -> Result<Self, rusqlite::Error> {
         let saved = get(connection, KEY)?.and_then(|text| serde_json::from_slice(&text).ok());
-        if let Some(saved) = saved {
-            return Ok(Self(saved));
-        }
-        Self::count(connection)
+        saved.map_or_else(|| Self::add_up(connection), |saved| Ok(Self(saved)))
     }
 
     /// Counts what is there and saves it, whatever was saved: after a salvage.
     pub(super) fn recount(connection: &Connection) -> Result<(), rusqlite::Error> {
-        let counted = Self::count(connection)?;
+        let counted = Self::add_up(connection)?;
         if counted == Self::default() && get(connection, KEY)?.is_none() {
             return Ok(());
         }
         counted.save(connection)
     }
 
-    fn count(connection: &Connection) -> Result<Self, rusqlite::Error> {
+    /// What is there, whatever was saved.
+    pub(super) fn add_up(connection: &Connection) -> Result<Self, rusqlite::Error> {
         let mut statement = connection
             .prepare("SELECT flow, count(*), sum(length(data)) FROM batch GROUP BY flow")?;
         let mut rows = statement.query([])?;

@@ -23,6 +23,10 @@ const FREE_SHARE: u64 = 20;
 /// through for ever, though Kafka would take it.
 const WAY_THROUGH: u64 = 64;
 
+/// Bytes of pages that a byte of rows takes at most: a row of a little more than
+/// half a page leaves the other half empty.
+const PAGES_FOR_ROWS: u64 = 2;
+
 /// What happens to an event that comes now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -57,6 +61,11 @@ impl Level {
         if self.full { used.saturating_sub(low).max(1) } else { 0 }
     }
 
+    /// What may come before it is full.
+    fn left(self, used: u64, limit: u64) -> u64 {
+        if self.full { 0 } else { limit.saturating_sub(used) }
+    }
+
     fn is_closed(self) -> bool {
         self.full && self.stuck
     }
@@ -71,6 +80,33 @@ struct Share {
     level: Level,
     /// What must go until it has room again.
     excess: u64,
+    /// What may come before it is full.
+    left: u64,
+}
+
+/// What may be taken in beside what comes by itself, before something is full.
+#[derive(Debug)]
+pub(super) struct Left {
+    whole: u64,
+    /// Flows and what they may have together.
+    shares: Vec<([Hash; 3], u64)>,
+}
+
+impl Left {
+    /// Takes so many bytes of this flow; false, and nothing is taken, where they
+    /// would fill the file or the stream's share.
+    pub(super) fn take(&mut self, flow: Hash, bytes: u64) -> bool {
+        let pages = bytes.saturating_mul(PAGES_FOR_ROWS);
+        let share = self.shares.iter_mut().find(|(flows, _)| flows.contains(&flow));
+        if pages >= self.whole || share.as_ref().is_some_and(|(_, left)| bytes >= *left) {
+            return false;
+        }
+        self.whole -= pages;
+        if let Some((_, left)) = share {
+            *left -= bytes;
+        }
+        true
+    }
 }
 
 #[derive(Debug)]
@@ -85,18 +121,20 @@ pub(super) struct Bounds {
     /// What fills the whole, and what must go until it has room again.
     reason: Reason,
     excess: u64,
+    left: u64,
 }
 
 impl Bounds {
     pub(super) fn new(config: &buffer::Config, flows: &Flows) -> Self {
         let max_size = config.max_size.get();
         let mut shares = BTreeMap::new();
-        for (_, flow) in flows.iter() {
-            let limit = flow.share.of(max_size);
+        // Also of streams that no source feeds: an import may.
+        for rules in flows.rules() {
+            let limit = rules.share.of(max_size);
             if limit < max_size {
-                let name = &flow.stream.name;
+                let name = &rules.stream.name;
                 let hashes = [Lane::Alarm, Lane::Live, Lane::Bulk].map(|lane| Hash::of(name, lane));
-                let share = Share { limit, hashes, level: Level::default(), excess: 0 };
+                let share = Share { limit, hashes, level: Level::default(), excess: 0, left: 0 };
                 shares.insert(name.clone(), share);
             }
         }
@@ -108,6 +146,7 @@ impl Bounds {
             whole: Level::default(),
             reason: Reason::Size,
             excess: 0,
+            left: 0,
         }
     }
 
@@ -127,9 +166,11 @@ impl Bounds {
         let limit = self.ceiling.unwrap_or(self.max_size);
         self.reason = if limit < self.max_size { Reason::Disk } else { Reason::Size };
         self.excess = self.whole.measure(state.used, limit);
+        self.left = self.whole.left(state.used, limit);
         for share in self.shares.values_mut() {
             let used = share.hashes.iter().map(|hash| usage(*hash)).sum();
             share.excess = share.level.measure(used, share.limit);
+            share.left = share.level.left(used, share.limit);
         }
     }
 
@@ -177,6 +218,12 @@ impl Bounds {
             (true, WhenFull::DropNewest) => Verdict::Refuse,
             (true, WhenFull::Block | WhenFull::DropOldest) => Verdict::Wait,
         }
+    }
+
+    /// What there is room for without anything being dropped or held back.
+    pub(super) fn left(&self) -> Left {
+        let shares = self.shares.values().map(|share| (share.hashes, share.left));
+        Left { whole: self.left, shares: shares.collect() }
     }
 
     /// Whatever comes is taken.
@@ -310,6 +357,23 @@ mod tests {
         assert_eq!(bounds.demand(&flows), None);
         assert_eq!(bounds.verdict(flows.get(small)), Verdict::Wait);
         assert_eq!(bounds.verdict(flows.get(large)), Verdict::Take);
+    }
+
+    #[test]
+    fn what_is_taken_in_beside_fills_neither_the_file_nor_a_share() {
+        let streams = [rules("small", None, 10), rules("large", None, 100)];
+        let flows = Flows::new(streams);
+        let (small, large) = (Hash::of("small", Lane::Bulk), Hash::of("large", Lane::Live));
+        let mut bounds = bounds(&flows);
+        bounds.measure(state(500), None, |hash| if hash == small { 40 } else { 0 });
+        let mut left = bounds.left();
+        assert!(!left.take(small, 60));
+        assert!(left.take(small, 59));
+        assert!(!left.take(small, 1), "what was taken is gone");
+        assert!(!left.take(large, 191));
+        assert!(left.take(large, 190));
+        bounds.measure(state(1_000), None, |_| 0);
+        assert!(!bounds.left().take(large, 1));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::tests::{all, config, noisy, open, pending, stored};
 use super::*;
-use crate::buffer::{BatchId, Dropped, Reason};
+use crate::buffer::{BatchId, Dropped, Errand, Foreign, Reason, Skip};
 use crate::flow::{Flow, Id, Lane, Rules, Stream, WhenFull};
 use crate::units::{ByteSize, Percent, Room as Free};
 
@@ -73,7 +73,7 @@ impl Fixture {
         let Some(last) = all.get(..batches.min(all.len())).and_then(<[_]>::last) else { return };
         let memory = self.store.memory();
         let mut position = self.store.next_position(memory.position.as_ref(), "kafka");
-        position.advance(flow.hash, last.epoch, last.number);
+        position.advance(flow.hash, last.written, last.number);
         self.store.adopt(&position, "kafka").unwrap();
     }
 }
@@ -264,6 +264,60 @@ async fn a_file_gives_its_room_back_once_its_backlog_is_gone() {
     // Closing writes the WAL into the file.
     let length = std::fs::metadata(&config.path).unwrap().len();
     assert!((4 << 20..=5 << 20).contains(&length), "{length} of {full}: a spare part stays");
+}
+
+#[tokio::test]
+async fn an_import_takes_what_fits_in_order_and_drops_nothing_for_it() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut flows = Flows::new([rules("small", None, 10)]);
+    let small = flows.polled("small", None);
+    let source = SourceInfo { name: "a".into(), labels: Vec::new() };
+    let elsewhere = config(there.path());
+    let mut unbounded = Flows::default();
+    unbounded.id("small", None);
+    let (collector, mut intakes) = start(open(&elsewhere), vec![source], unbounded).unwrap();
+    for number in 0..10 {
+        let ticket = intakes[0].deliver(noisy(small, number, 1)).await.unwrap();
+        intakes[0].wait_committed(ticket).await.unwrap();
+    }
+    collector.close();
+    let portion = Foreign::open(&elsewhere.path).unwrap().portion(BatchId(0)).unwrap();
+    let place = |index: usize| portion[index].id.0;
+
+    let fixture = begin(here.path(), &flows);
+    // 51 KiB take six events.
+    let done = fixture.store.errand(Errand::Import(portion.clone())).unwrap();
+    assert_eq!((done.done, done.skipped), (6, vec![(place(6), Skip::NoRoom)]));
+    assert_eq!(fixture.stored(small), (0..6).collect::<Vec<_>>());
+    let none = fixture.store.errand(Errand::Import(portion.clone())).unwrap();
+    assert_eq!((none.done, none.skipped.len()), (0, 7));
+    fixture.send(small, 6);
+    let rest = fixture.store.errand(Errand::Import(portion.clone())).unwrap();
+    let known = (0..6).map(|index| (place(index), Skip::Imported)).collect::<Vec<_>>();
+    assert_eq!((rest.done, rest.skipped), (4, known));
+    assert_eq!(fixture.stored(small), [6, 7, 8, 9]);
+    assert_eq!(fixture.dropped(), []);
+    fixture.collector.close();
+}
+
+#[tokio::test]
+async fn what_waits_for_room_at_the_end_is_not_settled_until_it_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut flows = Flows::new([rules("small", None, 10)]);
+    let small = flows.id("small", None);
+    let mut fixture = begin(folder.path(), &flows);
+    fixture.fill(0, small, 0..7).await;
+    let held = fixture.intakes[0].deliver(noisy(small, 7, 1)).await.unwrap();
+    assert!(!fixture.store.settle().unwrap());
+    let mut stats = fixture.store.stats();
+    assert!(stats.borrow().unsettled);
+    fixture.send(small, 7);
+    let after = stats.borrow().clone();
+    assert!(after.batches == 1 || after.unsettled, "the file is empty and more comes");
+    stats.wait_for(|stats| !stats.unsettled).await.unwrap();
+    fixture.intakes[0].wait_committed(held).await.unwrap();
+    assert_eq!(fixture.stored(small), [7]);
+    fixture.collector.close();
 }
 
 #[derive(Debug, Clone)]

@@ -379,9 +379,9 @@ fn a_file_of_another_program_or_a_newer_layout_is_refused() {
     let mut config = config(folder.path());
     drop(open(&config));
     let other = rusqlite::Connection::open(&config.path).unwrap();
-    other.pragma_update(None, "user_version", 3).unwrap();
+    other.pragma_update(None, "user_version", 99).unwrap();
     let newer = Buffer::open(&config, "gw1", Clock::system()).unwrap_err();
-    assert!(matches!(newer, buffer::OpenError::Newer { found: 3, known: 2, .. }), "{newer}");
+    assert!(matches!(newer, buffer::OpenError::Newer { found: 99, .. }), "{newer}");
 
     config.path = folder.path().join("other.db");
     let other = rusqlite::Connection::open(&config.path).unwrap();

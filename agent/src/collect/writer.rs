@@ -337,8 +337,9 @@ impl Writer {
             Some(Call::Adopt { position, cluster, .. }) => {
                 changes.positions.push((position, cluster));
             }
-            Some(Call::Bury { dead, .. }) => changes.dead.extend(dead),
-            None => {}
+            Some(Call::Bury { dead, .. }) => changes.buried.extend(dead),
+            // In a commit of its own, behind this one.
+            Some(Call::Errand { .. }) | None => {}
         }
         let result = if changes.is_empty() {
             Ok(Vec::new())
@@ -389,6 +390,14 @@ impl Writer {
                 answer(&reply, adopted.pop().unwrap_or_default());
             }
             Some(Call::Bury { reply, .. }) => answer(&reply, ()),
+            Some(Call::Errand { errand, reply }) => {
+                // What failed is not tried again: whoever asked is told.
+                let mut left = self.bounds.left();
+                let fits = |flow, bytes| left.take(flow, bytes);
+                let done = self.file.errand(&errand, &self.flows, fits);
+                self.measure();
+                answer(&reply, done.map_err(|cause| cause.to_string()));
+            }
             None => {}
         }
         // What waited and has room now is handed in too.

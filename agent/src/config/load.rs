@@ -17,7 +17,7 @@ use super::document::{Document, Kind, Node};
 use super::problem::{KeyPath, Place, Problem, Problems};
 use super::rules::{self, Parts};
 use super::{Config, Gateway, Log, Stream, environment, schema};
-use crate::{buffer, system};
+use crate::{buffer, control, system};
 
 /// A configuration that can be run.
 #[derive(Debug, Clone)]
@@ -156,6 +156,7 @@ fn parts(merged: &::config::Config, document: &Document, problems: &mut Vec<Prob
     make.section::<buffer::Config>(&root.key("buffer"), "buffer", root_node);
     make.section::<system::Config>(&root.key("system"), "system", root_node);
     make.section::<Log>(&root.key("log"), "log", root_node);
+    make.section::<control::Config>(&root.key("control"), "control", root_node);
     make.list::<Stream>(&root.key("stream"), "stream", root_node);
     Parts {
         kafka: make.section(&root.key("kafka"), "kafka", root_node),

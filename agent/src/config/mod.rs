@@ -47,6 +47,9 @@ pub struct Config {
     /// What the agent says about itself, and how.
     #[serde(default)]
     pub log: Log,
+    /// How commands reach the running agent.
+    #[serde(default)]
+    pub control: crate::control::Config,
 }
 
 /// `[gateway]`: who this machine is.

@@ -45,6 +45,8 @@ pub(super) struct Load {
     pub(super) streams: Vec<Arc<Stream>>,
     /// For each flow the last batch that is in it.
     pub(super) ends: Vec<(flow::Hash, BatchId, Epoch, u64)>,
+    /// For each batch that is in it the first of its records.
+    places: Vec<(usize, flow::Hash, BatchId)>,
     /// What could not be encoded; buried before the position passes it.
     pub(super) dead: Vec<DeadLetter>,
     encoder: Encoder,
@@ -64,6 +66,7 @@ impl Load {
         self.records.clear();
         self.streams.clear();
         self.ends.clear();
+        self.places.clear();
         self.dead.clear();
     }
 
@@ -94,7 +97,7 @@ impl Load {
                 time: event.time,
                 read_at: event.read_at,
                 stamped: false,
-                buried: false,
+                buried: batch.buried.contains(&event.seq),
                 handed: false,
                 sent: false,
             });
@@ -114,11 +117,19 @@ impl Load {
                 &batch.events,
             ));
         }
-        let end = (batch.flow, batch.id, batch.epoch, batch.number);
+        self.places.push((before.1, batch.flow, batch.id));
+        let end = (batch.flow, batch.id, batch.written, batch.number);
         match self.ends.iter_mut().find(|known| known.0 == batch.flow) {
             Some(known) => *known = end,
             None => self.ends.push(end),
         }
+    }
+
+    /// The batch that holds the record with this index.
+    pub(super) fn place(&self, record: usize) -> Option<(flow::Hash, BatchId)> {
+        let behind = self.places.partition_point(|(first, ..)| *first <= record);
+        let (_, flow, batch) = self.places.get(behind.checked_sub(1)?)?;
+        Some((*flow, *batch))
     }
 
     /// These were handed over in vain.
@@ -187,10 +198,12 @@ mod tests {
                 id: BatchId(1),
                 gateway: "gw1".into(),
                 epoch: Epoch(1),
+                written: Epoch(1),
                 number: 1,
                 flow: flow::Hash::of("plant", lane),
                 first_seq: 1,
                 count: 1,
+                buried: Vec::new(),
                 events: Vec::new(),
             };
             load.add(&stream, &batch);

@@ -28,7 +28,7 @@ mod sieve;
 mod simulator;
 mod size;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod token;
 mod trouble;
 mod voice;

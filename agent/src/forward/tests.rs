@@ -122,7 +122,7 @@ impl Plant {
     }
 }
 
-pub(super) fn cluster(topics: &[&str]) -> MockCluster<'static, DefaultProducerContext> {
+pub(crate) fn cluster(topics: &[&str]) -> MockCluster<'static, DefaultProducerContext> {
     let cluster = MockCluster::new(1).unwrap();
     for topic in topics {
         cluster.create_topic(topic, 1, 1).unwrap();
@@ -132,7 +132,7 @@ pub(super) fn cluster(topics: &[&str]) -> MockCluster<'static, DefaultProducerCo
 }
 
 /// Key, id and `n` of everything in the topic.
-pub(super) fn read(brokers: &str, topic: &str) -> Vec<(String, String, u64)> {
+pub(crate) fn read(brokers: &str, topic: &str) -> Vec<(String, String, u64)> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", "reader")

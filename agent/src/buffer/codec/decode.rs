@@ -1,5 +1,7 @@
 //! Bytes → events, borrowed.
 
+mod extract;
+
 use ciborium_ll::{Header, simple};
 
 use super::{
@@ -8,6 +10,8 @@ use super::{
 };
 use crate::buffer::{ArrayRef, Damaged, EventRef, FieldRef, ValueRef};
 use crate::event::{Decimal, Quality, Timestamp};
+
+pub(in crate::buffer) use extract::extract;
 
 /// Walks the events of a batch whose first has the number `first_seq`.
 pub(in crate::buffer) fn walk(

@@ -185,6 +185,22 @@ fn size(value: &Value) -> usize {
     }
 }
 
+/// A batch of one event out of another: its origin, the names of the other
+/// batch, and the event behind its time, each as it stands there.
+pub(super) fn single(origin: &[u8], names: &[u8], time: i64, rest: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(origin.len() + names.len() + rest.len() + 4 * HEAD);
+    head(&mut out, Header::Array(Some(4)));
+    unsigned(&mut out, VERSION);
+    head(&mut out, Header::Array(Some(1)));
+    out.extend_from_slice(origin);
+    out.extend_from_slice(names);
+    head(&mut out, Header::Array(Some(1)));
+    unsigned(&mut out, 0);
+    signed(&mut out, time);
+    out.extend_from_slice(rest);
+    out
+}
+
 fn head(out: &mut Vec<u8>, header: Header) {
     Heads::from(out).push(header).expect("writing to memory does not fail");
 }

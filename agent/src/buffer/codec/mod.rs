@@ -30,7 +30,7 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub(super) use decode::{element, walk};
+pub(super) use decode::{element, extract, walk};
 pub(crate) use encode::{Encoder, Labels};
 
 const VERSION: u64 = 1;

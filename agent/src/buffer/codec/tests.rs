@@ -136,8 +136,20 @@ proptest! {
     }
 
     #[test]
+    fn an_event_taken_out_of_its_batch_is_the_same_event(events in events()) {
+        let bytes = encoded(&events);
+        for (index, event) in events.iter().enumerate() {
+            let (time, one) = extract(&bytes, index).unwrap();
+            prop_assert_eq!(time, event.time);
+            prop_assert_eq!(walked(&one).unwrap(), vec![told(1, event)]);
+        }
+        prop_assert!(extract(&bytes, events.len()).is_err());
+    }
+
+    #[test]
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         drop(walked(&bytes));
+        drop(extract(&bytes, 0));
     }
 
     #[test]
@@ -152,6 +164,7 @@ proptest! {
             bytes[place] = byte;
         }
         drop(walked(&bytes));
+        drop(extract(&bytes, 1));
         bytes.truncate(cut.index(bytes.len()));
         drop(walked(&bytes));
     }

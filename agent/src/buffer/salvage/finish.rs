@@ -40,6 +40,7 @@ impl Salvage {
             let counts = (&mut self.totals, &mut Usage::default());
             forget::forget(&self.out, &epochs, position, cluster, counts)?;
         }
+        self.settle_letters()?;
         let missing = self.missing(&epochs)?;
         self.loss.batches = self.totals.batches;
         self.loss.events = self.totals.events;

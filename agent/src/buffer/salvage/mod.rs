@@ -16,6 +16,7 @@
 
 mod cells;
 mod finish;
+mod letters;
 mod pages;
 mod rules;
 #[cfg(test)]
@@ -251,6 +252,7 @@ impl Salvage {
                 ] => {
                     self.count(stream, reason, events, bytes)?;
                 }
+                [Value::Text(epoch), Value::Int(number)] => self.imported(epoch, number)?,
                 [Value::Int(_), Value::Int(id)] if BatchId(id).ordinal() > 0 => of_batches = true,
                 [Value::Int(epoch), Value::Int(ordinal)] => {
                     self.epochs.insert(ordinal, epoch);
@@ -288,9 +290,16 @@ impl Salvage {
                 Value::Int(oldest),
                 cursors @ (Value::Null | Value::Blob(_)),
                 Value::Blob(data),
-            ] if u32::try_from(flow).is_ok() && BatchId(rowid).ordinal() > 0 => {
-                let cursors = if let Value::Blob(bytes) = cursors { Some(bytes) } else { None };
-                let row = Row { id: rowid, flow, first_seq, count, raw, oldest, cursors, data };
+                // A row of layout 1 ends before it.
+                ref birth @ ..,
+            ] if u32::try_from(flow).is_ok()
+                && BatchId(rowid).ordinal() > 0
+                && matches!(birth, [] | [Value::Null | Value::Blob(_)]) =>
+            {
+                let blob = |value| if let Value::Blob(bytes) = value { Some(bytes) } else { None };
+                let (cursors, birth) = (blob(cursors), birth.first().copied().and_then(blob));
+                let row =
+                    Row { id: rowid, flow, first_seq, count, raw, oldest, cursors, data, birth };
                 self.batch(&row)
             }
             [Value::Null, Value::Int(epoch), Value::Text(gateway), last]
@@ -332,6 +341,7 @@ impl Salvage {
                 }
                 Ok(())
             }
+            _ if self.letter(rowid, values)? => Ok(()),
             _ => self.rule(rowid, values),
         }
     }
@@ -354,8 +364,8 @@ impl Salvage {
             .out
             .prepare_cached(
                 "INSERT OR IGNORE INTO batch
-                 (id, flow, first_seq, count, raw, oldest, cursors, data)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                 (id, flow, first_seq, count, raw, oldest, cursors, data, birth)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
             .execute(params![
                 row.id,
@@ -365,7 +375,8 @@ impl Salvage {
                 row.raw,
                 row.oldest,
                 row.cursors,
-                row.data
+                row.data,
+                row.birth
             ])?;
         if added > 0 {
             self.totals.batches += 1;
@@ -421,6 +432,7 @@ struct Row<'a> {
     oldest: i64,
     cursors: Option<&'a [u8]>,
     data: &'a [u8],
+    birth: Option<&'a [u8]>,
 }
 
 /// 0 where the bytes end before.

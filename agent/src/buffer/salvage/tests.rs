@@ -334,14 +334,55 @@ fn every_table_of_the_layout_is_known_here() {
     // Rows are told apart by their shape: who adds a table or a column looks
     // into `Salvage::row`.
     let known = [
-        ("batch", 8),
+        ("batch", 9),
+        ("dead_event", 8),
         ("dead_letter", 6),
         ("dropped", 4),
         ("epoch", 4),
         ("gap", 10),
+        ("imported", 2),
         ("mark", 2),
         ("state", 2),
         ("stream", 3),
     ];
     assert_eq!(columns, known.map(|(name, count)| (name.to_owned(), count)));
+}
+
+#[test]
+fn what_can_be_sent_again_and_what_was_taken_in_come_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("old.db"), folder.path().join("new.db"));
+    let made = schema::make(&from).unwrap();
+    made.execute_batch(
+        "INSERT INTO epoch (ordinal, epoch, gateway) VALUES (1, 77, 'gw1');
+         INSERT INTO state (key, value) VALUES ('totals', CAST('{}' AS BLOB));
+         INSERT INTO dead_letter (id, at, reason, origin, length, payload)
+             VALUES (5, 1, 'refused', 'gw1/4d/1', 2, x'7b7d');
+         INSERT INTO dead_event (letter, birth, data, place, flow, seq, raw, oldest)
+             VALUES (5, x'01', zeroblob(9000), 1099511627777, 7, 3, 9, 2),
+                    (6, x'02', x'aa', 1099511627777, 7, 4, 9, 2);
+         INSERT INTO imported (epoch, number) VALUES ('00000000000000ff', 12);",
+    )
+    .unwrap();
+    drop(made);
+    salvage(&from, &to, "gw1", "a test").unwrap();
+    let new = Connection::open(&to).unwrap();
+    let text = |query: &str| new.query_row(query, [], |row| row.get::<_, String>(0)).unwrap();
+    assert_eq!(
+        text(
+            "SELECT group_concat(letter || ' ' || place || ' ' || seq || ' ' || hex(birth), ', ')
+             FROM dead_event"
+        ),
+        "5 1099511627777 3 01, 6 1099511627777 4 02"
+    );
+    assert_eq!(
+        text("SELECT group_concat(epoch || ' ' || number) FROM imported"),
+        "00000000000000ff 12"
+    );
+    // The letter of the second is lost, and it is not sent without one.
+    assert_eq!(
+        text("SELECT group_concat(id || ' ' || origin, ', ') FROM dead_letter"),
+        "5 gw1/4d/1, 6 salvaged"
+    );
+    assert_eq!(text("SELECT group_concat(ordinal || ' ' || epoch, ', ') FROM epoch"), "1 77");
 }

@@ -106,7 +106,8 @@ fn a_file_of_the_first_layout_is_brought_forward_with_its_events_added_up() {
     rusqlite::Connection::open(&path)
         .unwrap()
         .execute_batch(
-            "DROP TABLE dropped; DROP TABLE gap; DROP TABLE mark;
+            "DROP TABLE dropped; DROP TABLE gap; DROP TABLE mark; DROP TABLE dead_event;
+             DROP TABLE imported; ALTER TABLE batch DROP COLUMN birth;
              DELETE FROM state WHERE key = 'usage'; PRAGMA user_version = 1;",
         )
         .unwrap();

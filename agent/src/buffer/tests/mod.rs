@@ -4,6 +4,7 @@ mod bounds;
 mod histories;
 mod model;
 mod position;
+mod requeue;
 
 use proptest::prelude::ProptestConfig;
 

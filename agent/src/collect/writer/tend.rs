@@ -111,6 +111,7 @@ impl Writer {
             length,
             oldest,
             held_back,
+            unsettled: !self.group.is_empty() || !self.waiting.is_empty(),
             failing: self.failing.clone(),
             ..counted(&self.file)
         });

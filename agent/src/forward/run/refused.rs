@@ -7,7 +7,9 @@ use tracing::{error, warn};
 
 use super::{
     Class, Forward, Line, MOST_AGAIN, Outcome, Refusal, Sieve, Trouble, gone, linked, refusal,
+    unreadable,
 };
+use crate::buffer::{Batch, BatchId, Refused};
 use crate::collect::DeadLetter;
 use crate::forward::context::Failure;
 use crate::forward::load::{Load, Record};
@@ -256,11 +258,13 @@ impl<L: Line> Forward<L> {
         reasons: &[String],
     ) -> Result<(), Trouble> {
         let mut letters = Vec::new();
+        let mut batch = None;
         for (place, reason) in sieve.refused().iter().zip(reasons) {
             let index = suspects.get(*place).copied().unwrap_or(usize::MAX);
+            let event = self.whole(index, &mut batch)?;
             if let Some(record) = self.load.records.get(index) {
                 let letter = self.load.letter(record, reason);
-                letters.push(letter);
+                letters.push((letter, event));
             }
         }
         self.keep_letters(letters)?;
@@ -273,20 +277,47 @@ impl<L: Line> Forward<L> {
         Ok(())
     }
 
+    /// The event of a record as it stands in the file, so that it can be sent
+    /// again; none where its batch is gone or damaged. `batch` is the one that
+    /// was read last: the records come in its order.
+    fn whole(
+        &mut self,
+        record: usize,
+        batch: &mut Option<Batch>,
+    ) -> Result<Option<Refused>, Trouble> {
+        let Some((flow, place)) = self.load.place(record) else { return Ok(None) };
+        let Some(seq) = self.load.records.get(record).map(|record| record.seq) else {
+            return Ok(None);
+        };
+        if batch.as_ref().is_none_or(|known| known.id != place) {
+            let before = BatchId(place.0.saturating_sub(1));
+            let found = self.reader()?.batches(flow, before, 1, 1).map_err(|e| unreadable(&e))?;
+            *batch = found.into_iter().find(|found| found.id == place);
+        }
+        Ok(batch.as_ref().and_then(|batch| batch.refused(seq).ok()))
+    }
+
     /// Commits dead letters to the file, each once for all tries of its load.
     ///
     /// A power cut behind this line leaves a dead letter whose batch is met
-    /// again: it is buried twice, never lost (SAFETY 9).
-    pub(super) fn keep_letters(&mut self, mut letters: Vec<DeadLetter>) -> Result<(), Trouble> {
-        letters.retain(|letter| !self.buried.contains(&letter.origin));
+    /// again. The event in it is then known to be buried and not sent: whether
+    /// it is sent again is for a person to say (SAFETY 9). A batch that is
+    /// damaged is buried twice, never lost.
+    pub(super) fn keep_letters(
+        &mut self,
+        mut letters: Vec<(DeadLetter, Option<Refused>)>,
+    ) -> Result<(), Trouble> {
+        // One with an event is known by its place, in the file.
+        letters.retain(|(letter, event)| event.is_some() || !self.buried.contains(&letter.origin));
         if letters.is_empty() {
             return Ok(());
         }
-        let origins: Vec<String> = letters.iter().map(|letter| letter.origin.clone()).collect();
-        for letter in &letters {
+        let origins: Vec<String> =
+            letters.iter().map(|(letter, _)| letter.origin.clone()).collect();
+        for (letter, _) in &letters {
             error!(origin = %letter.origin, reason = %letter.reason, "became a dead letter");
         }
-        self.store.bury(letters).map_err(|_| gone())?;
+        self.store.bury_refused(letters).map_err(|_| gone())?;
         self.buried.extend(origins);
         Ok(())
     }

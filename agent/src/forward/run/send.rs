@@ -115,7 +115,7 @@ impl<L: Line> Forward<L> {
     pub(super) fn transmit(&mut self) -> Result<Outcome, Trouble> {
         self.began = self.pace.now();
         let dead = std::mem::take(&mut self.load.dead);
-        self.keep_letters(dead)?;
+        self.keep_letters(dead.into_iter().map(|letter| (letter, None)).collect())?;
         let link = linked(self.link.as_ref())?;
         link.take_failures();
         link.begin()?;

@@ -7,7 +7,7 @@ use super::*;
 use crate::flow::{self, Lane};
 use crate::forward::config::Delivery;
 use crate::forward::link::Link;
-use crate::forward::tests::{Plant, cluster};
+use crate::forward::tests::{Plant, cluster, numbers, read};
 
 /// Steps until something holds, and fails after so many that it never will.
 const MOST_STEPS: usize = 1_000;
@@ -138,4 +138,25 @@ fn a_load_that_is_tried_again_buries_its_dead_letters_once() {
     let count: i64 =
         file.query_row("SELECT count(*) FROM dead_letter", (), |row| row.get(0)).unwrap();
     assert_eq!(count, 1);
+}
+
+#[test]
+fn what_is_a_dead_letter_already_is_not_sent_though_the_broker_would_take_it() {
+    let mock = cluster(&["plant"]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut plant = Plant::new(folder.path(), &mock.bootstrap_servers(), &["plant"]);
+    plant.store("plant", 3);
+    let store = plant.collector.store();
+    let flow = flow::Hash::of("plant", Lane::Live);
+    let batch = store.reader().unwrap().batches(flow, BatchId(0), 9, 9).unwrap().remove(0);
+    let letter = crate::collect::DeadLetter {
+        reason: "the broker refuses it".into(),
+        origin: "gw1/1/2 for plant".into(),
+        payload: Vec::new(),
+        length: 0,
+    };
+    store.bury_refused(vec![(letter, Some(batch.refused(2).unwrap()))]).unwrap();
+    let mut forward = forward(&plant);
+    until(&mut forward, |f| is_sent(f, "plant"));
+    assert_eq!(numbers(&read(&mock.bootstrap_servers(), "plant")), [0, 2].into());
 }

@@ -161,12 +161,13 @@ impl Gateway {
                 Call::Adopt { position, cluster, .. } => {
                     changes.positions.push((position, cluster));
                 }
-                Call::Bury { dead, .. } if !careless => changes.dead.extend(dead),
+                Call::Bury { dead, .. } if !careless => changes.buried.extend(dead),
                 Call::Bury { .. } => {}
+                Call::Errand { .. } => unreachable!("nobody commands here"),
             }
             let mut adopted = file.commit(&changes, NOW).unwrap();
             if let (Call::Bury { dead, .. }, false) = (&call, careless) {
-                let origins = dead.iter().map(|letter| letter.origin.clone());
+                let origins = dead.iter().map(|burial| burial.letter.origin.clone());
                 broker.lock().unwrap().buried.extend(origins);
             }
             drop(changes);
@@ -176,6 +177,7 @@ impl Gateway {
                     reply.send(adopted.pop().unwrap_or_default()).unwrap();
                 }
                 Call::Bury { reply, .. } => reply.send(()).unwrap(),
+                Call::Errand { .. } => {}
             }
         }))
     }
