@@ -255,6 +255,16 @@ pub(super) fn check(connection: &Connection) -> Result<(), rusqlite::Error> {
     if schema::catalogue(connection)? != schema::expected()? {
         return Err(schema::damaged("the catalogue is damaged"));
     }
+    let form = |name: &str| -> Result<String, rusqlite::Error> {
+        connection.query_row(
+            &format!("SELECT format('%s', {name}) FROM pragma_{name}"),
+            [],
+            |row| row.get(0),
+        )
+    };
+    if (&*form("auto_vacuum")?, &*form("encoding")?) != ("2", "UTF-8") {
+        return Err(schema::damaged("the header is damaged"));
+    }
     for table in ["state", "epoch", "stream", "dropped", "gap", "mark"] {
         let found: String =
             connection

@@ -446,18 +446,32 @@ fn be16(bytes: &[u8], at: usize) -> u16 {
     two.map_or(0, |two| u16::from_be_bytes(*two))
 }
 
-/// Why `SQLite` would read less than there is, without a word; `None` where it
-/// would not.
+/// Why `SQLite` would read less than there is or refuse the file for another
+/// reason than damage; `None` where it would not.
 pub(super) fn hidden(path: &Path) -> std::io::Result<Option<&'static str>> {
-    let log = wal::Wal::read(&schema::beside(path, "-wal"))?;
     let length = match std::fs::metadata(path) {
         Ok(data) => data.len(),
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => 0,
         Err(cause) => return Err(cause),
     };
-    // `SQLite` deletes a -wal that stands beside an empty file.
-    if length == 0 && log.last_page() > 0 {
-        return Ok(Some("the file is empty beside its -wal"));
+    if length == 0 {
+        // `SQLite` deletes a -wal that stands beside an empty file.
+        let log = wal::Wal::read(&schema::beside(path, "-wal"))?;
+        return Ok((log.last_page() > 0).then_some("the file is empty beside its -wal"));
     }
-    Ok(log.broken)
+    let pages = Pages::open(path)?;
+    let header = pages.read(1).is_none_or(|page| is_plain(&*page));
+    Ok(pages.broken().or((!header).then_some("the header is damaged")))
+}
+
+/// Whether the header of a database names a format that there is. One from the
+/// future is read-only to `SQLite`, or no error of the file's.
+fn is_plain(page: &[u8]) -> bool {
+    let byte = |at: usize| page.get(at).copied().unwrap_or_default();
+    !page.starts_with(b"SQLite format 3\0")
+        // Versions for writers and readers, format of the catalogue, encoding.
+        || (1..=2).contains(&byte(18))
+            && (1..=2).contains(&byte(19))
+            && be32(page, 44) <= 4
+            && be32(page, 56) <= 3
 }

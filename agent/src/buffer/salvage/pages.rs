@@ -48,6 +48,11 @@ impl Pages {
         self.count
     }
 
+    /// Why `SQLite` would not see all of the -wal.
+    pub(super) fn broken(&self) -> Option<&'static str> {
+        self.wal.broken
+    }
+
     /// `None`: the page cannot be read.
     pub(super) fn read(&self, page: u32) -> Option<Page> {
         let mut bytes = Box::new([0; PAGE]);

@@ -253,7 +253,8 @@ fn a_flow_whose_definition_is_gone_gets_the_running_one() {
 
 #[test]
 fn what_kafka_has_stays_away_also_where_the_map_of_free_pages_is_gone() {
-    let mut plant = Plant::new(&[Step::Append(3, 0, 3_000), Step::Append(3, 0, 3_000)]);
+    // Enough for pages that hold nothing else.
+    let mut plant = Plant::new(&[Step::Append(3, 0, 700); 20]);
     plant.step(Step::Forget);
     plant.step(Step::Append(0, 2, 50));
     plant.step(Step::Checkpoint);
