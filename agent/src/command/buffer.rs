@@ -125,7 +125,7 @@ fn stats(common: &Common) -> Result<ExitCode, ExitCode> {
         lines
             .push(vec![format!("sent {flow}"), format!("{} of epoch {}", sent.number, sent.epoch)]);
     }
-    say("");
+    // The empty head is the line between the two.
     table::print(&["", ""], &lines);
     Ok(ExitCode::SUCCESS)
 }
