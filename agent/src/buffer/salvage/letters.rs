@@ -41,12 +41,21 @@ impl Salvage {
     /// Once all rows are there: an event whose letter is lost is not sent from its
     /// batch either, as it was refused there, so it gets a letter again.
     pub(super) fn settle_letters(&mut self) -> Result<(), rusqlite::Error> {
-        self.totals.dead_letters += self.out.execute(
-            "INSERT INTO dead_letter (id, at, reason, origin, length, payload)
-             SELECT letter, 0, 'Kafka refused it (the reason is lost)', 'salvaged', 0, x''
-             FROM dead_event WHERE letter NOT IN (SELECT id FROM dead_letter)",
+        let lost: bool = self.out.query_row(
+            "SELECT EXISTS (SELECT 1 FROM dead_event
+                            WHERE letter NOT IN (SELECT id FROM dead_letter))",
             [],
-        )? as u64;
+            |row| row.get(0),
+        )?;
+        // Inserting nothing would leave a mark in the numbers that were given.
+        if lost {
+            self.totals.dead_letters += self.out.execute(
+                "INSERT INTO dead_letter (id, at, reason, origin, length, payload)
+                 SELECT letter, 0, 'Kafka refused it (the reason is lost)', 'salvaged', 0, x''
+                 FROM dead_event WHERE letter NOT IN (SELECT id FROM dead_letter)",
+                [],
+            )? as u64;
+        }
         let bytes: i64 = self.out.query_row(
             "SELECT coalesce(sum(length(data)), 0) FROM dead_event",
             [],
