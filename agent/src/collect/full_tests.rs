@@ -66,15 +66,17 @@ impl Fixture {
         self.dropped().into_iter().map(|one| (one.stream, one.reason, one.events)).collect()
     }
 
-    /// Kafka has the flow's first batches.
-    fn send(&self, id: Id, batches: usize) {
+    /// Kafka has the flow's first batches; gives these. More may be stored meanwhile.
+    fn send(&self, id: Id, batches: usize) -> Vec<buffer::Batch> {
         let flow = self.flow(id);
-        let all = all(&self.store, flow);
-        let Some(last) = all.get(..batches.min(all.len())).and_then(<[_]>::last) else { return };
+        let mut sent = all(&self.store, flow);
+        sent.truncate(batches);
+        let Some(last) = sent.last() else { return sent };
         let memory = self.store.memory();
         let mut position = self.store.next_position(memory.position.as_ref(), "kafka");
         position.advance(flow.hash, last.written, last.number);
         self.store.adopt(&position, "kafka").unwrap();
+        sent
     }
 }
 
@@ -442,12 +444,10 @@ fn times(batches: &[buffer::Batch]) -> Vec<i64> {
 }
 
 fn forget(fixture: &Fixture, fates: &mut BTreeMap<Id, Fate>, id: Id, count: usize) {
-    let batches = all(&fixture.store, fixture.flow(id));
-    let sent = times(&batches[..count.min(batches.len())]);
+    let sent = times(&fixture.send(id, count));
     let fate = fates.get_mut(&id).unwrap();
     fate.loaded.retain(|number| !sent.contains(number));
     fate.sent.extend(sent);
-    fixture.send(id, count);
 }
 
 proptest! {
