@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
-use tracing::{debug, info};
+use tracing::info;
 
 use self::twin::Twin;
 use super::Status;
@@ -100,6 +100,8 @@ pub(super) struct Forward<L> {
     /// What it has once the open transaction is committed, and not before: an
     /// aborted transaction must leave no trace in the next position.
     pending: Option<Kept>,
+    /// Its commit was asked for, and no answer came yet.
+    unanswered: bool,
     seen: BatchId,
     last_was_trial: bool,
     began: Instant,
@@ -159,6 +161,7 @@ impl<L: Line> Forward<L> {
             cluster: String::new(),
             kept: Kept { offset: 0, position: Position::default() },
             pending: None,
+            unanswered: false,
             seen: BatchId(0),
             last_was_trial: false,
             began: now,
@@ -227,7 +230,6 @@ impl<L: Line> Forward<L> {
             self.twin.fenced(self.pace.now());
         }
         let outcome = self.watch_over(state, outcome);
-        debug!(?state, ?outcome, records = self.load.records.len(), "step");
         let pause = self.core.settle(outcome);
         self.report();
         pause

@@ -10,13 +10,20 @@ impl<L: Line> Forward<L> {
         let link = linked(self.link.as_ref())?;
         let mut done = link.commit(COMMIT_FIRST);
         if done.as_ref().is_err_and(|trouble| trouble.class == Class::Repeat) {
+            self.unanswered = true;
             if self.next.is_empty() {
                 // The broker works on the commit meanwhile.
                 self.compose()?;
             }
             done = linked(self.link.as_ref())?.commit(SLICE * 4);
         }
-        done?;
+        // What was asked before may have been done, whatever a broker says that
+        // no longer knows it (an id that it forgot while the line was down):
+        // only the position tells, and nothing is sent again before (SAFETY 2).
+        done.map_err(|trouble| match trouble.class {
+            Class::Abort if self.unanswered => Trouble { class: Class::Rebuild, ..trouble },
+            _ => trouble,
+        })?;
         self.committed();
         Ok(Outcome::Done)
     }

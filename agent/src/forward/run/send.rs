@@ -114,6 +114,7 @@ impl<L: Line> Forward<L> {
     /// Fills one transaction with the load and puts the position into it.
     pub(super) fn transmit(&mut self) -> Result<Outcome, Trouble> {
         self.began = self.pace.now();
+        self.unanswered = false;
         let dead = std::mem::take(&mut self.load.dead);
         self.keep_letters(dead.into_iter().map(|letter| (letter, None)).collect())?;
         let link = linked(self.link.as_ref())?;

@@ -87,6 +87,8 @@ pub(super) struct Broker {
     pub(super) buried: BTreeSet<String>,
     /// For each `init_transactions` who did it.
     pub(super) inits: Vec<usize>,
+    /// Every answer gets lost.
+    pub(super) mute: bool,
     /// Agents whose client answers nothing any more, until it is made anew.
     pub(super) stuck: BTreeSet<usize>,
     /// Calls until the running agent dies in the midst of one.
@@ -115,6 +117,7 @@ impl Broker {
             arrived: BTreeMap::new(),
             buried: BTreeSet::new(),
             inits: Vec::new(),
+            mute: false,
             stuck: BTreeSet::new(),
             dies_in: None,
             wrong: None,
@@ -145,6 +148,9 @@ impl Broker {
         self.expire();
         if !self.up || self.is_dead() {
             return Fate::Unasked;
+        }
+        if self.mute {
+            return Fate::Unheard;
         }
         if self.chance.hits(self.faults) {
             return if self.chance.hits(500) { Fate::Unasked } else { Fate::Unheard };

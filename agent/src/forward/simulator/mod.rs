@@ -20,6 +20,7 @@ mod mutants;
 mod plan;
 mod stuck;
 mod twins;
+mod unheard;
 mod wire;
 
 use crate::event::Timestamp;
