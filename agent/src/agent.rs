@@ -267,15 +267,20 @@ impl Agent {
                 info!("the buffer was settled behind the time to drain");
             }
         })?;
+        let (buffer, collector) = (&mut self.buffer, &mut self.collector);
         let empty = async {
             if !matches!(settled.await, Ok(Ok(_))) {
                 return false;
             }
             // What waits for room gets it as the rest is sent.
             let empty = |stats: &buffer::Stats| stats.batches == 0 && !stats.unsettled;
-            self.buffer.wait_for(empty).await.is_ok()
+            buffer.wait_for(empty).await.is_ok()
         };
-        Ok(tokio::time::timeout_at(began + within, empty).await.unwrap_or(false))
+        tokio::select! {
+            // A file that turns out to be damaged is for the next start.
+            () = collector.ended() => Ok(false),
+            empty = tokio::time::timeout_at(began + within, empty) => Ok(empty.unwrap_or(false)),
+        }
     }
 
     async fn end_sources(&mut self, latest: tokio::time::Instant) {
@@ -473,19 +478,37 @@ mod tests {
         drop(release);
     }
 
+    /// Damages the file, and reads in it.
+    fn damage(folder: &std::path::Path, agent: &Agent) {
+        // All that is written so far stands in the -wal.
+        let wal = folder.join("buffer.db-wal");
+        let length = usize::try_from(std::fs::metadata(&wal).unwrap().len()).unwrap();
+        let file = std::fs::OpenOptions::new().write(true).open(&wal).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xff; length - 32], 32).unwrap();
+        let read = agent.collector.store().reader().and_then(|mut reader| reader.flows());
+        read.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_drain_that_meets_damage_ends_and_leaves_it_to_the_next_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = filled(folder.path(), "127.0.0.1:1", 5).await;
+        let mut agent = Agent::start(config.clone()).unwrap();
+        damage(folder.path(), &agent);
+        // Whenever it ends, it is not because its time is over.
+        let drained = tokio::time::timeout(PATIENCE, agent.drain(PATIENCE * 60)).await;
+        assert!(!drained.unwrap().unwrap());
+        agent.stop().await.unwrap();
+        assert_eq!(Agent::start(config).unwrap().stop().await.unwrap(), 5);
+    }
+
     #[tokio::test]
     async fn a_damaged_file_is_salvaged_in_the_running_process() {
         let folder = tempfile::tempdir().unwrap();
         let config = config(folder.path());
         let mut agent = Agent::start(config.clone()).unwrap();
         let epoch = agent.epoch();
-        // All that is written so far stands in the -wal.
-        let wal = folder.path().join("buffer.db-wal");
-        let length = usize::try_from(std::fs::metadata(&wal).unwrap().len()).unwrap();
-        let file = std::fs::OpenOptions::new().write(true).open(&wal).unwrap();
-        std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xff; length - 32], 32).unwrap();
-        let read = agent.collector.store().reader().and_then(|mut reader| reader.flows());
-        read.unwrap_err();
+        damage(folder.path(), &agent);
         assert!(matches!(agent.broken().await, Broken::Damaged));
         let agent = Again::default().mend(agent, &config).await;
         assert_ne!(agent.epoch(), epoch);

@@ -66,6 +66,21 @@ pub(super) fn prepare(path: &Path, gateway: &str) -> Result<(), OpenError> {
     }
 }
 
+/// Why the next start will salvage the file before it uses it, as far as that
+/// shows before the file is opened: until then nobody else may open it, since
+/// `SQLite` may throw away what is still to be read.
+pub(super) fn awaited(path: &Path) -> std::io::Result<Option<&'static str>> {
+    if is_begun(path)? {
+        return Ok(Some("a salvage is asked for or begun"));
+    }
+    salvage::hidden(path)
+}
+
+/// Whether a salvage is asked for or begun; the file may be gone meanwhile.
+pub(super) fn is_begun(path: &Path) -> std::io::Result<bool> {
+    note(path).try_exists()
+}
+
 /// Asks the next start for a salvage, whatever it sees itself: damage in the
 /// list of free pages, for instance, only shows when a page is needed.
 pub(super) fn ask(path: &Path, cause: &str) {

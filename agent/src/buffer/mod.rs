@@ -134,6 +134,12 @@ pub enum OpenError {
         #[source]
         cause: rusqlite::Error,
     },
+    /// A command that only looks leaves it as it is: start the agent, or drain.
+    #[error(
+        "the buffer {} is damaged ({cause}): the next start of the agent salvages it",
+        path.display()
+    )]
+    Damaged { path: PathBuf, cause: String },
     #[error("{} is another program's database", .0.display())]
     Foreign(PathBuf),
     /// Downgrading is not possible without losing what is in it.

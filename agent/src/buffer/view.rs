@@ -15,8 +15,8 @@ use super::file::Totals;
 use super::lock::Lock;
 use super::usage::Usage;
 use super::{
-    Batch, BatchId, Birth, Dropped, Epoch, Memory, OpenError, ReadError, Reader, drops, schema,
-    state,
+    Batch, BatchId, Birth, Dropped, Epoch, Memory, OpenError, ReadError, Reader, damage, drops,
+    schema, state,
 };
 use crate::event::Timestamp;
 use crate::flow::{self, Stream};
@@ -27,15 +27,26 @@ use crate::flow::{self, Stream};
 pub struct AtRest(#[expect(dead_code, reason = "held, not used")] Lock);
 
 impl AtRest {
-    /// Fails where an agent has the file, naming its pid, and where there is no
-    /// file: looking at one must not make it.
+    /// Fails where an agent has the file, naming its pid, where there is no
+    /// file, since looking at one must not make it, and where it is damaged: what
+    /// is still in it is for the salvage of the next start to read.
     pub fn take(path: &Path) -> Result<Self, OpenError> {
-        if !path.is_file() {
+        let look = |cause| OpenError::SetAside { path: path.to_owned(), cause };
+        if !path.is_file() && !damage::is_begun(path).map_err(look)? {
             return Err(OpenError::Missing(path.to_owned()));
         }
         let lock = Lock::take(path)?;
-        schema::open(path)?;
-        Ok(Self(lock))
+        let damaged = |cause| OpenError::Damaged { path: path.to_owned(), cause };
+        if let Some(cause) = damage::awaited(path).map_err(look)? {
+            return Err(damaged(cause.to_owned()));
+        }
+        match schema::open(path) {
+            Err(OpenError::File { cause, .. }) if damage::is_damage_at_start(&cause) => {
+                Err(damaged(cause.to_string()))
+            }
+            Err(other) => Err(other),
+            Ok(_) => Ok(Self(lock)),
+        }
     }
 }
 

@@ -391,12 +391,8 @@ impl Writer {
             }
             Some(Call::Bury { reply, .. }) => answer(&reply, ()),
             Some(Call::Errand { errand, reply }) => {
-                // What failed is not tried again: whoever asked is told.
-                let mut left = self.bounds.left();
-                let fits = |flow, bytes| left.take(flow, bytes);
-                let done = self.file.errand(&errand, &self.flows, fits);
-                self.measure();
-                answer(&reply, done.map_err(|cause| cause.to_string()));
+                let done = self.carry_out(&errand);
+                answer(&reply, done);
             }
             None => {}
         }

@@ -48,6 +48,8 @@ pub(crate) fn run(drain: Drain) -> ExitCode {
             alone(config, within.get())
         }
         Err(OpenError::Locked(_)) => running(&config, within),
+        // Its start salvages it.
+        Err(OpenError::Damaged { .. }) => alone(config, within.get()),
         Err(cause) => Err(cause.into()),
     };
     match left {
@@ -129,7 +131,10 @@ fn running(config: &Config, within: Period) -> anyhow::Result<Left> {
             }
             // It is closing its buffer.
             Err(PutError::Silent { .. }) if Instant::now() < latest => {}
-            Err(cause) => return Err(cause).context("the agent does not end"),
+            Err(cause @ PutError::Silent { .. }) => {
+                return Err(cause).context("the agent does not end");
+            }
+            Err(cause) => return Err(cause.into()),
         }
     }
 }

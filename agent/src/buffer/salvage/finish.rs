@@ -193,7 +193,8 @@ impl Salvage {
         self.out.prepare_cached("SELECT 1 FROM batch WHERE id = ?1")?.exists([id])
     }
 
-    /// Between which events a batch was that is missing.
+    /// Between which events a batch was that is missing. What was put in again
+    /// has numbers of elsewhere and says nothing about it.
     fn around(&self, id: BatchId, epochs: &[FileEpoch]) -> Result<Option<String>, rusqlite::Error> {
         let Some(epoch) = epochs.iter().find(|known| known.ordinal == id.ordinal()) else {
             return Ok(None);
@@ -203,11 +204,12 @@ impl Salvage {
         };
         let first = bound(
             "SELECT first_seq + count FROM batch
-             WHERE id < ?1 AND id >= ?2 ORDER BY id DESC LIMIT 1",
+             WHERE id < ?1 AND id >= ?2 AND birth IS NULL ORDER BY id DESC LIMIT 1",
             BatchId::new(id.ordinal(), 0),
         )?;
         let last = bound(
-            "SELECT first_seq - 1 FROM batch WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT 1",
+            "SELECT first_seq - 1 FROM batch
+             WHERE id > ?1 AND id <= ?2 AND birth IS NULL ORDER BY id LIMIT 1",
             BatchId::new(id.ordinal(), u64::MAX),
         )?;
         let last = last.map_or_else(|| "its end".to_owned(), |last| last.to_string());

@@ -114,6 +114,21 @@ async fn damage_that_the_forwarder_meets_ends_the_writer_and_is_salvaged() {
 }
 
 #[tokio::test]
+async fn damage_that_only_an_operator_meets_ends_the_writer_and_is_salvaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { mut collector, .. } = begin(&config(folder.path()), Lane::Live);
+    let store = collector.store();
+    let letter = DeadLetter { reason: "r".into(), origin: "o".into(), payload: vec![1], length: 1 };
+    store.bury(vec![letter]).unwrap();
+    destroy(folder.path(), "dead_event");
+    store.errand(buffer::Errand::Drop(vec![1])).unwrap_err();
+    collector.ended().await;
+    assert!(collector.is_damaged());
+    collector.close();
+    assert_eq!(open(&config(folder.path())).stats().borrow().dead_letters, 1);
+}
+
+#[tokio::test]
 async fn damage_that_only_a_drop_meets_ends_the_writer_and_is_salvaged() {
     let folder = tempfile::tempdir().unwrap();
     let config = buffer::Config { max_size: ByteSize(512 * 1024), ..config(folder.path()) };

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use super::super::counted;
 use super::Writer;
-use crate::buffer::{self, Dropped, File, Reason, Stats, locked};
+use crate::buffer::{self, Done, Dropped, Errand, File, Reason, Stats, locked};
 use crate::event::Timestamp;
 
 /// Pause before a disk without room is looked at again: somebody else has filled
@@ -136,6 +136,23 @@ impl Writer {
         failure
     }
 
+    /// Does what an operator asks for. What failed is not tried again: whoever
+    /// asked is told.
+    pub(super) fn carry_out(&mut self, errand: &Errand) -> Result<Done, String> {
+        let flows = &self.flows;
+        let done = if matches!(errand, Errand::Import(_)) {
+            let mut left = self.bounds.left();
+            self.file.errand(errand, flows, |flow, bytes| left.take(flow, bytes))
+        } else {
+            delete(&mut self.file, |file| file.errand(errand, flows, |_, _| true))
+        };
+        if let Err(cause) = &done {
+            self.notice(cause);
+        }
+        self.measure();
+        done.map_err(|cause| cause.to_string())
+    }
+
     /// An error beside a commit: only damage is acted on.
     fn notice(&mut self, cause: &rusqlite::Error) {
         if buffer::is_damage(cause) {
@@ -178,10 +195,10 @@ impl Writer {
 
 /// A delete changes pages before it frees any: on a full disk it is done with
 /// the buffer's reserve.
-fn delete(
+fn delete<T>(
     file: &mut File,
-    mut rows: impl FnMut(&mut File) -> Result<u64, rusqlite::Error>,
-) -> Result<u64, rusqlite::Error> {
+    mut rows: impl FnMut(&mut File) -> Result<T, rusqlite::Error>,
+) -> Result<T, rusqlite::Error> {
     match rows(file) {
         Err(cause) if buffer::is_full(&cause) && file.give_reserve() => rows(file),
         done => done,
