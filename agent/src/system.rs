@@ -91,7 +91,7 @@ impl Config {
 
 /// What stands in an event beside its id and time.
 #[derive(Debug)]
-pub struct Notice(Vec<Field>);
+struct Notice(Vec<Field>);
 
 impl Notice {
     fn new(kind: &str) -> Self {
@@ -108,31 +108,22 @@ fn text(text: &str) -> Value {
     Value::Text(text.into())
 }
 
-/// The file was damaged, in words for a person, and what became of it.
-pub fn damage(what: &str, details: impl IntoIterator<Item = (&'static str, Value)>) -> Notice {
-    let notice = Notice::new("damage").with("what", text(what));
-    details.into_iter().fold(notice, |notice, (name, value)| notice.with(name, value))
-}
-
 /// The file was salvaged, and what that cost.
 fn salvaged(loss: &Loss) -> Notice {
     let number = |number: Option<u64>| number.map_or(Value::Null, Value::U64);
-    damage(
-        "the buffer was damaged, what could be read goes on in a new file",
-        [
-            ("cause", text(&loss.cause)),
-            ("set_aside", text(&place(loss))),
-            ("batches", Value::U64(loss.batches)),
-            ("events", Value::U64(loss.events)),
-            ("lost_batches", number(loss.lost_batches)),
-            ("lost_events", number(loss.lost_events)),
-            ("lost_ids", text(&loss.ranges.join(", "))),
-            ("unreadable_batches", Value::U64(loss.unreadable)),
-            ("renamed_epochs", Value::U64(loss.renamed_epochs)),
-            ("cursors_lost", Value::Bool(loss.cursors_lost)),
-            ("no_room", Value::Bool(loss.no_room)),
-        ],
-    )
+    Notice::new("damage")
+        .with("what", text("the buffer was damaged, what could be read goes on in a new file"))
+        .with("cause", text(&loss.cause))
+        .with("set_aside", text(&place(loss)))
+        .with("batches", Value::U64(loss.batches))
+        .with("events", Value::U64(loss.events))
+        .with("lost_batches", number(loss.lost_batches))
+        .with("lost_events", number(loss.lost_events))
+        .with("lost_ids", text(&loss.ranges.join(", ")))
+        .with("unreadable_batches", Value::U64(loss.unreadable))
+        .with("renamed_epochs", Value::U64(loss.renamed_epochs))
+        .with("cursors_lost", Value::Bool(loss.cursors_lost))
+        .with("no_room", Value::Bool(loss.no_room))
 }
 
 /// Where the damaged file is: no other salvage has the same.
@@ -168,8 +159,8 @@ pub struct System {
     forward: watch::Receiver<forward::Status>,
     /// What was told, and is also saved.
     told: Told,
-    /// What is told first.
-    notices: Vec<Notice>,
+    /// Told with the start.
+    loss: Option<Notice>,
 }
 
 /// The checkpoint of the internal source.
@@ -230,9 +221,7 @@ impl Plan {
         clock: Clock,
         store: Store,
         forward: watch::Receiver<forward::Status>,
-        mut notices: Vec<Notice>,
     ) -> System {
-        notices.extend(self.loss);
         System {
             flow: self.flow,
             device: gateway.into(),
@@ -242,7 +231,7 @@ impl Plan {
             store,
             forward,
             told: self.told,
-            notices,
+            loss: self.loss,
         }
     }
 }
@@ -266,9 +255,7 @@ impl System {
     async fn tell(&mut self, intake: &mut Intake) -> Result<(), Stopping> {
         let version = text(env!("CARGO_PKG_VERSION"));
         let start = self.with_depth(Notice::new("start").with("version", version));
-        let mut first = vec![start];
-        first.append(&mut self.notices);
-        let mut first = Some(first);
+        let mut first = Some([Some(start), self.loss.take()].into_iter().flatten().collect());
         let mut ticks = tokio::time::interval(self.heartbeat);
         // A heartbeat that was missed says nothing later.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -397,7 +384,7 @@ mod tests {
             last_error: None,
         });
         let store = collector.store();
-        let system = plan.start("gw1", Clock::fixed(Timestamp(7)), store, forward, Vec::new());
+        let system = plan.start("gw1", Clock::fixed(Timestamp(7)), store, forward);
         Run { collector, intakes, system, flow, _forward: sender }
     }
 

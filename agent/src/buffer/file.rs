@@ -1,9 +1,10 @@
-//! The file as its one writer sees it: opening, and one commit.
+//! The file as its one writer sees it, and one commit.
 //!
 //! Everything that changes together stands in one transaction: the events, the
 //! checkpoints behind them, what Kafka's position covers, dead letters, totals.
 
 mod errand;
+mod open;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -18,19 +19,12 @@ use super::evict::newest_gap;
 use super::forget::forget;
 use super::lock::Lock;
 use super::reserve::Reserve;
-use super::state::{Lost, cursors, epochs, get, memory, put, put_totals, save, saved};
+use super::state::{Lost, cursors, put, put_totals, save};
 use super::usage::Usage;
-use super::{
-    Adopted, BatchId, Burial, FileEpoch, Loss, Memory, OpenError, Position, damage, dead, salvage,
-    schema,
-};
+use super::{Adopted, BatchId, Burial, FileEpoch, Loss, Memory, Position, damage, dead};
 use crate::collect::{Checkpoint, DeadLetter};
 use crate::event::Timestamp;
 use crate::flow::{self, Flows};
-
-/// Epochs whose batches are gone stay known for as many starts: a position
-/// that names one then still says what it covers.
-const EPOCHS_KEPT: i64 = 16;
 
 /// Level 3 makes these batches no smaller.
 pub(super) const LEVEL: i32 = 1;
@@ -120,62 +114,6 @@ impl Changes<'_> {
 }
 
 impl File {
-    /// Takes the lock, opens the file, and commits a new epoch before its
-    /// first event.
-    pub(crate) fn open(path: &Path, gateway: &str) -> Result<Self, OpenError> {
-        let lock = Lock::take(path)?;
-        damage::prepare(path, gateway)?;
-        let begun = match begin(path, gateway) {
-            Err(OpenError::File { cause, .. }) if damage::is_damage_at_start(&cause) => {
-                damage::set_aside(path, gateway, &cause.to_string())?;
-                begin(path, gateway)?
-            }
-            other => other?,
-        };
-        let Begun {
-            connection,
-            epochs,
-            totals,
-            usage,
-            dropped,
-            memory,
-            saved,
-            lost,
-            salvaged,
-            last_loss,
-        } = begun;
-        let running = epochs.last().cloned().expect("start has just written one");
-        if running.ordinal > BatchId::MOST_ORDINAL {
-            return Err(OpenError::Worn(path.to_owned()));
-        }
-        if let Some(loss) = &salvaged {
-            damage::tell(loss);
-        }
-        let mut reserve = Reserve::default();
-        reserve.take(path);
-        let compressor = checked_compressor();
-        Ok(Self {
-            connection,
-            path: path.to_owned(),
-            running,
-            epochs,
-            totals,
-            usage,
-            dropped,
-            memory,
-            saved,
-            lost,
-            salvaged,
-            last_loss,
-            reserve,
-            streams: HashMap::new(),
-            dead_room: dead::room(u64::MAX),
-            compressor,
-            raw: Vec::new(),
-            _lock: lock,
-        })
-    }
-
     /// Keeps dead letters to a share of the size that the file may have: they
     /// are never sent, and a file that they fill would hold the sources back
     /// for ever.
@@ -401,127 +339,6 @@ impl File {
     pub(crate) fn most_pages(&self, pages: u32) {
         self.connection.pragma_update(None, "max_page_count", pages).unwrap();
     }
-}
-
-/// What an opening finds.
-struct Begun {
-    connection: Connection,
-    epochs: Vec<FileEpoch>,
-    totals: Totals,
-    usage: Usage,
-    dropped: Vec<Dropped>,
-    memory: Memory,
-    saved: BTreeMap<String, Checkpoint>,
-    lost: Lost,
-    salvaged: Option<Loss>,
-    last_loss: Option<Loss>,
-}
-
-fn begin(path: &Path, gateway: &str) -> Result<Begun, OpenError> {
-    let epoch = random(path)?;
-    let connection = schema::open(path)?;
-    found(connection, gateway, epoch)
-        .map_err(|cause| OpenError::File { path: path.to_owned(), cause })
-}
-
-fn found(mut connection: Connection, gateway: &str, epoch: u64) -> Result<Begun, rusqlite::Error> {
-    damage::check(&connection)?;
-    schema::keep_wal(&connection, false)?;
-    let memory = memory(&connection)?;
-    let told = |key| -> Result<Option<Loss>, rusqlite::Error> {
-        Ok(get(&connection, key)?.and_then(|text| serde_json::from_slice(&text).ok()))
-    };
-    let salvaged = told(salvage::LOSS)?;
-    let last_loss = salvaged.clone().or(told(salvage::LAST_LOSS)?);
-    let lost = Lost::read(&connection)?;
-    let totals = start(&mut connection, gateway, &memory, epoch)?;
-    Ok(Begun {
-        epochs: epochs(&connection)?,
-        totals,
-        usage: Usage::load(&connection)?,
-        dropped: dropped(&connection)?,
-        memory,
-        saved: saved(&connection)?,
-        lost,
-        salvaged,
-        last_loss,
-        connection,
-    })
-}
-
-/// Each batch carries a checksum of its own: a flipped bit in it must not
-/// become a wrong value.
-fn checked_compressor() -> Compressor<'static> {
-    let mut compressor = Compressor::new(LEVEL).expect("level 1 exists");
-    compressor.include_checksum(true).expect("zstd knows its checksum");
-    compressor
-}
-
-/// Ends the epoch before and begins a new one, in one commit.
-fn start(
-    connection: &mut Connection,
-    gateway: &str,
-    memory: &Memory,
-    epoch: u64,
-) -> Result<Totals, rusqlite::Error> {
-    let transaction = connection.transaction()?;
-    let text: Option<Vec<u8>> = get(&transaction, "totals")?;
-    let mut totals: Totals =
-        text.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-    transaction.execute(
-        "UPDATE epoch SET last = ?1 WHERE ordinal = (SELECT max(ordinal) FROM epoch)",
-        [totals.number.cast_signed()],
-    )?;
-    (totals.number, totals.seq) = (0, 0);
-    transaction.execute(
-        "INSERT INTO epoch (epoch, gateway) VALUES (?1, ?2)",
-        (epoch.cast_signed(), gateway),
-    )?;
-    let newest = transaction.last_insert_rowid();
-    for known in epochs(&transaction)? {
-        let lowest = BatchId::new(known.ordinal, 0);
-        let named = memory.position.as_ref().is_some_and(|position| {
-            position.flows.values().any(|(epoch, _)| *epoch == known.epoch)
-        });
-        if known.ordinal <= newest - EPOCHS_KEPT && !named {
-            transaction.execute(
-                "DELETE FROM epoch WHERE ordinal = ?1
-                 AND NOT EXISTS (SELECT 1 FROM batch WHERE id BETWEEN ?2 AND ?3)",
-                (known.ordinal, lowest.0, BatchId::new(known.ordinal, u64::MAX).0),
-            )?;
-        }
-    }
-    transaction.execute(
-        // What a dead letter can bring back needs its stream too (SAFETY 14).
-        "DELETE FROM stream
-         WHERE NOT EXISTS (SELECT 1 FROM batch WHERE batch.flow = stream.flow)
-         AND NOT EXISTS (SELECT 1 FROM dead_event WHERE dead_event.flow = stream.flow)",
-        [],
-    )?;
-    put_totals(&transaction, &totals)?;
-    // The log tells it with this opening; whoever tells it elsewhere may take
-    // longer.
-    transaction.execute(
-        "UPDATE OR REPLACE state SET key = ?2 WHERE key = ?1",
-        [salvage::LOSS, salvage::LAST_LOSS],
-    )?;
-    transaction.commit()?;
-    Ok(totals)
-}
-
-/// From `getrandom(2)`, which waits until the kernel's source is seeded: in the
-/// first seconds after power-on `/dev/urandom` of an older kernel answers before
-/// it is, with what it may have answered at the start before.
-fn random(path: &Path) -> Result<u64, OpenError> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).map_err(|cause| {
-        let cause = cause.raw_os_error().map_or_else(
-            || std::io::Error::other(cause.to_string()),
-            std::io::Error::from_raw_os_error,
-        );
-        OpenError::Random { path: path.to_owned(), cause }
-    })?;
-    Ok(u64::from_ne_bytes(bytes))
 }
 
 fn definition(stream: &flow::Stream) -> String {

@@ -31,13 +31,13 @@ impl AtRest {
     /// file, since looking at one must not make it, and where it is damaged: what
     /// is still in it is for the salvage of the next start to read.
     pub fn take(path: &Path) -> Result<Self, OpenError> {
-        let look = |cause| OpenError::SetAside { path: path.to_owned(), cause };
-        if !path.is_file() && !damage::is_begun(path).map_err(look)? {
+        let unread = |cause| OpenError::SetAside { path: path.to_owned(), cause };
+        if !path.is_file() && !damage::is_begun(path).map_err(unread)? {
             return Err(OpenError::Missing(path.to_owned()));
         }
         let lock = Lock::take(path)?;
         let damaged = |cause| OpenError::Damaged { path: path.to_owned(), cause };
-        if let Some(cause) = damage::awaited(path).map_err(look)? {
+        if let Some(cause) = damage::awaited(path).map_err(unread)? {
             return Err(damaged(cause.to_owned()));
         }
         match schema::open(path) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::tests::{all, config, noisy, open, pending, stored};
+use super::tests::{all, config, noisy, open, pending, stored, times};
 use super::*;
 use crate::buffer::{BatchId, Dropped, Errand, Foreign, Reason, Skip};
 use crate::flow::{Flow, Id, Lane, Rules, Stream, WhenFull};
@@ -428,19 +428,6 @@ async fn check(steps: Vec<Step>) {
         assert_eq!(told, counted.values().sum::<u64>(), "and told");
     }
     fixture.collector.close();
-}
-
-fn times(batches: &[buffer::Batch]) -> Vec<i64> {
-    let mut times = Vec::new();
-    for batch in batches {
-        batch
-            .events(|event| {
-                times.push(event.time.0);
-                Ok(())
-            })
-            .unwrap();
-    }
-    times
 }
 
 fn forget(fixture: &Fixture, fates: &mut BTreeMap<Id, Fate>, id: Id, count: usize) {

@@ -90,8 +90,13 @@ pub(super) fn all(store: &Store, flow: &crate::flow::Flow) -> Vec<Batch> {
 
 /// Times of the stored events, which are the numbers that they were made with.
 pub(super) fn stored(store: &Store, flow: &crate::flow::Flow) -> Vec<i64> {
+    times(&all(store, flow))
+}
+
+/// Times of the events in these batches.
+pub(super) fn times(batches: &[Batch]) -> Vec<i64> {
     let mut times = Vec::new();
-    for batch in all(store, flow) {
+    for batch in batches {
         batch
             .events(|event| {
                 times.push(event.time.0);

@@ -231,18 +231,20 @@ impl World {
         }
     }
 
-    /// Twins that are left alone find out who sends, and then nobody fences
-    /// anybody any more.
+    /// Twins that are left alone find out who sends: each is fenced once at most,
+    /// and then nobody fences anybody any more.
     pub(super) fn settle(&mut self) -> Result<(), String> {
         for gateway in &mut self.gateways {
             if !gateway.lives() {
                 gateway.start();
             }
         }
+        let inits = |world: &Self| world.broker.lock().unwrap().inits.len();
+        let before = inits(self);
         let mut settled = 0;
         for turn in 0..SETTLING {
             if turn == SETTLING / 2 {
-                settled = self.broker.lock().unwrap().inits.len();
+                settled = inits(self);
             }
             self.step();
             let index = turn % self.gateways.len();
@@ -252,8 +254,10 @@ impl World {
             self.gateways[index].forget();
             self.check()?;
         }
-        let inits = self.broker.lock().unwrap().inits.split_off(settled);
-        if !inits.is_empty() {
+        // One of its own start, one after a fence.
+        let fenced = settled - before > 2 * self.gateways.len();
+        if fenced || inits(self) > settled {
+            let inits = self.broker.lock().unwrap().inits.split_off(before);
             return Err(format!("twins fence each other in turn: {inits:?}"));
         }
         Ok(())

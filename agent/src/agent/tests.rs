@@ -1,0 +1,178 @@
+use super::*;
+
+fn config(folder: &std::path::Path) -> Config {
+    let path = folder.join("gateway.toml");
+    let text = format!(
+        "[gateway]\nid = \"gw1\"\nshutdown_grace = \"200 ms\"\n\
+         [buffer]\npath = \"{}\"\n[kafka]\nbrokers = \"localhost:1\"\n\
+         [system]\nenabled = false\n",
+        folder.join("buffer.db").display()
+    );
+    std::fs::write(&path, text).unwrap();
+    crate::config::load(&path).unwrap().config
+}
+
+use crate::collect::{Delivery, SourceInfo};
+use crate::control::words::{Draining, Letters, Moved};
+use crate::control::{Request, put};
+use crate::event::{Event, Quality, Timestamp};
+use crate::flow::Lane;
+use crate::forward::tests::{cluster, read};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+/// Longest that anything here waits before it fails; nothing depends on it.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A configuration for these brokers, and a buffer with so many events for
+/// the topic `plant`.
+async fn filled(folder: &std::path::Path, brokers: &str, events: i64) -> Config {
+    let mut config = config(folder);
+    config.kafka = serde_json::from_value(serde_json::json!({ "brokers": brokers })).unwrap();
+    let mut flows = Flows::default();
+    let flow = flows.id("plant", Lane::Live);
+    let file = Buffer::open(&config.buffer, "gw1", Clock::system()).unwrap();
+    let source = SourceInfo { name: "s".into(), labels: Vec::new() };
+    let (collector, mut intakes) = collect::start(file, vec![source], flows).unwrap();
+    let field = crate::event::Field {
+        name: "n".into(),
+        unit: None,
+        value: crate::event::Value::U64(7),
+        quality: None,
+    };
+    let event = |time| Event {
+        flow,
+        device: "d".into(),
+        time: Timestamp(time),
+        read_at: None,
+        quality: Quality::Good,
+        fields: vec![field.clone()],
+    };
+    let events = (0..events).map(event).collect();
+    let delivery = Delivery { events, urgent: true, ..Delivery::default() };
+    let ticket = intakes[0].deliver(delivery).await.unwrap();
+    intakes[0].wait_committed(ticket).await.unwrap();
+    collector.close();
+    config
+}
+
+/// As a command does it, from a thread of its own.
+async fn asked<T: serde::de::DeserializeOwned + Send + 'static>(
+    config: &Config,
+    request: Request,
+) -> T {
+    let config = config.clone();
+    let put = move || put(&config, &request).unwrap();
+    let answer = tokio::task::spawn_blocking(put).await.unwrap();
+    serde_json::from_str(answer.get()).unwrap()
+}
+
+async fn until(agent: &mut Agent, holds: impl FnMut(&buffer::Stats) -> bool) {
+    let waited = tokio::time::timeout(PATIENCE, agent.buffer.wait_for(holds)).await;
+    drop(waited.expect("the agent gets there").unwrap());
+}
+
+#[tokio::test]
+async fn a_refused_event_is_sent_again_over_the_socket_once_under_its_old_id() {
+    let mock = cluster(&["plant"]);
+    let folder = tempfile::tempdir().unwrap();
+    let config = filled(folder.path(), &mock.bootstrap_servers(), 1).await;
+    // Refused with others, as far as is known, and then alone.
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    mock.request_errors(RDKafkaApiKey::Produce, &[refused, refused]);
+    let mut agent = Agent::start(config.clone()).unwrap();
+    until(&mut agent, |stats| stats.dead_letters == 1 && stats.batches == 0).await;
+    let listed: Letters = asked(&config, Request::Letters { before: None, limit: 9 }).await;
+    let letter = &listed.letters[0];
+    assert_eq!((listed.total, letter.stream.as_deref()), (1, Some("plant")));
+    assert_eq!(read(&mock.bootstrap_servers(), "plant"), []);
+
+    let all = Request::Requeue { which: buffer::Which::All };
+    let moved: Moved = asked(&config, all.clone()).await;
+    assert_eq!((moved.done, moved.skipped.len(), moved.left), (1, 0, 0));
+    until(&mut agent, |stats| stats.batches == 0).await;
+    let again: Moved = asked(&config, all).await;
+    assert_eq!(again.done, 0);
+    assert_eq!(agent.stop().await.unwrap(), 0);
+    let found = read(&mock.bootstrap_servers(), "plant");
+    let ids: Vec<String> = found.iter().map(|(_, id, _)| format!("{id} for plant")).collect();
+    assert_eq!(ids, std::slice::from_ref(&letter.origin));
+}
+
+#[tokio::test]
+async fn a_drain_asked_for_over_the_socket_leaves_nothing() {
+    let mock = cluster(&["plant"]);
+    let folder = tempfile::tempdir().unwrap();
+    let config = filled(folder.path(), &mock.bootstrap_servers(), 50).await;
+    let mut agent = Agent::start(config.clone()).unwrap();
+    let mut requests = agent.drain_requests();
+    let _: Draining = asked(&config, Request::Drain { within_ms: 60_000 }).await;
+    let within = requests.wait_for(Option::is_some).await.unwrap().unwrap();
+    assert_eq!(within, PATIENCE);
+    assert!(agent.drain(within).await.unwrap());
+    assert_eq!(agent.stop().await.unwrap(), 0);
+    assert_eq!(read(&mock.bootstrap_servers(), "plant").len(), 50);
+}
+
+#[tokio::test]
+async fn a_drain_that_finds_no_broker_gives_up_and_keeps_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = filled(folder.path(), "127.0.0.1:1", 5).await;
+    let mut agent = Agent::start(config).unwrap();
+    assert!(!agent.drain(Duration::from_millis(200)).await.unwrap());
+    assert_eq!(agent.stop().await.unwrap(), 5);
+}
+
+#[test]
+fn a_stop_needs_none_of_the_threads_that_sources_may_block() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    let (release, stuck) = std::sync::mpsc::sync_channel::<()>(1);
+    runtime.block_on(async {
+        let stuck = tokio::task::spawn_blocking(move || stuck.recv());
+        let agent = Agent::start(config(folder.path())).unwrap();
+        assert_eq!(agent.stop().await.unwrap(), 0);
+        assert!(!stuck.is_finished());
+    });
+    drop(release);
+}
+
+/// Damages the file, and reads in it.
+fn damage(folder: &std::path::Path, agent: &Agent) {
+    // All that is written so far stands in the -wal.
+    let wal = folder.join("buffer.db-wal");
+    let length = usize::try_from(std::fs::metadata(&wal).unwrap().len()).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&wal).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xff; length - 32], 32).unwrap();
+    let read = agent.collector.store().reader().and_then(|mut reader| reader.flows());
+    read.unwrap_err();
+}
+
+#[tokio::test]
+async fn a_drain_that_meets_damage_ends_and_leaves_it_to_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = filled(folder.path(), "127.0.0.1:1", 5).await;
+    let mut agent = Agent::start(config.clone()).unwrap();
+    damage(folder.path(), &agent);
+    // Whenever it ends, it is not because its time is over.
+    let drained = tokio::time::timeout(PATIENCE, agent.drain(PATIENCE * 60)).await;
+    assert!(!drained.unwrap().unwrap());
+    agent.stop().await.unwrap();
+    assert_eq!(Agent::start(config).unwrap().stop().await.unwrap(), 5);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_salvaged_in_the_running_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let mut agent = Agent::start(config.clone()).unwrap();
+    let epoch = agent.epoch();
+    damage(folder.path(), &agent);
+    assert!(matches!(agent.broken().await, Broken::Damaged));
+    let agent = Again::default().mend(agent, &config).await;
+    assert_ne!(agent.epoch(), epoch);
+    assert_eq!(agent.stop().await.unwrap(), 0);
+}
