@@ -62,6 +62,8 @@ impl State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done,
+    /// The transaction goes on with another load.
+    More,
     /// There was nothing to send.
     Idle,
     /// Another agent sends.
@@ -98,7 +100,7 @@ impl Core {
     /// The step of the present state ended so; how long to pause before the
     /// next one.
     pub(super) fn settle(&mut self, outcome: Outcome) -> Duration {
-        use Outcome::{Aside, Done, Failed, Idle, Refused};
+        use Outcome::{Aside, Done, Failed, Idle, More, Refused};
         use State::{
             Aborting, Committing, Connecting, ReadingPosition, Sending, Sifting, Watching,
         };
@@ -135,7 +137,7 @@ impl Core {
         match outcome {
             Failed(_) => self.pause(),
             Aside => TWIN_LOOK,
-            Done | Idle | Refused => Duration::ZERO,
+            Done | More | Idle | Refused => Duration::ZERO,
         }
     }
 

@@ -73,6 +73,12 @@ pub(super) struct Lineup {
     orders: u64,
 }
 
+impl Entry {
+    pub(super) fn is_urgent(&self) -> bool {
+        self.lane == Lane::Alarm
+    }
+}
+
 impl Lineup {
     /// Takes over what flows the file has.
     pub(super) fn refresh(&mut self, flows: Vec<(flow::Hash, Lane, Arc<Stream>)>) {

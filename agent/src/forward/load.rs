@@ -36,6 +36,13 @@ pub(super) struct Record {
     pub(super) sent: bool,
 }
 
+impl Record {
+    /// The event's id, as messages name it.
+    pub(super) fn id(&self) -> String {
+        format!("{}/{}/{}", self.gateway, self.epoch, self.seq)
+    }
+}
+
 /// Records of one or more flows in the order in which they are sent. Its
 /// memory is used again for the next one.
 #[derive(Debug, Default)]
@@ -49,6 +56,12 @@ pub(super) struct Load {
     places: Vec<(usize, flow::Hash, BatchId)>,
     /// What could not be encoded; buried before the position passes it.
     pub(super) dead: Vec<DeadLetter>,
+    /// It took all that fits: more is stored.
+    pub(super) full: bool,
+    /// Goes in a transaction of its own, as its topic is on trial.
+    pub(super) alone: bool,
+    /// Holds alarms: its transaction takes no further load.
+    pub(super) urgent: bool,
     encoder: Encoder,
 }
 
@@ -68,6 +81,7 @@ impl Load {
         self.ends.clear();
         self.places.clear();
         self.dead.clear();
+        (self.full, self.alone, self.urgent) = (false, false, false);
     }
 
     /// Encodes a batch behind what is there.
@@ -163,13 +177,7 @@ impl Load {
 
     /// The dead letter of a record that the broker refuses alone.
     pub(super) fn letter(&self, record: &Record, reason: &str) -> DeadLetter {
-        let origin = format!(
-            "{}/{}/{} for {}",
-            record.gateway,
-            record.epoch,
-            record.seq,
-            self.stream(record).topic
-        );
+        let origin = format!("{} for {}", record.id(), self.stream(record).topic);
         dead_letter(reason.to_owned(), origin, self.value(record))
     }
 }

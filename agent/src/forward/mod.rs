@@ -30,6 +30,7 @@ mod size;
 #[cfg(test)]
 pub(crate) mod tests;
 mod token;
+mod transaction;
 mod trouble;
 mod voice;
 

@@ -25,6 +25,7 @@ use super::load::Load;
 use super::pace::Pace;
 use super::sieve::Sieve;
 use super::size::Sizer;
+use super::transaction::Transaction;
 use super::trouble::{Class, Refusal, Trouble, refusal};
 use super::voice::Voice;
 use crate::buffer::{BatchId, Position, Reader, Store};
@@ -82,10 +83,14 @@ pub(super) struct Forward<L> {
     lineup: Lineup,
     sizer: Sizer,
     voice: Voice,
-    /// What is in the transaction, or goes into the next one.
+    transaction: Transaction,
+    /// What is handed over now, or next.
     load: Load,
-    /// What is encoded while the broker commits.
+    /// What is encoded while the client sends or the broker commits.
     next: Load,
+    /// So many transactions have one load each: in one with several something
+    /// was refused, and only of the last load it could be found out what.
+    careful: u32,
     /// Origins of the dead letters since the last commit: a load that is tried
     /// again meets them again. At most one for each record of a load.
     buried: BTreeSet<String>,
@@ -152,8 +157,10 @@ impl<L: Line> Forward<L> {
             lineup: Lineup::default(),
             sizer: Sizer::new(),
             voice: Voice::default(),
+            transaction: Transaction::default(),
             load: Load::default(),
             next: Load::default(),
+            careful: 0,
             buried: BTreeSet::new(),
             suspects: Vec::new(),
             keep: false,
@@ -177,6 +184,12 @@ impl<L: Line> Forward<L> {
             unreadable_told: false,
             drained: false,
         }
+    }
+
+    /// Loads so small that a few events fill them.
+    #[cfg(test)]
+    pub(super) fn in_parts_of(&mut self, bytes: usize) {
+        self.sizer.in_parts_of(bytes);
     }
 
     /// Until it is stopped.
@@ -244,7 +257,7 @@ impl<L: Line> Forward<L> {
             Outcome::Idle | Outcome::Aside => true,
             // A new client is made anyhow.
             Outcome::Failed(Class::Rebuild | Class::Fenced) => return outcome,
-            Outcome::Refused | Outcome::Failed(_) => false,
+            Outcome::More | Outcome::Refused | Outcome::Failed(_) => false,
         };
         let now = self.pace.now();
         if works {

@@ -13,7 +13,7 @@ impl<L: Line> Forward<L> {
             self.unanswered = true;
             if self.next.is_empty() {
                 // The broker works on the commit meanwhile.
-                self.compose()?;
+                self.compose(self.sizer.room(0, 0))?;
             }
             done = linked(self.link.as_ref())?.commit(SLICE * 4);
         }
@@ -31,17 +31,18 @@ impl<L: Line> Forward<L> {
     /// Kafka has it. A power cut from here on costs nothing: the position says
     /// so at the next start.
     pub(super) fn committed(&mut self) {
-        let events = self.load.records.iter().filter(|record| !record.buried).count();
-        let bytes = self.load.bytes();
+        let done = std::mem::take(&mut self.transaction);
+        let (events, bytes) = (done.events(), done.bytes());
+        self.sizer.committed(bytes, self.pace.since(self.began));
         if events > 0 {
-            self.sizer.committed(events, self.pace.since(self.began));
+            self.careful = self.careful.saturating_sub(1);
         }
         self.again = 0;
         self.buried.clear();
         if let Some(kept) = self.pending.take() {
             self.kept = kept;
         }
-        for stream in self.lineup.committed(&self.load.ends) {
+        for stream in self.lineup.committed(done.ends()) {
             info!(stream = %stream.name, topic = %stream.topic, "stream delivers again");
         }
         self.last_commit = self.pace.now();
@@ -65,7 +66,11 @@ impl<L: Line> Forward<L> {
         linked(self.link.as_ref())?.abort()?;
         self.answered()?;
         self.pending = None;
-        if self.suspects.is_empty() && !std::mem::take(&mut self.keep) {
+        let kept = std::mem::take(&mut self.keep) || !self.suspects.is_empty();
+        // Of a transaction of several loads only the last one is held: they are
+        // all read again.
+        if std::mem::take(&mut self.transaction).parts() > 0 || !kept {
+            self.suspects.clear();
             self.load.clear();
             self.next.clear();
             self.lineup.rewind();

@@ -55,7 +55,15 @@ impl<L: Line> Forward<L> {
                 warn!(topic, error = %cause, "stream stands aside, its events are kept");
             }
         }
+        let several = self.transaction.parts() > 0;
+        if several && (!blamed.is_empty() || line.is_none() && topics.is_empty()) {
+            // What it was shows when each of them goes alone.
+            self.careful = self.transaction.parts() + 1;
+            return Ok(Outcome::Failed(Class::Abort));
+        }
         if !blamed.is_empty() {
+            // What is sifted is all that its transaction has, until it is sent.
+            self.careful = self.careful.max(1);
             self.suspects = (0..self.load.records.len())
                 .filter(|index| {
                     self.load

@@ -3,13 +3,23 @@
 use std::time::Duration;
 
 use super::{
-    Class, Forward, IDLE, Kept, LOOK, Line, Outcome, SLICE, Trouble, linked, no_link, unreadable,
+    Class, Forward, IDLE, Kept, LOOK, Line, Outcome, SLICE, Transaction, Trouble, linked, no_link,
+    unreadable,
 };
 use crate::buffer::Reader;
-use crate::forward::size::MOST_BYTES;
+use crate::forward::size::{Room, TARGET};
+
+/// Bytes of batches that are read from the file at a time.
+const PORTION: usize = 128 * 1024;
+
+/// The client starts to send within this.
+const SET_OFF: Duration = Duration::from_millis(1);
 
 impl<L: Line> Forward<L> {
     pub(super) fn send(&mut self) -> Result<Outcome, Trouble> {
+        if self.transaction.open {
+            return self.transmit_part();
+        }
         let stopping = self.stopping().is_some();
         self.seen = self.store.wait_newer(self.seen, Duration::ZERO);
         if self.load.is_empty() {
@@ -28,7 +38,7 @@ impl<L: Line> Forward<L> {
             }
         }
         if self.load.is_empty() {
-            self.compose()?;
+            self.compose(self.sizer.room(0, 0))?;
             std::mem::swap(&mut self.load, &mut self.next);
         }
         if self.load.is_empty() && !self.must_renew() {
@@ -55,8 +65,8 @@ impl<L: Line> Forward<L> {
         self.reader.as_mut().ok_or_else(no_link)
     }
 
-    /// Encodes what goes into the next transaction.
-    pub(super) fn compose(&mut self) -> Result<(), Trouble> {
+    /// Encodes what is sent next, as much as there is room for.
+    pub(super) fn compose(&mut self, room: Room) -> Result<(), Trouble> {
         self.next.clear();
         // A flow that is new on a known topic, an alarm above all, goes with
         // this load and not after the backlog.
@@ -71,6 +81,7 @@ impl<L: Line> Forward<L> {
                 let first = first.map_err(|e| unreadable(&e))?;
                 if let Some(batch) = first.first() {
                     self.next.add(&entry.stream, batch);
+                    self.next.alone = true;
                     self.lineup.loaded(entry.hash, batch.id);
                     self.last_was_trial = true;
                     return Ok(());
@@ -78,30 +89,27 @@ impl<L: Line> Forward<L> {
             }
         }
         self.last_was_trial = false;
-        let most = self.sizer.events();
         for entry in self.lineup.order() {
-            let room = most.saturating_sub(u32::try_from(self.next.records.len()).unwrap_or(most));
-            let bytes = MOST_BYTES.saturating_sub(self.next.bytes());
-            // The first batch of all goes in whatever its size.
-            if !self.next.is_empty() && (room == 0 || bytes == 0) {
-                break;
-            }
             let mut after = entry.loaded;
-            // In small portions: what is read stands in memory beside what it
-            // becomes.
-            let portion = bytes.clamp(1, MOST_BYTES / 4);
             loop {
-                let room =
-                    most.saturating_sub(u32::try_from(self.next.records.len()).unwrap_or(most));
-                if !self.next.is_empty() && (room == 0 || self.next.bytes() >= MOST_BYTES) {
-                    break;
+                let records = u32::try_from(self.next.records.len()).unwrap_or(u32::MAX);
+                let events = room.events.saturating_sub(records);
+                let bytes = room.bytes.saturating_sub(self.next.bytes());
+                // The first batch of all goes in whatever its size.
+                self.next.full = !self.next.is_empty() && (events == 0 || bytes == 0);
+                if self.next.full {
+                    return Ok(());
                 }
+                // In small portions: what is read stands in memory beside what
+                // it becomes.
+                let portion = bytes.clamp(1, PORTION);
                 let batches = self
                     .store
-                    .load(reader, entry.hash, after, room.max(1), portion)
+                    .load(reader, entry.hash, after, events.max(1), portion)
                     .map_err(|e| unreadable(&e))?;
                 let Some(last) = batches.last() else { break };
                 after = last.id;
+                self.next.urgent |= entry.is_urgent();
                 for batch in &batches {
                     self.next.add(&entry.stream, batch);
                     self.lineup.loaded(entry.hash, batch.id);
@@ -111,23 +119,70 @@ impl<L: Line> Forward<L> {
         Ok(())
     }
 
-    /// Fills one transaction with the load and puts the position into it.
+    /// Opens a transaction and sends the load in it.
     pub(super) fn transmit(&mut self) -> Result<Outcome, Trouble> {
         self.began = self.pace.now();
         self.unanswered = false;
-        let dead = std::mem::take(&mut self.load.dead);
-        self.keep_letters(dead.into_iter().map(|letter| (letter, None)).collect())?;
         let link = linked(self.link.as_ref())?;
         link.take_failures();
         link.begin()?;
+        self.transaction = Transaction::begun();
+        self.transmit_part()
+    }
+
+    /// Sends the load in the open transaction, encodes the next one meanwhile,
+    /// and goes on with that or puts the position behind all of it.
+    fn transmit_part(&mut self) -> Result<Outcome, Trouble> {
+        let dead = std::mem::take(&mut self.load.dead);
+        self.keep_letters(dead.into_iter().map(|letter| (letter, None)).collect())?;
         let all: Vec<usize> = (0..self.load.records.len()).collect();
-        self.produce(&all, true)?;
+        self.hand_over(&all, true)?;
+        let more = self.may_go_on() && self.compose_behind();
+        self.flush()?;
         let failures = linked(self.link.as_ref())?.take_failures();
         if !failures.is_empty() {
             return self.failed(&failures);
         }
+        self.transaction.add(&self.load);
+        if more && self.pace.since(self.began) < TARGET {
+            self.load.clear();
+            std::mem::swap(&mut self.load, &mut self.next);
+            return Ok(Outcome::More);
+        }
+        self.add_position()
+    }
+
+    /// Whether a backlog is on its way that nothing stands against sending in
+    /// one transaction.
+    fn may_go_on(&self) -> bool {
+        self.load.full
+            && !self.load.urgent
+            && self.next.is_empty()
+            && self.careful == 0
+            && self.stopping().is_none()
+            && self.link.as_ref().is_some_and(Line::is_transactional)
+    }
+
+    /// Encodes the next load while the client sends this one. True when it
+    /// belongs into the same transaction; else it goes into the next.
+    fn compose_behind(&mut self) -> bool {
+        let events = self.transaction.events() + self.load.records.len();
+        let room = self.sizer.room(events, self.transaction.bytes() + self.load.bytes());
+        if room.events == 0 || room.bytes == 0 {
+            return false;
+        }
+        if let Some(link) = &self.link {
+            // Else it would wait for the end of its lingering.
+            link.flush(SET_OFF);
+        }
+        // What cannot be read now is met again by the next transaction, which
+        // says so.
+        self.compose(room).is_ok() && !self.next.is_empty() && !self.next.alone
+    }
+
+    fn add_position(&mut self) -> Result<Outcome, Trouble> {
         let mut position = self.kept.position.clone();
-        for (flow, _, epoch, number) in &self.load.ends {
+        for (flow, _, epoch, number) in self.transaction.ends() {
             position.advance(*flow, *epoch, *number);
         }
         let kept = Kept { offset: self.kept.offset + 1, position };
@@ -149,8 +204,14 @@ impl<L: Line> Forward<L> {
     }
 
     /// Hands these records of the load over and waits for their answers.
-    /// `chunked`: in requests no larger than what each topic is known to take.
     pub(super) fn produce(&mut self, indices: &[usize], chunked: bool) -> Result<(), Trouble> {
+        self.hand_over(indices, chunked)?;
+        self.flush()
+    }
+
+    /// Hands these records of the load over.
+    /// `chunked`: in requests no larger than what each topic is known to take.
+    fn hand_over(&mut self, indices: &[usize], chunked: bool) -> Result<(), Trouble> {
         let link = linked(self.link.as_ref())?;
         let now = self.clock.now();
         let mut id = String::new();
@@ -174,11 +235,11 @@ impl<L: Line> Forward<L> {
                 open = 0;
                 self.flush()?;
                 if link.is_blamed() {
-                    return Ok(());
+                    break;
                 }
             }
         }
-        self.flush()
+        Ok(())
     }
 
     pub(super) fn flush(&self) -> Result<(), Trouble> {

@@ -4,8 +4,8 @@
 use tracing::{error, info, warn};
 
 use super::{
-    Class, Forward, Kept, Line, Outcome, Presence, Trouble, UNREADABLE, gone, linked, no_link,
-    unreadable,
+    Class, Forward, Kept, Line, Outcome, Presence, Transaction, Trouble, UNREADABLE, gone, linked,
+    no_link, unreadable,
 };
 use crate::buffer::{Memory, Position};
 use crate::forward::config::Delivery;
@@ -89,6 +89,7 @@ impl<L: Line> Forward<L> {
         } else {
             self.kept.position = self.store.next_position(None, &self.cluster);
         }
+        self.transaction = Transaction::default();
         self.load.clear();
         self.next.clear();
         self.suspects.clear();

@@ -4,6 +4,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 
 use super::*;
+use crate::event::Value;
 use crate::flow::{self, Lane};
 use crate::forward::config::Delivery;
 use crate::forward::link::Link;
@@ -77,7 +78,7 @@ fn a_new_flow_goes_before_the_backlog_is_drained() {
     for _ in 0..3 {
         plant.store("plant", 10);
         if forward.next.is_empty() {
-            forward.compose().unwrap();
+            forward.compose(forward.sizer.room(0, 0)).unwrap();
         }
         forward.looked = forward.looked.and_then(|looked| looked.checked_sub(LOOK));
         forward.send().unwrap();
@@ -90,13 +91,13 @@ fn a_new_flow_goes_before_the_backlog_is_drained() {
 fn a_transaction_that_is_too_slow_makes_the_next_one_smaller() {
     let Stage { mut plant, mut forward, mock, folder: _folder } = stage(&["plant"], |_| ());
     plant.store("plant", 10);
-    let before = forward.sizer.events();
+    let before = forward.sizer.room(0, 0).bytes;
     mock.broker_round_trip_time(1, Duration::from_secs(1)).unwrap();
     // Out of time is out of time, whether of the transaction's or the stop's.
     *forward.stop.lock().unwrap() = Some(Instant::now());
     forward.step();
     assert_eq!(forward.core.state(), State::Aborting);
-    assert_eq!(forward.sizer.events(), before / 2);
+    assert_eq!(forward.sizer.room(0, 0).bytes, before / 2);
 }
 
 #[test]
@@ -159,4 +160,49 @@ fn what_is_a_dead_letter_already_is_not_sent_though_the_broker_would_take_it() {
     let mut forward = forward(&plant);
     until(&mut forward, |f| is_sent(f, "plant"));
     assert_eq!(numbers(&read(&mock.bootstrap_servers(), "plant")), [0, 2].into());
+}
+
+#[test]
+fn a_backlog_goes_in_one_transaction_of_several_loads() {
+    let Stage { mut plant, mut forward, mock, folder: _folder } = stage(&["plant"], |_| ());
+    forward.in_parts_of(1);
+    for _ in 0..4 {
+        plant.store("plant", 10);
+    }
+    let outcomes = [(); 4].map(|()| forward.send().unwrap());
+    assert_eq!(outcomes, [Outcome::More, Outcome::More, Outcome::More, Outcome::Done]);
+    while forward.commit().is_err() {}
+    assert_eq!(forward.status.borrow().delivered_events, 50);
+    assert_eq!(numbers(&read(&mock.bootstrap_servers(), "plant")), (0..50).collect());
+}
+
+#[test]
+fn a_record_that_is_refused_behind_other_loads_is_found_and_nothing_else_is_lost() {
+    let Stage { mut plant, mut forward, mock, folder } = stage(&["plant"], |_| ());
+    forward.in_parts_of(1);
+    plant.store("plant", 10);
+    let too_large = |_| Value::Text("x".repeat(2 << 20).into());
+    plant.store_with("plant", 1, too_large);
+    plant.store("plant", 10);
+    until(&mut forward, |f| f.status.borrow().delivered_events == 30);
+    let known = (0..20).chain(21..31).collect();
+    assert_eq!(numbers(&read(&mock.bootstrap_servers(), "plant")), known);
+    let file = rusqlite::Connection::open(folder.path().join("buffer.db")).unwrap();
+    let mut letters = file.prepare("SELECT origin FROM dead_letter").unwrap();
+    let letters: Vec<String> =
+        letters.query_map((), |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(letters.len(), 1);
+    assert!(letters[0].ends_with("/21 for plant"), "{letters:?}");
+}
+
+#[test]
+fn an_alarm_ends_the_transaction_of_a_backlog() {
+    let Stage { mut plant, mut forward, mock: _mock, folder: _folder } = stage(&["plant"], |_| ());
+    forward.in_parts_of(1);
+    for _ in 0..3 {
+        plant.store("plant", 10);
+    }
+    assert_eq!(forward.send().unwrap(), Outcome::More);
+    forward.load.urgent = true;
+    assert_eq!(forward.send().unwrap(), Outcome::Done);
 }

@@ -14,7 +14,6 @@ use tracing::{info, warn};
 
 use super::{Forward, Kept, Line, Outcome, Trouble, gone, no_link};
 use crate::buffer::Epoch;
-use crate::forward::load::Record;
 
 /// After a fence: a run that has just taken our place has by then said so in
 /// the position, also on a slow line.
@@ -117,13 +116,16 @@ impl<L: Line> Forward<L> {
         let known = |(flow, _, epoch, number): &(_, _, Epoch, u64)| {
             kept.position.flows.get(flow) == Some(&(*epoch, *number))
         };
-        if self.pending.is_none() || self.load.ends.iter().all(known) {
+        if self.pending.is_none() || self.transaction.ends().iter().all(known) {
             return;
         }
-        let id = |record: &Record| format!("{}/{}/{}", record.gateway, record.epoch, record.seq);
-        if let (Some(first), Some(last)) = (self.load.records.first(), self.load.records.last()) {
-            warn!(first = %id(first), last = %id(last), records = self.load.records.len(),
-                "may reach Kafka twice under the same id: nobody was told how their commit ended");
+        if let Some((first, last)) = self.transaction.range() {
+            warn!(
+                first,
+                last,
+                records = self.transaction.events(),
+                "may reach Kafka twice under the same id: nobody was told how their commit ended"
+            );
         }
     }
 

@@ -132,7 +132,7 @@ impl Gateway {
         });
         let pace = self.broker.lock().unwrap().pace.clone();
         let (broker, wired, who) = (Arc::clone(&self.broker), Arc::clone(&shared), self.who);
-        let forward = Forward::new(
+        let mut forward = Forward::new(
             config,
             GATEWAY.to_owned(),
             Store(Arc::clone(&shared)),
@@ -142,6 +142,8 @@ impl Gateway {
             StopAt::default(),
             sender,
         );
+        // A few batches fill a load, and some loads a transaction.
+        forward.in_parts_of([200, 1_000, 10_000][self.broker.lock().unwrap().chance.index(3)]);
         self.life = Some(Life { shared, file, forward, status, ready: pace.now() });
     }
 

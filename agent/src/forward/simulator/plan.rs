@@ -13,8 +13,10 @@ use crate::forward::pace::Pace;
 /// Things that happen before the trouble ends.
 const TURNS: u64 = 300;
 
-/// Steps in which twins that nothing troubles find out who sends.
-const SETTLING: usize = 800;
+/// Steps, and time, in which twins that nothing troubles find out who sends; the
+/// longest pause and a look at the twin fit into it.
+const SETTLING: usize = 400;
+const SETTLING_TIME: Duration = Duration::from_mins(1);
 
 /// Steps within which a quiet Kafka must have taken everything.
 const MOST_STEPS: usize = 4_000;
@@ -241,24 +243,31 @@ impl World {
         }
         let inits = |world: &Self| world.broker.lock().unwrap().inits.len();
         let before = inits(self);
-        let mut settled = 0;
-        for turn in 0..SETTLING {
-            if turn == SETTLING / 2 {
-                settled = inits(self);
-            }
-            self.step();
-            let index = turn % self.gateways.len();
-            if self.chance.hits(300) {
-                self.store(index);
-            }
-            self.gateways[index].forget();
-            self.check()?;
-        }
+        self.live_on()?;
+        let settled = inits(self);
+        self.live_on()?;
         // One of its own start, one after a fence.
         let fenced = settled - before > 2 * self.gateways.len();
         if fenced || inits(self) > settled {
             let inits = self.broker.lock().unwrap().inits.split_off(before);
             return Err(format!("twins fence each other in turn: {inits:?}"));
+        }
+        Ok(())
+    }
+
+    fn live_on(&mut self) -> Result<(), String> {
+        let end = self.pace.now() + SETTLING_TIME;
+        let mut turn = 0;
+        while turn < SETTLING || self.pace.now() < end {
+            self.step();
+            let index = turn % self.gateways.len();
+            // Else they would only ever send, and no time would pass.
+            if turn < SETTLING && self.chance.hits(300) {
+                self.store(index);
+            }
+            self.gateways[index].forget();
+            self.check()?;
+            turn += 1;
         }
         Ok(())
     }
