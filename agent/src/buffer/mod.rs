@@ -61,7 +61,7 @@ pub(crate) use store::Serve;
 pub use store::{Adopted, ErrandError, Gone, Memory, Stats, Store};
 pub(crate) use store::{Call, Handed, Message, Shared, locked};
 pub(crate) use transfer::ForeignBatch;
-pub use transfer::{ExportError, Foreign, export};
+pub use transfer::{ExportError, Foreign, SalvageError, export, salvage_into};
 pub use verify::{Verified, verify};
 pub use view::{AtRest, Depth, Letter, Peeked, Run, Survey, View, Which, WholeLetter};
 

@@ -11,8 +11,8 @@ use tracing::{info, warn};
 
 use super::schema::beside;
 
-/// A delete of some thousand batches changes as many pages of 4 KiB as they
-/// have leaves, some hundreds. (Each test that opens a file would write it.)
+/// A delete of some thousand batches changes as many pages as they have leaves:
+/// some hundred KiB. (Each test that opens a file would write it.)
 const SIZE: usize = if cfg!(test) { 64 * 1024 } else { 2 * 1024 * 1024 };
 
 /// A disk that is nearly full takes the reserve in part, again and again: each

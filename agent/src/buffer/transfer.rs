@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{BatchId, Birth, OpenError, ReadError, schema, state};
+use super::lock::Lock;
+use super::{BatchId, Birth, Loss, OpenError, ReadError, salvage, schema, state};
 
 /// Batches and bytes of one commit of an import: it must not hold the sources
 /// back for long.
@@ -46,26 +47,62 @@ pub enum ExportError {
 /// power cut before the end leaves a `.part` and no copy.
 pub fn export(buffer: &Path, to: &Path) -> Result<u64, ExportError> {
     let write = |cause| ExportError::Write { path: to.to_owned(), cause };
-    if to.try_exists().map_err(write)? {
-        return Err(ExportError::Exists(to.to_owned()));
-    }
-    let mut part = to.as_os_str().to_owned();
-    part.push(".part");
-    let part = PathBuf::from(part);
-    match std::fs::remove_file(&part) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(write(cause)),
-        Ok(()) | Err(_) => {}
-    }
     let read = |cause| ExportError::Read { path: buffer.to_owned(), cause };
+    let part = part(to)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(buffer, flags).map_err(read)?;
     connection.execute("VACUUM INTO ?1", [part.to_string_lossy()]).map_err(read)?;
     // It is written without a flush, being no database of anybody's yet.
     Plain::open(&part).and_then(|file| file.sync_all()).map_err(write)?;
-    std::fs::rename(&part, to).map_err(write)?;
-    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
-    Plain::open(folder.unwrap_or(Path::new("."))).and_then(|f| f.sync_all()).map_err(write)?;
+    put_in_place(&part, to)?;
     Ok(std::fs::metadata(to).map_err(write)?.len())
+}
+
+/// Reads what can be read of a damaged file, with the -wal beside it, into a new
+/// one, to look at it or to take it in elsewhere. The damaged file stays as it
+/// is; no agent may have it. `gateway` names what has lost its name.
+pub fn salvage_into(from: &Path, to: &Path, gateway: &str) -> Result<Loss, SalvageError> {
+    if !from.is_file() {
+        return Err(OpenError::Missing(from.to_owned()).into());
+    }
+    let _lock = Lock::take(from)?;
+    let part = part(to)?;
+    let loss = salvage::salvage(from, &part, gateway, "a salvage was asked for")
+        .map_err(|cause| OpenError::Salvage { path: from.to_owned(), cause })?;
+    put_in_place(&part, to)?;
+    Ok(loss)
+}
+
+/// Nothing was salvaged, and no new file is there.
+#[derive(Debug, thiserror::Error)]
+pub enum SalvageError {
+    #[error(transparent)]
+    From(#[from] OpenError),
+    #[error(transparent)]
+    Into(#[from] ExportError),
+}
+
+/// Where the new file is written until it is whole; nothing stands there.
+fn part(to: &Path) -> Result<PathBuf, ExportError> {
+    let write = |cause| ExportError::Write { path: to.to_owned(), cause };
+    if to.try_exists().map_err(write)? {
+        return Err(ExportError::Exists(to.to_owned()));
+    }
+    let part = schema::beside(to, ".part");
+    for name in [schema::beside(&part, "-journal"), part.clone()] {
+        match std::fs::remove_file(name) {
+            Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(write(cause)),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(part)
+}
+
+fn put_in_place(part: &Path, to: &Path) -> Result<(), ExportError> {
+    let write = |cause| ExportError::Write { path: to.to_owned(), cause };
+    std::fs::rename(part, to).map_err(write)?;
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Plain::open(folder.unwrap_or(Path::new("."))).and_then(|f| f.sync_all()).map_err(write)
 }
 
 /// A file whose events are taken in.

@@ -47,6 +47,14 @@ enum Action {
     /// Take the events of such a copy in, under their own ids, and send them
     /// from here. Nothing is taken in twice.
     Import { file: PathBuf },
+    /// Read what can be read of a damaged file into a new one, for a look or for
+    /// `import`. The agent salvages its own file itself, at its next start.
+    Salvage {
+        /// The damaged file, as it was set aside: `<buffer>.damaged-<time>`.
+        damaged: PathBuf,
+        /// The new file; none is there yet.
+        file: PathBuf,
+    },
     /// Check the whole file: pages, batches, numbers, totals.
     Verify,
 }
@@ -60,6 +68,7 @@ pub(crate) fn run(buffer: Buffer) -> ExitCode {
         }
         Action::Export { file } => export(&common, &file),
         Action::Import { file } => import(&common, &file),
+        Action::Salvage { damaged, file } => salvage(&common, &damaged, &file),
         Action::Verify => verify(&common),
     };
     outcome.unwrap_or_else(|code| code)
@@ -172,6 +181,30 @@ fn import(common: &Common, file: &Path) -> Result<ExitCode, ExitCode> {
     // What is wholly there already was a mistake; the rest of a broken import
     // is not.
     Ok(if batches == 0 && skipped > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn salvage(common: &Common, damaged: &Path, file: &Path) -> Result<ExitCode, ExitCode> {
+    let config = load(&common.config)?;
+    complain(format_args!("reading {}", damaged.display()));
+    let loss = buffer::salvage_into(damaged, file, &config.gateway.id)
+        .map_err(|cause| common.failed(&cause))?;
+    if common.json {
+        say(serde_json::json!(loss));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let told = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |n| n.to_string());
+    say(format_args!(
+        "{}: {} batches, {} events; {} batches, {} events are lost",
+        file.display(),
+        loss.batches,
+        loss.events,
+        told(loss.lost_batches),
+        told(loss.lost_events)
+    ));
+    for range in &loss.ranges {
+        say(format_args!("lost: {range}"));
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn verify(common: &Common) -> Result<ExitCode, ExitCode> {

@@ -65,13 +65,21 @@ fn gateway(root: &Node, problems: &mut Vec<Problem>) {
 }
 
 fn buffer(root: &Node, problems: &mut Vec<Problem>) {
-    let size = text_at(root, "buffer", "max_size").and_then(|text| text.parse::<ByteSize>().ok());
-    if let Some(size) = size.filter(|size| *size < buffer::Config::LEAST_SIZE) {
-        let at = KeyPath::root().key("buffer").key("max_size");
-        let remedy = format!("at least {}", buffer::Config::LEAST_SIZE);
-        problems.push(Problem::new(&at, format!("{size} is too small"), remedy));
-    }
+    least_size(root, "buffer", "max_size", buffer::Config::LEAST_SIZE, problems);
     least(root, "buffer", "max_age", buffer::Config::LEAST_AGE, problems);
+    least_size(root, "kafka", "backfill_limit", forward::Config::LEAST_BACKFILL, problems);
+}
+
+fn least_size(root: &Node, section: &str, key: &str, least: ByteSize, problems: &mut Vec<Problem>) {
+    let given = text_at(root, section, key).and_then(|text| text.parse::<ByteSize>().ok());
+    if let Some(size) = given.filter(|size| *size < least) {
+        let at = KeyPath::root().key(section).key(key);
+        problems.push(Problem::new(
+            &at,
+            format!("{size} is too small"),
+            format!("at least {least}"),
+        ));
+    }
 }
 
 fn least(root: &Node, section: &str, key: &str, least: Period, problems: &mut Vec<Problem>) {

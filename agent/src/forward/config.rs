@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Secret, SecretError};
 use crate::flow::Create;
-use crate::units::Period;
+use crate::units::{ByteSize, Period};
 
 /// `[kafka]`: the brokers, the login, and how events are handed over.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
@@ -44,6 +44,12 @@ pub struct Config {
     /// broker's `transaction.max.timeout.ms` (15 min). Default "60 s".
     #[serde(default = "default_transaction_timeout")]
     pub transaction_timeout: Period,
+    /// Bytes a second, at least 1 KiB, at which a backlog is sent: what was read
+    /// more than a minute ago. Before compression, which makes it four to ten
+    /// times smaller. Alarms, and what is read now, are not slowed; but a stream
+    /// keeps its order. Default: as fast as it goes.
+    #[serde(default)]
+    pub backfill_limit: Option<ByteSize>,
     /// Name that the brokers' logs and quotas see; default
     /// `tidegate-<gateway>`.
     #[serde(default)]
@@ -219,6 +225,9 @@ pub struct Finding {
 }
 
 impl Config {
+    /// With less, an event of the largest size would wait for hours.
+    pub const LEAST_BACKFILL: ByteSize = ByteSize(1024);
+
     /// What only shows between keys.
     pub fn check(&self) -> Vec<Finding> {
         let mut found = Vec::new();

@@ -60,6 +60,8 @@ pub(super) struct Entry {
     sent: BatchId,
     /// Last batch that was put into a load.
     pub(super) loaded: BatchId,
+    /// What comes next of it is a backlog, and was seen to be too much for now.
+    pub(super) slowed: bool,
     /// When it last came first, so that flows of one lane take turns.
     turn: u64,
 }
@@ -96,6 +98,7 @@ impl Lineup {
                     stream,
                     sent: BatchId(0),
                     loaded: BatchId(0),
+                    slowed: false,
                     turn: 0,
                 }),
             }
@@ -236,6 +239,13 @@ impl Lineup {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.hash == hash) {
             entry.loaded = batch;
             entry.turn = self.turns;
+        }
+    }
+
+    /// Whether what comes next of the flow waits for the rate of a backlog.
+    pub(super) fn slowed(&mut self, hash: flow::Hash, slowed: bool) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.hash == hash) {
+            entry.slowed = slowed;
         }
     }
 

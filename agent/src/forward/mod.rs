@@ -13,6 +13,7 @@
 //!   buried before the position passes it;
 //! - a topic that is missing holds up nobody but its own streams.
 
+mod backfill;
 mod config;
 mod context;
 mod core;

@@ -17,6 +17,7 @@ use tracing::info;
 
 use self::twin::Twin;
 use super::Status;
+use super::backfill::Backfill;
 use super::config::Config;
 use super::core::{Core, Outcome, State};
 use super::line::{Kept, Line, Open, Presence};
@@ -82,6 +83,7 @@ pub(super) struct Forward<L> {
     link: Option<L>,
     lineup: Lineup,
     sizer: Sizer,
+    backfill: Backfill,
     voice: Voice,
     transaction: Transaction,
     /// What is handed over now, or next.
@@ -143,6 +145,7 @@ impl<L: Line> Forward<L> {
     ) -> Self {
         let now = pace.now();
         Self {
+            backfill: Backfill::new(config.backfill_limit, now),
             config,
             gateway,
             store,

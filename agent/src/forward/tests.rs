@@ -20,7 +20,7 @@ use crate::event::{Event, Field, Quality, Timestamp, Value};
 use crate::flow::{Flows, Lane, Stream};
 use crate::units::{ByteSize, Period, Room as Free};
 
-const NOW: Timestamp = Timestamp(1_767_225_600_000_000_000);
+pub(super) const NOW: Timestamp = Timestamp(1_767_225_600_000_000_000);
 
 /// Longest that anything here waits before it fails; nothing depends on it.
 const PATIENCE: Duration = Duration::from_mins(1);

@@ -4,10 +4,9 @@ use super::load::Load;
 use crate::buffer::{BatchId, Epoch};
 use crate::flow;
 
-/// A transaction goes out in parts: each load is handed over and answered
-/// before the next one is, and only where it ends is kept of it. So a backlog
-/// pays for a commit once in many loads, and two loads are all that stands in
-/// memory.
+/// A transaction goes out in parts: of a load that was handed over, only where
+/// it ends is kept. So a backlog pays for a commit once in many loads, and two
+/// loads are all that stands in memory, beside two that the client has.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     pub(super) open: bool,
@@ -25,7 +24,7 @@ impl Transaction {
         Self { open: true, ..Self::default() }
     }
 
-    /// The load was handed over, and all of it was answered.
+    /// The load was handed over.
     pub(super) fn add(&mut self, load: &Load) {
         self.parts += 1;
         self.events += load.records.iter().filter(|record| !record.buried).count();

@@ -25,7 +25,7 @@ async fn on_a_full_disk_deletes_go_alone_and_make_the_room() {
     let flow = flows.get(id).clone();
     let buffer = open(&config(folder.path()));
     // SQLITE_FULL, as a disk without room gives it.
-    buffer.file.most_pages(100);
+    buffer.file.most_pages(400);
     let source = SourceInfo { name: "a".into(), labels: Vec::new() };
     let (collector, mut intakes) = start(buffer, vec![source], flows).unwrap();
     let store = collector.store();
@@ -72,7 +72,9 @@ fn destroy(folder: &Path, table: &str) {
     let root = root as usize;
     other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
-    bytes[(root - 1) * 4_096..root * 4_096].fill(0xff);
+    let page: u32 = other.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
+    let page = page as usize;
+    bytes[(root - 1) * page..root * page].fill(0xff);
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
     // Whoever has pages in memory reads them again.
@@ -173,9 +175,10 @@ async fn damage_that_only_the_bounds_meet_is_salvaged_at_start() {
     // The page in which the twentieth letter begins: no end of the list.
     let path = folder.path().join("buffer.db");
     let mut bytes = std::fs::read(&path).unwrap();
-    let begins = |page: &[u8]| page[0] == 13 && page[4_000] == 20;
-    let page = bytes.chunks_exact(4_096).position(begins).unwrap();
-    bytes[page * 4_096..(page + 1) * 4_096].fill(0xff);
+    let size = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
+    let begins = |page: &[u8]| page[0] == 13 && page[size - 96] == 20;
+    let page = bytes.chunks_exact(size).position(begins).unwrap();
+    bytes[page * size..(page + 1) * size].fill(0xff);
     std::fs::write(&path, bytes).unwrap();
     // It is met when the letters are brought to less room than they take.
     let small = buffer::Config { max_size: ByteSize::mib(1), ..config };

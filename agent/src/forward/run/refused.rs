@@ -21,6 +21,9 @@ const ALL_ANSWERS: Duration = Duration::from_secs(2);
 impl<L: Line> Forward<L> {
     /// Records of the transaction failed: who is to blame?
     pub(super) fn failed(&mut self, failures: &[Failure]) -> Result<Outcome, Trouble> {
+        if self.transaction.parts() > 0 {
+            return self.failed_behind_others(failures);
+        }
         self.load.failed(failures);
         let mut blamed: Vec<usize> = Vec::new();
         let mut line = None;
@@ -54,12 +57,6 @@ impl<L: Line> Forward<L> {
             if self.lineup.aside(topic, self.pace.now()) {
                 warn!(topic, error = %cause, "stream stands aside, its events are kept");
             }
-        }
-        let several = self.transaction.parts() > 0;
-        if several && (!blamed.is_empty() || line.is_none() && topics.is_empty()) {
-            // What it was shows when each of them goes alone.
-            self.careful = self.transaction.parts() + 1;
-            return Ok(Outcome::Failed(Class::Abort));
         }
         if !blamed.is_empty() {
             // What is sifted is all that its transaction has, until it is sent.
@@ -116,6 +113,24 @@ impl<L: Line> Forward<L> {
             return Ok(Outcome::Failed(Class::Abort));
         }
         Err(refused.unwrap_or_else(|| Trouble::new(Class::Abort, "records were not delivered")))
+    }
+
+    /// The transaction has loads that are no longer held, and whose record it was
+    /// cannot be told: that shows when each load goes alone.
+    fn failed_behind_others(&mut self, failures: &[Failure]) -> Result<Outcome, Trouble> {
+        self.careful = self.transaction.parts() + 1;
+        let of_line = failures.iter().find(|failure| refusal(failure.code) == Refusal::Line);
+        let others = |failure: &Failure| {
+            !matches!(refusal(failure.code), Refusal::Line | Refusal::Consequence)
+        };
+        if let Some(Failure { code, .. }) = of_line.filter(|_| !failures.iter().any(others)) {
+            return Err(Trouble {
+                class: Class::Abort,
+                code: Some(*code),
+                text: format!("records were not delivered: {code}"),
+            });
+        }
+        Ok(Outcome::Failed(Class::Abort))
     }
 
     /// Whether the topics of these streams cannot be written while the line is

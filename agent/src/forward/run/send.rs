@@ -89,9 +89,13 @@ impl<L: Line> Forward<L> {
             }
         }
         self.last_was_trial = false;
+        let (now, wall) = (self.pace.now(), self.clock.now());
         for entry in self.lineup.order() {
+            if entry.slowed && !self.backfill.may_go(now) {
+                continue;
+            }
             let mut after = entry.loaded;
-            loop {
+            'flow: loop {
                 let records = u32::try_from(self.next.records.len()).unwrap_or(u32::MAX);
                 let events = room.events.saturating_sub(records);
                 let bytes = room.bytes.saturating_sub(self.next.bytes());
@@ -111,8 +115,18 @@ impl<L: Line> Forward<L> {
                 after = last.id;
                 self.next.urgent |= entry.is_urgent();
                 for batch in &batches {
+                    let late = !entry.is_urgent() && self.backfill.holds_for(batch, wall);
+                    let wait = late && !self.backfill.may_go(now);
+                    self.lineup.slowed(entry.hash, wait);
+                    if wait {
+                        break 'flow;
+                    }
+                    let before = self.next.bytes();
                     self.next.add(&entry.stream, batch);
                     self.lineup.loaded(entry.hash, batch.id);
+                    if late {
+                        self.backfill.goes(self.next.bytes() - before, now);
+                    }
                 }
             }
         }
@@ -137,14 +151,19 @@ impl<L: Line> Forward<L> {
         self.keep_letters(dead.into_iter().map(|letter| (letter, None)).collect())?;
         let all: Vec<usize> = (0..self.load.records.len()).collect();
         self.hand_over(&all, true)?;
-        let more = self.may_go_on() && self.compose_behind();
-        self.flush()?;
+        let more =
+            self.may_go_on() && self.compose_behind() && self.pace.since(self.began) < TARGET;
+        if more {
+            self.let_go(self.load.records.len())?;
+        } else {
+            self.flush()?;
+        }
         let failures = linked(self.link.as_ref())?.take_failures();
         if !failures.is_empty() {
             return self.failed(&failures);
         }
         self.transaction.add(&self.load);
-        if more && self.pace.since(self.began) < TARGET {
+        if more {
             self.load.clear();
             std::mem::swap(&mut self.load, &mut self.next);
             return Ok(Outcome::More);
@@ -238,6 +257,17 @@ impl<L: Line> Forward<L> {
                     break;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Waits until no more records than these wait for their answers, or one was
+    /// refused: so the client has work, and little stands in memory.
+    fn let_go(&self, waiting: usize) -> Result<(), Trouble> {
+        let link = linked(self.link.as_ref())?;
+        while link.in_flight() > waiting && !link.is_blamed() {
+            link.flush(SET_OFF);
+            self.check_time()?;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use crate::event::Value;
 use crate::flow::{self, Lane};
 use crate::forward::config::Delivery;
 use crate::forward::link::Link;
-use crate::forward::tests::{Plant, cluster, numbers, read};
+use crate::forward::tests::{NOW, Plant, cluster, numbers, read};
 
 /// Steps until something holds, and fails after so many that it never will.
 const MOST_STEPS: usize = 1_000;
@@ -16,6 +16,10 @@ const MOST_STEPS: usize = 1_000;
 type Mock = MockCluster<'static, DefaultProducerContext>;
 
 fn forward(plant: &Plant) -> Forward<Link> {
+    forward_at(plant, NOW)
+}
+
+fn forward_at(plant: &Plant, now: crate::event::Timestamp) -> Forward<Link> {
     let (status, _) = watch::channel(Status {
         state: "connecting",
         delivered_events: 0,
@@ -26,7 +30,7 @@ fn forward(plant: &Plant) -> Forward<Link> {
         plant.config.clone(),
         "gw1".to_owned(),
         plant.collector.store(),
-        Clock::fixed(crate::event::Timestamp(1_767_225_600_000_000_000)),
+        Clock::fixed(now),
         Pace::Real,
         Box::new(Link::open),
         StopAt::default(),
@@ -205,4 +209,23 @@ fn an_alarm_ends_the_transaction_of_a_backlog() {
     assert_eq!(forward.send().unwrap(), Outcome::More);
     forward.load.urgent = true;
     assert_eq!(forward.send().unwrap(), Outcome::Done);
+}
+
+#[test]
+fn a_backlog_goes_at_its_rate_and_what_is_read_now_goes_at_once() {
+    let mock = cluster(&["plant", "other"]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut plant = Plant::new(folder.path(), &mock.bootstrap_servers(), &["plant", "other"]);
+    plant.config.backfill_limit = Some(crate::units::ByteSize(100));
+    for stream in ["plant", "plant", "other"] {
+        plant.store(stream, 10);
+    }
+    // An hour later all of it is a backlog: one batch is more than goes in a second.
+    let mut late = forward_at(&plant, crate::event::Timestamp(NOW.0 + 3_600_000_000_000));
+    until(&mut late, |f| f.status.borrow().delivered_events == 10);
+    late.compose(late.sizer.room(0, 0)).unwrap();
+    assert!(late.next.is_empty());
+    drop(late);
+    let mut now = forward(&plant);
+    until(&mut now, |f| f.status.borrow().delivered_events == 20);
 }
