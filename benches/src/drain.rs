@@ -43,7 +43,9 @@ pub(crate) fn drain(bench: &mut Bench) {
     topic.check_order(backlog.events);
 
     let raw = crate::producer::compare(bench, name);
-    let note = format!("{} events", backlog.events);
+    // Each transaction leaves a mark behind its records.
+    let transactions = topic.end() - backlog.events;
+    let note = format!("{} events in {transactions} transactions", backlog.events);
     bench.lines.extend([
         Line::told(name, "backlog to Kafka", rate, "events/s").note(note),
         Line::told(name, "CPU of the agent", micros, "µs/event"),

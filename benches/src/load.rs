@@ -36,7 +36,7 @@ pub(crate) fn publish(port: u16, root: &str, count: u64, rate: Option<u64>) -> J
         let (mut next, mut beats, mut bytes) = (0, 0, Vec::new());
         while next < count {
             beats += 1;
-            let due = rate.map_or(next + CHUNK, |rate| rate * u64::from(beats) / BEATS);
+            let due = rate.map_or(next + CHUNK, |rate| due(rate, beats));
             let end = count.min(due);
             bytes.clear();
             for number in next..end {
@@ -50,6 +50,11 @@ pub(crate) fn publish(port: u16, root: &str, count: u64, rate: Option<u64>) -> J
         }
         counting.join().expect("the broker acknowledges all messages");
     })
+}
+
+/// Messages that are due after so many beats.
+fn due(rate: u64, beats: u32) -> u64 {
+    rate * u64::from(beats) / BEATS
 }
 
 /// Publishes so many messages one by one, a pause after each, and gives for each
@@ -128,6 +133,13 @@ fn message(bytes: &mut Vec<u8>, root: &str, number: u64) {
 mod tests {
     use super::*;
     use rumqttc_v4::mqttbytes::v4::Packet;
+
+    #[test]
+    fn a_rate_below_that_of_the_beats_leaves_some_of_them_out() {
+        let sent: Vec<u64> = (0..=10).map(|beats| due(20, beats)).collect();
+        assert_eq!(sent, [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2]);
+        assert_eq!([due(1_000, 1), due(1_000, 100)], [10, 1_000]);
+    }
 
     #[test]
     fn a_message_is_a_publish_of_133_bytes_of_json_with_eight_fields() {

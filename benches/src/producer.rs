@@ -37,7 +37,7 @@ pub(crate) struct Result {
 
 impl Result {
     pub(crate) fn told(&self) -> String {
-        format!("records of {:.0} B", self.bytes)
+        format!("records of {:.0} B, {TRANSACTION} in a transaction", self.bytes)
     }
 }
 
