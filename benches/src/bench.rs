@@ -5,11 +5,12 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use tidegate_e2e::kafka::Kafka;
 use tidegate_e2e::process::Process;
 use tidegate_e2e::{folder, target, wait_until};
 
+use crate::backlog::Backlog;
 use crate::line::Line;
 use crate::meter::Meter;
 use crate::mosquitto::Mosquitto;
@@ -25,22 +26,30 @@ const LOOK: Duration = Duration::from_millis(10);
 
 const ANSWER: Duration = Duration::from_mins(1);
 
+/// Each agent's buffer, in its folder.
+pub(crate) const BUFFER: &str = "buffer.db";
+
 #[derive(Debug)]
 pub(crate) struct Bench {
     pub(crate) kafka: Kafka,
     pub(crate) mosquitto: Mosquitto,
     pub(crate) events: u64,
+    /// Events of a backlog.
+    pub(crate) waiting: u64,
     pub(crate) lines: Vec<Line>,
+    pub(crate) backlog: Option<Backlog>,
     folder: PathBuf,
 }
 
 impl Bench {
-    pub(crate) fn start(events: u64) -> Self {
+    pub(crate) fn start(events: u64, waiting: u64) -> Self {
         Self {
             kafka: Kafka::started("bench-kafka"),
             mosquitto: Mosquitto::start(),
             events,
+            waiting,
             lines: Vec::new(),
+            backlog: None,
             folder: folder("bench"),
         }
     }
@@ -57,12 +66,24 @@ impl Bench {
     /// agent's own stream, which the figures do not count.
     pub(crate) fn agent(&self, name: &str, sources: &str) -> Agent {
         self.kafka.create_topic(name, &[]);
+        self.start_agent(name, &self.kafka.brokers(), "", sources)
+    }
+
+    /// The same with these brokers and further keys of `[buffer]`. No topic is
+    /// made, and what the buffer holds already stays.
+    pub(crate) fn start_agent(
+        &self,
+        name: &str,
+        brokers: &str,
+        buffer: &str,
+        sources: &str,
+    ) -> Agent {
         let folder = self.folder(name);
         let config = folder.join("gateway.toml");
         let text = format!(
-            "[gateway]\nid = \"{name}\"\n[buffer]\npath = \"{}\"\n[kafka]\nbrokers = \"{}\"\n[system]\nenabled = false\n{sources}",
-            folder.join("buffer.db").display(),
-            self.kafka.brokers(),
+            "[gateway]\nid = \"{name}\"\n[buffer]\npath = \"{}\"\n{buffer}\n[kafka]\nbrokers = \"{brokers}\"\n\
+             [system]\nenabled = false\n{sources}",
+            folder.join(BUFFER).display(),
         );
         std::fs::write(&config, text).expect("it is writable");
         let mut command = Command::new(binary());
@@ -76,9 +97,14 @@ impl Bench {
 
     /// The source that reads what [`crate::load::publish`] gives.
     pub(crate) fn mqtt(&self, name: &str) -> String {
+        self.mqtt_with(name, "", "")
+    }
+
+    /// The same with further keys of the source and of its subscription.
+    pub(crate) fn mqtt_with(&self, name: &str, source: &str, subscription: &str) -> String {
         format!(
-            "[[source]]\ntype = \"mqtt\"\nname = \"{name}\"\naddress = \"127.0.0.1:{}\"\n\
-             [[source.subscription]]\ntopic = \"{name}/{{device}}/state\"\n",
+            "[[source]]\ntype = \"mqtt\"\nname = \"{name}\"\naddress = \"127.0.0.1:{}\"\n{source}\n\
+             [[source.subscription]]\ntopic = \"{name}/{{device}}/state\"\n{subscription}\n",
             self.mosquitto.port
         )
     }
@@ -114,17 +140,32 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Events that its file holds now.
+    /// Waits until its source of this name reads.
+    pub(crate) fn wait_up(&self, source: &str) {
+        let (named, what) = (format!("source={source}"), format!("`source is up` of {source}"));
+        let up = |line: &str| line.contains("source is up") && line.contains(&named);
+        self.process.log.wait(0, &what, DEADLINE, up);
+    }
+
+    /// Events that its file holds now, row by row.
     pub(crate) fn stored(&self) -> u64 {
-        stored(&self.folder.join("buffer.db"))
+        ask(&self.folder.join(BUFFER), "SELECT coalesce(sum(count), 0) FROM batch")
+    }
+
+    /// The same as the file itself counts them, which costs nothing.
+    pub(crate) fn counted(&self) -> u64 {
+        let query = "SELECT coalesce(max(json_extract(CAST(value AS TEXT), '$.events')), 0)
+                     FROM state WHERE key = 'totals'";
+        ask(&self.folder.join(BUFFER), query)
     }
 }
 
-fn stored(path: &Path) -> u64 {
+fn ask(path: &Path, query: &str) -> u64 {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
     let file = rusqlite::Connection::open_with_flags(path, flags).expect("the file is there");
-    let count = file.query_row("SELECT coalesce(sum(count), 0) FROM batch", (), |row| row.get(0));
-    let count: i64 = count.expect("the file can be read beside the agent");
+    file.busy_timeout(ANSWER).expect("it takes a time-out");
+    let count: i64 =
+        file.query_row(query, [], |row| row.get(0)).expect("the file can be read beside the agent");
     u64::try_from(count).expect("a count is positive")
 }
 
@@ -176,6 +217,23 @@ impl Topic<'_> {
         let mut count = 0;
         read_all(&self.consumer, self.name, |_| count += 1);
         count
+    }
+
+    /// That the topic begins with the events 1 to `events` of one flow, each once
+    /// and in order.
+    pub(crate) fn check_order(&self, events: u64) {
+        #[derive(serde::Deserialize)]
+        struct Numbered {
+            seq: u64,
+        }
+        let mut next = 1;
+        read_all(&self.consumer, self.name, |message| {
+            let payload = message.payload().unwrap_or_default();
+            let event: Numbered = serde_json::from_slice(payload).expect("a record has its number");
+            assert_eq!(event.seq, next, "what comes next in {}", self.name);
+            next += 1;
+        });
+        assert!(next > events, "{} of {events} events are in {}", next - 1, self.name);
     }
 
     /// Waits until so many events are in Kafka, and gives the moment at which

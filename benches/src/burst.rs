@@ -1,6 +1,6 @@
-//! MQTT to Kafka: all at once, and a thousand a second.
+//! MQTT to Kafka, all at once.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::bench::Bench;
 use crate::line::{Line, float};
@@ -10,13 +10,6 @@ use crate::meter::{Lap, Meter};
 /// Limits of the project, from what a prototype reached.
 const MICROS: f64 = 9.0;
 const RESIDENT: f64 = 20.0;
-const PERCENT: f64 = 4.0;
-
-const STEADY_RATE: u64 = 1_000;
-const STEADY: Duration = Duration::from_secs(20);
-
-/// Until the agent and the broker are in their stride.
-const STRIDE: Duration = Duration::from_secs(3);
 
 pub(crate) fn burst(bench: &mut Bench) {
     let name = "burst";
@@ -42,25 +35,5 @@ pub(crate) fn burst(bench: &mut Bench) {
         Line::told(name, "written to disk", written, "B/event"),
         Line::told(name, "peak resident", peak, "MB").at_most(RESIDENT),
         Line::told(name, "its own memory afterwards", own, "MB"),
-    ]);
-}
-
-pub(crate) fn steady(bench: &mut Bench) {
-    let name = "steady";
-    let agent = bench.agent(name, &bench.mqtt(name));
-    agent.process.wait_line("connected", crate::bench::DEADLINE);
-    agent.process.wait_line("source is up", crate::bench::DEADLINE);
-    let events = STEADY_RATE * (STEADY + STRIDE + STRIDE).as_secs();
-    let load = load::publish(bench.mosquitto.port, name, events, Some(STEADY_RATE));
-    tidegate_e2e::outage(STRIDE);
-    let (cpu, written, since) = (Lap::start(&agent.meter), agent.meter.written(), Instant::now());
-    tidegate_e2e::outage(STEADY);
-    let percent = cpu.percent(since.elapsed());
-    let written = float(agent.meter.written() - written) / since.elapsed().as_secs_f64();
-    load.join().expect("the publisher ends well");
-    bench.topic(name).wait_for(events);
-    bench.lines.extend([
-        Line::told(name, "CPU at 1,000 events/s", percent, "% core").at_most(PERCENT),
-        Line::told(name, "written to disk", written / float(STEADY_RATE), "B/event"),
     ]);
 }

@@ -1,42 +1,127 @@
-//! Kafka comes back to a full buffer; beside it the same records by a bare
-//! producer.
+//! Kafka is there again and a full buffer drains; beside it the same records by a
+//! bare producer. And a backlog of many gigabytes.
 
-use crate::bench::{Bench, DEADLINE};
+use std::path::Path;
+
+use rustix::fs::{Advice, fadvise, statvfs};
+
+use crate::backlog::Backlog;
+use crate::bench::{Agent, BUFFER, Bench, DEADLINE};
 use crate::line::{Line, float};
-use crate::load;
 use crate::meter::Lap;
 use tidegate_e2e::wait_until;
 
+/// Limits of the project.
+const RATIO: f64 = 0.8;
+const RESIDENT: f64 = 40.0;
+const READY: f64 = 1.0;
+
+/// A buffer that is full of old events costs no more of each than a small one;
+/// what two runs of the same work differ by is granted.
+const MORE: f64 = 1.1;
+
+/// Events after which the two files are compared.
+const FIRST: u64 = 500_000;
+
+/// Room that the disk keeps beside the large file.
+const ROOM: u64 = 5_000_000_000;
+
 pub(crate) fn drain(bench: &mut Bench) {
     let name = "drain";
-    let events = bench.events;
-    let agent = bench.agent(name, &bench.mqtt(name));
-    agent.process.wait_line("connected", DEADLINE);
-    agent.process.wait_line("source is up", DEADLINE);
-    bench.kafka.stop();
-    let load = load::publish(bench.mosquitto.port, name, events, None);
-    load.join().expect("the publisher ends well");
-    wait_until("the backlog", DEADLINE, || Some(agent.stored()).filter(|stored| *stored == events));
-    let cpu = Lap::start(&agent.meter);
-    bench.kafka.start();
+    let backlog = crate::collect::filled(bench);
+    let (agent, cpu) = started(bench, &backlog, name, "");
     let topic = bench.topic(name);
     // What came before the first look is not counted into the rate.
     let (before, since) = topic.wait_begin();
-    let end = topic.wait_for(events);
-    let rate = float(events.saturating_sub(before)) / (end - since).as_secs_f64();
-    let micros = cpu.micros(events);
+    let end = topic.wait_for(backlog.events);
+    let rate = float(backlog.events.saturating_sub(before)) / (end - since).as_secs_f64();
+    let micros = cpu.micros(backlog.events);
+    let peak = float(agent.meter.peak()) / 1e6;
+    let done = || Some(agent.counted()).filter(|left| *left == 0);
+    wait_until("the file to be empty", DEADLINE, done);
     drop(agent);
+    topic.check_order(backlog.events);
 
-    bench.kafka.create_topic("raw", &[]);
-    let brokers = bench.kafka.brokers();
-    let raw = crate::bench::child("producer", &[&brokers, name, "raw"]);
-    let raw = raw.wait_line("{", DEADLINE);
-    let raw: crate::producer::Result = serde_json::from_str(&raw).expect("it says what it was");
+    let raw = crate::producer::compare(bench, name);
+    // Each transaction leaves a mark behind its records.
+    let transactions = topic.end() - backlog.events;
+    let note = format!("{} events in {transactions} transactions", backlog.events);
     bench.lines.extend([
-        Line::told(name, "backlog to Kafka", rate, "events/s"),
+        Line::told(name, "backlog to Kafka", rate, "events/s").note(note),
         Line::told(name, "CPU of the agent", micros, "µs/event"),
-        Line::told("raw producer", "the same records", raw.rate, "events/s"),
+        Line::told(name, "peak resident", peak, "MB").at_most(RESIDENT),
+        Line::told("raw producer", "the same records", raw.rate, "events/s").note(raw.told()),
         Line::told("raw producer", "CPU", raw.micros, "µs/event"),
-        Line::told("raw producer", "the agent's rate by this one's", rate / raw.rate, "×"),
+        Line::told("raw producer", "the agent's rate by this one's", rate / raw.rate, "×")
+            .at_least(RATIO),
+        Line::told("raw producer", "the agent's CPU by this one's", micros / raw.micros, "×"),
     ]);
+}
+
+/// A backlog of so many bytes, beside one of the same events that is small.
+pub(crate) fn open(bench: &mut Bench, bytes: u64) {
+    let name = "open";
+    let backlog = crate::collect::filled(bench);
+    // The small one must hold some more than are waited for.
+    let first = FIRST.min(backlog.events / 2);
+    let (small, _) = begin(bench, &backlog, "open-small", None, first);
+
+    let disk = statvfs(bench.folder(name)).expect("a folder is on a disk");
+    let free = disk.f_bavail * disk.f_frsize;
+    let bytes = bytes.min(free.saturating_sub(ROOM));
+    let (large, ready) = begin(bench, &backlog, name, Some(bytes), first);
+    std::fs::remove_dir_all(bench.folder(name)).expect("its folder is ours");
+    let note = format!("{:.1} GB of the same batches, none in the page cache", float(bytes) / 1e9);
+    bench.lines.extend([
+        Line::told(name, "from start to READY", ready, "s").at_most(READY).note(note),
+        Line::told(name, "CPU of the first events", large, "µs/event")
+            .note(format!("{first} events")),
+        Line::told(name, "by that with a small file", large / small, "×")
+            .at_most(MORE)
+            .note(format!("{small:.2} µs/event")),
+    ]);
+}
+
+/// CPU of each of the first events, from the start on, and how soon it was ready.
+fn begin(
+    bench: &Bench,
+    backlog: &Backlog,
+    name: &str,
+    bytes: Option<u64>,
+    first: u64,
+) -> (f64, f64) {
+    let source = backlog.copy(bench, name);
+    let path = bench.folder(name).join(BUFFER);
+    let events = bytes.map_or(backlog.events, |bytes| Backlog::grow(bench, name, bytes));
+    forget_pages(&path);
+    let keys = "max_size = \"1024 GiB\"\nmin_free_disk = \"1 %\"";
+    let agent = bench.start_agent(name, &bench.kafka.brokers(), keys, &source);
+    let topic = bench.topic(name);
+    // A transaction's mark counts as an event there: one in some thousands, and in
+    // the first transactions, which are small, one in 500.
+    let enough = first + first / 100;
+    let sent =
+        wait_until("the first events", DEADLINE, || Some(topic.end()).filter(|end| *end >= enough));
+    let micros = agent.meter.cpu().as_secs_f64() * 1e6 / float(sent);
+    let left = agent.counted();
+    assert!(left <= events, "{left} of {events} events are left");
+    let ready = agent.ready.as_secs_f64();
+    drop(agent);
+    topic.check_order(first);
+    (micros, ready)
+}
+
+/// An agent on a copy of the backlog.
+pub(crate) fn started(bench: &Bench, backlog: &Backlog, name: &str, more: &str) -> (Agent, Lap) {
+    let sources = backlog.copy(bench, name) + more;
+    let agent = bench.start_agent(name, &bench.kafka.brokers(), "", &sources);
+    let cpu = Lap::start(&agent.meter);
+    (agent, cpu)
+}
+
+/// Lets the kernel read the file from the disk again.
+fn forget_pages(path: &Path) {
+    let file = std::fs::File::open(path).expect("it is there");
+    file.sync_all().expect("the disk takes it");
+    fadvise(&file, 0, None, Advice::DontNeed).expect("the kernel takes the hint");
 }

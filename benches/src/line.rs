@@ -11,8 +11,10 @@ pub(crate) struct Line {
     pub(crate) figure: &'static str,
     pub(crate) value: f64,
     pub(crate) unit: &'static str,
-    /// At most this much, where the project has set a limit.
+    /// At most this much, or with `at_least` no less, where the project has set a
+    /// limit.
     pub(crate) limit: Option<f64>,
+    pub(crate) at_least: bool,
     pub(crate) within: Option<bool>,
     pub(crate) note: Option<String>,
 }
@@ -25,11 +27,16 @@ impl Line {
         value: f64,
         unit: &'static str,
     ) -> Self {
-        Self { part, figure, value, unit, limit: None, within: None, note: None }
+        Self { part, figure, value, unit, limit: None, at_least: false, within: None, note: None }
     }
 
     pub(crate) fn at_most(self, limit: f64) -> Self {
         Self { limit: Some(limit), within: Some(self.value <= limit), ..self }
+    }
+
+    pub(crate) fn at_least(self, limit: f64) -> Self {
+        let within = Some(self.value >= limit);
+        Self { limit: Some(limit), at_least: true, within, ..self }
     }
 
     pub(crate) fn note(self, note: impl Into<String>) -> Self {
@@ -60,9 +67,11 @@ fn table(lines: &[Line]) -> String {
         "part", "figure", "measured", "unit", "limit"
     );
     for line in lines {
-        let limit = line.limit.map_or_else(String::new, |limit| format!("{limit}"));
+        let sign = if line.at_least { "≥ " } else { "" };
+        let limit = line.limit.map_or_else(String::new, |limit| format!("{sign}{limit}"));
         let within = match line.within {
             Some(true) => "✓",
+            Some(false) if line.at_least => "under",
             Some(false) => "over",
             None => "",
         };
@@ -97,5 +106,13 @@ mod tests {
         assert_eq!([line(9.0).within, line(9.1).within], [Some(true), Some(false)]);
         let shown = table(&[line(9.1)]);
         assert!(shown.contains("9.10 µs/event         9  over"), "{shown}");
+    }
+
+    #[test]
+    fn a_figure_that_must_be_reached_is_told_below_its_limit() {
+        let line = |value| Line::told("drain", "rate", value, "×").at_least(0.8);
+        assert_eq!([line(0.8).within, line(0.79).within], [Some(true), Some(false)]);
+        let shown = table(&[line(0.79)]);
+        assert!(shown.contains("0.790 ×            ≥ 0.8  under"), "{shown}");
     }
 }

@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 /// Messages of one write at full speed.
 const CHUNK: u64 = 500;
 
-/// At a rate, one write in so much time.
+/// At a rate, one write in so much time, and so often a second.
 const BEAT: Duration = Duration::from_millis(10);
+const BEATS: u64 = 100;
 
 /// Devices that the messages come from in turn.
 const DEVICES: u64 = 20;
@@ -31,24 +32,52 @@ pub(crate) fn publish(port: u16, root: &str, count: u64, rate: Option<u64>) -> J
         let mut stream = connect(port);
         let mut answers = stream.try_clone().expect("a socket can be cloned");
         let counting = std::thread::spawn(move || count_answers(&mut answers, count));
-        let beat = rate.map(|rate| rate / 100);
         let since = Instant::now();
         let (mut next, mut beats, mut bytes) = (0, 0, Vec::new());
         while next < count {
-            let end = count.min(next + beat.unwrap_or(CHUNK));
+            beats += 1;
+            let due = rate.map_or(next + CHUNK, |rate| due(rate, beats));
+            let end = count.min(due);
             bytes.clear();
             for number in next..end {
                 message(&mut bytes, &root, number);
             }
             stream.write_all(&bytes).expect("the broker reads");
             next = end;
-            if beat.is_some() {
-                beats += 1;
+            if rate.is_some() {
                 std::thread::sleep((BEAT * beats).saturating_sub(since.elapsed()));
             }
         }
         counting.join().expect("the broker acknowledges all messages");
     })
+}
+
+/// Messages that are due after so many beats.
+fn due(rate: u64, beats: u32) -> u64 {
+    rate * u64::from(beats) / BEATS
+}
+
+/// Publishes so many messages one by one, a pause after each, and gives for each
+/// the moment at which it was handed to the broker.
+pub(crate) fn pulse(port: u16, root: &str, count: u64, pause: Duration) -> Vec<Instant> {
+    let (mut stream, mut bytes) = (connect(port), Vec::new());
+    let (begun, mut moments) = (Instant::now(), Vec::new());
+    for number in 0..count {
+        bytes.clear();
+        message(&mut bytes, root, number);
+        moments.push(Instant::now());
+        stream.write_all(&bytes).expect("the broker reads");
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).expect("the broker acknowledges");
+        let next = pause * u32::try_from(number + 1).expect("pulses are few");
+        std::thread::sleep(next.saturating_sub(begun.elapsed()));
+    }
+    moments
+}
+
+/// The number that the message carries in its field `n`.
+pub(crate) const fn n(number: u64) -> u64 {
+    100_000_000 + number
 }
 
 pub(crate) fn connect(port: u16) -> TcpStream {
@@ -79,7 +108,7 @@ fn message(bytes: &mut Vec<u8>, root: &str, number: u64) {
     let topic = format!("{root}/device-{:02}/state", number % DEVICES);
     let payload = format!(
         r#"{{"n":{},"temp":{:.2},"pressure":{:.4},"flow":{:.3},"speed":{},"level":{:.4},"state":"running, program 42b","alarm":false}}"#,
-        100_000_000 + number,
+        n(number),
         20.0 + crate::line::float(number % 997) / 100.0,
         3.0 + crate::line::float(number % 9_973) / 10_000.0,
         14.0 + crate::line::float(number % 4_999) / 1_000.0,
@@ -104,6 +133,13 @@ fn message(bytes: &mut Vec<u8>, root: &str, number: u64) {
 mod tests {
     use super::*;
     use rumqttc_v4::mqttbytes::v4::Packet;
+
+    #[test]
+    fn a_rate_below_that_of_the_beats_leaves_some_of_them_out() {
+        let sent: Vec<u64> = (0..=10).map(|beats| due(20, beats)).collect();
+        assert_eq!(sent, [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2]);
+        assert_eq!([due(1_000, 1), due(1_000, 100)], [10, 1_000]);
+    }
 
     #[test]
     fn a_message_is_a_publish_of_133_bytes_of_json_with_eight_fields() {

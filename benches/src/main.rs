@@ -14,10 +14,15 @@ mod load;
 mod meter;
 mod mosquitto;
 
+mod backlog;
+
 mod burst;
+mod collect;
 mod drain;
 mod idle;
+mod latency;
 mod poll;
+mod steady;
 
 mod producer;
 mod subscriber;
@@ -32,9 +37,15 @@ struct Cli {
     /// Only this part; may be given more than once.
     #[arg(long)]
     only: Vec<Part>,
-    /// Events of the burst, the backlog and the bare subscriber.
+    /// Events of the burst and the bare subscriber.
     #[arg(long, default_value_t = 200_000)]
     events: u64,
+    /// Events of the backlog.
+    #[arg(long, default_value_t = 2_000_000)]
+    backlog: u64,
+    /// GB of the backlog that is opened; less where the disk has no room for it.
+    #[arg(long, default_value_t = 10)]
+    gigabytes: u64,
     /// Print one JSON object instead of the table.
     #[arg(long)]
     json: bool,
@@ -46,9 +57,21 @@ struct Cli {
 enum Part {
     Burst,
     Steady,
+    /// What is written in a day of few events.
+    Day,
     Idle,
+    /// How soon an alarm is in Kafka, and any other event.
+    Alarm,
+    /// A table to the file, with no Kafka to be reached.
+    Collect,
     /// The backlog, and the raw producer with the same records.
     Drain,
+    /// How soon a live event is in Kafka while the backlog drains.
+    Live,
+    /// A backlog of gigabytes.
+    Open,
+    /// Collecting and sending at once.
+    Both,
     /// The bare subscriber.
     Subscriber,
     Modbus,
@@ -75,7 +98,7 @@ fn main() {
 }
 
 fn measure(cli: &Cli) {
-    let mut bench = Bench::start(cli.events);
+    let mut bench = Bench::start(cli.events, cli.backlog);
     for part in Part::value_variants() {
         if !cli.only.is_empty() && !cli.only.contains(part) {
             continue;
@@ -83,9 +106,15 @@ fn measure(cli: &Cli) {
         line::progress(&format!("bench: {part:?}"));
         match part {
             Part::Burst => burst::burst(&mut bench),
-            Part::Steady => burst::steady(&mut bench),
+            Part::Steady => steady::steady(&mut bench),
+            Part::Day => steady::day(&mut bench),
             Part::Idle => idle::idle(&mut bench),
+            Part::Alarm => latency::alarm(&mut bench),
+            Part::Collect => collect::collect(&mut bench),
             Part::Drain => drain::drain(&mut bench),
+            Part::Live => latency::live(&mut bench),
+            Part::Open => drain::open(&mut bench, cli.gigabytes * 1_000_000_000),
+            Part::Both => collect::both(&mut bench),
             Part::Subscriber => subscriber::compare(&mut bench),
             Part::Modbus => poll::modbus(&mut bench),
             Part::Sqlite => poll::sqlite(&mut bench),

@@ -11,6 +11,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Message as _, bindings};
 use serde::{Deserialize, Serialize};
 
+use crate::bench::{Bench, DEADLINE};
 use crate::line::float;
 use crate::meter::{Lap, Meter};
 
@@ -30,12 +31,29 @@ pub(crate) struct Work {
 pub(crate) struct Result {
     pub(crate) rate: f64,
     pub(crate) micros: f64,
+    /// Of a record, without key and headers.
+    bytes: f64,
+}
+
+impl Result {
+    pub(crate) fn told(&self) -> String {
+        format!("records of {:.0} B, {TRANSACTION} in a transaction", self.bytes)
+    }
 }
 
 struct Record {
     key: Vec<u8>,
     headers: OwnedHeaders,
     payload: Vec<u8>,
+}
+
+/// Sends what is in the topic `from` to a topic of its own, in a process of its own.
+pub(crate) fn compare(bench: &Bench, from: &str) -> Result {
+    let to = format!("{from}-raw");
+    bench.kafka.create_topic(&to, &[]);
+    let raw = crate::bench::child("producer", &[&bench.kafka.brokers(), from, &to]);
+    let raw = raw.wait_line("{", DEADLINE);
+    serde_json::from_str(&raw).expect("it says what it was")
 }
 
 pub(crate) fn run(work: &Work) {
@@ -77,8 +95,10 @@ pub(crate) fn run(work: &Work) {
         flush(&producer);
         producer.commit_transaction(ANSWER).expect("Kafka commits");
     }
+    let (seconds, micros) = (since.elapsed().as_secs_f64(), cpu.micros(count));
+    let bytes: u64 = records.iter().map(|record| record.payload.len() as u64).sum();
     let result =
-        Result { rate: float(count) / since.elapsed().as_secs_f64(), micros: cpu.micros(count) };
+        Result { rate: float(count) / seconds, micros, bytes: float(bytes) / float(count) };
     let result = serde_json::to_string(&result).expect("numbers can be written");
     writeln!(std::io::stdout(), "{result}").expect("the parent reads");
 }
