@@ -22,7 +22,7 @@ if [ "$what" = test ]; then
   java=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -1) || true
   if [ "${java:-0}" -lt 17 ]; then packages+=(default-jre-headless); fi
   if lacks mvn && [ ! -d "$cache/kafka-$kafka" ]; then packages+=(maven); fi
-  if lacks setpriv; then packages+=(util-linux); fi
+  if lacks setpriv || lacks unshare || lacks nsenter; then packages+=(util-linux); fi
 fi
 
 if [ ${#packages[@]} -gt 0 ]; then
@@ -43,6 +43,12 @@ if [ ${#packages[@]} -gt 0 ]; then
   { "${root[@]}" apt-get update && "${root[@]}" DEBIAN_FRONTEND=noninteractive $line; } >"$log" 2>&1 ||
     { tail -20 "$log" >&2; fail "cannot install ${packages[*]}: apt-get failed, see above"; }
   rm -f "$log"
+fi
+
+# tests/tests/small_disk.rs mounts a small disk of its own.
+if [ "$what" = test ] && ! unshare --user --map-root-user --mount true 2>/dev/null && ! unshare --mount true 2>/dev/null; then
+  echo "setup: nobody but root may mount here, so that tests/tests/small_disk.rs will fail;" \
+    "allow namespaces: sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 (a container: --cap-add SYS_ADMIN)" >&2
 fi
 
 lacks cargo && fail "Rust is missing; get it from https://rustup.rs, then run this again"

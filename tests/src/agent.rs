@@ -1,9 +1,11 @@
 //! The real binary, run with a configuration file of its own.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use crate::disk::SmallDisk;
 use crate::process::Process;
 use crate::target;
 
@@ -18,6 +20,8 @@ const STOP: Duration = Duration::from_mins(1);
 pub struct Agent {
     folder: PathBuf,
     environment: Vec<(String, String)>,
+    /// What its command begins with: where another file system is to be seen.
+    entry: Vec<String>,
     process: Option<Process>,
     /// What earlier runs said.
     past: Vec<String>,
@@ -30,6 +34,7 @@ impl Agent {
         let agent = Self {
             folder: folder.to_owned(),
             environment: Vec::new(),
+            entry: Vec::new(),
             process: None,
             past: Vec::new(),
         };
@@ -50,6 +55,11 @@ impl Agent {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// It runs where this disk is mounted.
+    pub fn on(&mut self, disk: &SmallDisk) {
+        self.entry = disk.entry();
+    }
+
     /// Starts it and waits until it is ready.
     pub fn start(&mut self) {
         self.launch("run");
@@ -59,8 +69,9 @@ impl Agent {
     /// Starts it; it need not become ready.
     pub fn launch(&mut self, command: &str) {
         assert!(self.process.is_none(), "the agent is started once");
-        let mut agent = Command::new(binary());
-        agent.arg(command).arg("--config").arg(self.config());
+        let mut words = self.entry.iter().map(OsString::from).chain([binary().into_os_string()]);
+        let mut agent = Command::new(words.next().expect("the binary at least"));
+        agent.args(words).arg(command).arg("--config").arg(self.config());
         // Variables of this name are configuration to the agent; ours are not meant for it.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("TIDEGATE_") {

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 pub mod process;
 
 pub mod certificates;
+pub mod disk;
 pub mod ports;
 
 pub mod kafka;

@@ -19,6 +19,25 @@ const LAST_LINES: usize = 40;
 /// How long a server may take to end after SIGTERM.
 const TERMINATION: Duration = Duration::from_mins(1);
 
+/// Of the kernel's clock in a second, as it counts for programs.
+const TICKS: u64 = 100;
+
+/// What a process takes of the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Usage {
+    pub cpu: Duration,
+    /// Calls that write.
+    pub writes: u64,
+}
+
+impl std::ops::Sub for Usage {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self { cpu: self.cpu.saturating_sub(before.cpu), writes: self.writes - before.writes }
+    }
+}
+
 /// A running server; dropped, it is killed.
 #[derive(Debug)]
 pub struct Process {
@@ -66,6 +85,25 @@ impl Process {
     /// Its pid, to look at it in /proc.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has taken until now, as the kernel counts it.
+    pub fn usage(&self) -> Usage {
+        let read = |name: &str| {
+            let path = format!("/proc/{}/{name}", self.id());
+            std::fs::read_to_string(path).expect("it runs")
+        };
+        let stat = read("stat");
+        let (_, fields) = stat.rsplit_once(')').expect("the name stands in brackets");
+        // proc(5): user time and system time are fields 14 and 15, and the name is 2.
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+        let io = read("io");
+        let writes = io.lines().find_map(|line| line.strip_prefix("syscw: "));
+        Usage {
+            cpu: Duration::from_millis(ticks * 1_000 / TICKS),
+            writes: writes.expect("it counts writes").parse().expect("a number"),
+        }
     }
 
     pub fn is_running(&mut self) -> bool {

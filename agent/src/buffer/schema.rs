@@ -25,7 +25,7 @@ pub(super) const PAGE: u32 = 1024;
 const CHECKPOINT: u32 = 4000;
 
 /// Bytes that the WAL keeps after a checkpoint.
-const WAL_LIMIT: u32 = 4 * 1024 * 1024;
+pub(super) const WAL_LIMIT: u32 = 4 * 1024 * 1024;
 
 /// KiB of page cache of each connection: a queue hardly reads a page twice.
 const CACHE: i32 = 2048;

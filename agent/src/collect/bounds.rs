@@ -237,6 +237,11 @@ impl Bounds {
         self.whole.is_closed()
     }
 
+    /// The disk has less room than it must keep.
+    pub(super) fn is_low(&self) -> bool {
+        self.ceiling.is_some()
+    }
+
     /// It depends on others when there is room again.
     pub(super) fn waits_for_disk(&self) -> bool {
         self.whole.full && self.reason == Reason::Disk
@@ -308,7 +313,7 @@ mod tests {
         let mut flows = Flows::default();
         flows.polled("plant", Lane::Live);
         let mut bounds = bounds(&flows);
-        let low = Some(Disk { size: 10_000, free: 99 });
+        let low = Some(Disk { size: 10_000, free: 99, owed: 0 });
         bounds.measure(State { used: 300, length: 500, oldest: None }, low, |_| 0);
         assert_eq!(bounds.demand(&flows), None);
         bounds.measure(state(500), low, |_| 0);
@@ -317,7 +322,7 @@ mod tests {
         // One commit too many does not make it longer for good.
         bounds.measure(state(520), low, |_| 0);
         assert_eq!(bounds.demand(&flows).unwrap().1.bytes, 45);
-        bounds.measure(state(500), Some(Disk { size: 10_000, free: 100 }), |_| 0);
+        bounds.measure(state(500), Some(Disk { size: 10_000, free: 100, owed: 0 }), |_| 0);
         assert_eq!(bounds.demand(&flows), None);
     }
 
@@ -326,7 +331,7 @@ mod tests {
         let mut flows = Flows::default();
         let id = flows.id("plant", Lane::Live);
         let mut bounds = bounds(&flows);
-        let low = Some(Disk { size: 10_000, free: 99 });
+        let low = Some(Disk { size: 10_000, free: 99, owed: 0 });
         let least = MAX / WAY_THROUGH;
         for (used, full) in [(1, false), (least - 1, false), (least, true), (0, false)] {
             bounds.ask_again();

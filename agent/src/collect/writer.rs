@@ -9,7 +9,8 @@
 //! When a commit fails (the disk is full, the medium errs) the group is kept
 //! and tried again after a pause that grows from [`AGAIN`] to [`LONGEST_AGAIN`];
 //! nothing is acknowledged, the bounds of the queue hold the sources back. On a
-//! full disk deletes are tried alone, at last with the buffer's reserve.
+//! full disk deletes are tried alone, at last with the buffer's reserve, and events
+//! where the -wal begins anew.
 //!
 //! What is for a stream that is full and waits stays in its source's place in
 //! `waiting`, in order, until there is room: the other sources go on. Deletes are
@@ -98,8 +99,12 @@ pub(super) struct Writer {
     /// How long after the next failure.
     pause: Duration,
     failing: Option<String>,
+    /// Commits that failed since the last one that did not.
+    tries: u32,
     /// The disk was full at the last try: deletes go alone.
     disk_full: bool,
+    /// The -wal was made to begin anew for what waits: that is done once.
+    made_way: bool,
     /// When to look again how the disk stands, and for what is too old.
     look_at_disk: Option<Instant>,
     expire_due: Option<Instant>,
@@ -147,7 +152,9 @@ impl Writer {
             retry: None,
             pause: AGAIN,
             failing: None,
+            tries: 0,
             disk_full: false,
+            made_way: false,
             look_at_disk: None,
             expire_due: config.max_age.map(|_| Instant::now()),
             shrinking: false,
@@ -361,6 +368,7 @@ impl Writer {
     fn committed(&mut self, events: bool, mut adopted: Vec<buffer::Adopted>) {
         self.retry = None;
         self.disk_full = false;
+        self.made_way = false;
         let mut group = Group::default();
         if events {
             std::mem::swap(&mut group, &mut self.group);
@@ -368,8 +376,9 @@ impl Writer {
         }
         if self.group.is_empty() {
             self.pause = AGAIN;
+            let tries = std::mem::take(&mut self.tries);
             if self.failing.take().is_some() {
-                info!("the buffer can be written again");
+                info!(tries, "the buffer can be written again");
             }
             self.file.take_reserve();
         }
@@ -413,9 +422,11 @@ impl Writer {
             warn!(error = %text, retry_in = ?self.pause, "cannot write the buffer, sources are held back");
         }
         self.failing = Some(text);
+        self.tries = self.tries.saturating_add(1);
         self.disk_full = buffer::is_full(cause);
         // A delete changes pages before it frees any.
-        let at_once = self.disk_full && others && (events || self.file.give_reserve());
+        let alone = others && (events || self.file.give_reserve());
+        let at_once = self.disk_full && (alone || events && self.make_way());
         if at_once {
             self.retry = None;
         } else {

@@ -24,6 +24,16 @@ pub(crate) enum Fuse {
     Sync(u64),
 }
 
+/// How the medium errs while it has power.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ail {
+    /// Nothing that changes a file or a name is taken.
+    Write,
+    /// It does not sync, and says so once: what was written since the sync before
+    /// is not tried again, though programs still see it, as Linux has it.
+    Sync,
+}
+
 /// Why a call has not done what it was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -32,6 +42,8 @@ pub(crate) enum Fault {
     /// Somebody else holds the lock.
     Busy,
     Missing,
+    /// The medium errs.
+    Ailing,
 }
 
 /// How far a file is locked, as `SQLite` has it.
@@ -72,6 +84,8 @@ struct Shared {
 struct State {
     medium: Medium,
     fuse: Fuse,
+    /// How it errs, after so many calls that it would err at, and for how many.
+    ails: Option<(Ail, u64, u64)>,
     dead: bool,
     files: Vec<File>,
     names: BTreeMap<String, usize>,
@@ -102,6 +116,7 @@ impl Machine {
         let mut state = State {
             medium,
             fuse,
+            ails: None,
             dead: false,
             files: Vec::new(),
             names: BTreeMap::new(),
@@ -133,6 +148,22 @@ impl Machine {
         self.state().dead = true;
     }
 
+    /// From the call on that comes after so many others, the medium errs at so many
+    /// calls: then it is well again.
+    pub(crate) fn ail(&self, how: Ail, after: u64, calls: u64) {
+        self.state().ails = Some((how, after, calls));
+    }
+
+    /// It is well from now on.
+    pub(crate) fn heal(&self) {
+        self.state().ails = None;
+    }
+
+    /// It has erred and is well, or never was to.
+    pub(crate) fn is_well(&self) -> bool {
+        self.state().ails.is_none()
+    }
+
     /// The same machine without the process that ran on it, which was killed:
     /// its locks and its shared memory are gone, what it wrote is not, and what
     /// it did not sync is not durable yet.
@@ -145,6 +176,7 @@ impl Machine {
         Arc::new(Self(Mutex::new(State {
             medium: state.medium,
             fuse,
+            ails: None,
             dead: false,
             files,
             names: state.names.clone(),
@@ -248,6 +280,9 @@ impl State {
         if self.dead {
             return Err(Fault::Dead);
         }
+        if self.errs(is_sync) {
+            return Err(Fault::Ailing);
+        }
         let left = match &mut self.fuse {
             Fuse::Call(left) => Some(left),
             Fuse::Sync(left) if is_sync => Some(left),
@@ -261,6 +296,22 @@ impl State {
             what(self);
         }
         if self.dead { Err(Fault::Dead) } else { Ok(()) }
+    }
+
+    fn errs(&mut self, is_sync: bool) -> bool {
+        let Some((how, after, calls)) = &mut self.ails else { return false };
+        if is_sync != (*how == Ail::Sync) {
+            return false;
+        }
+        if *after > 0 {
+            *after -= 1;
+            return false;
+        }
+        *calls -= 1;
+        if *calls == 0 {
+            self.ails = None;
+        }
+        true
     }
 
     fn rename(&mut self, name: &str, to: Option<usize>) {
@@ -305,7 +356,11 @@ impl Handle {
 
     pub(crate) fn sync(&mut self) -> Result<(), Fault> {
         let mut state = self.machine.state();
-        state.change(true, |state| state.file(self.file).bytes.sync())?;
+        let synced = state.change(true, |state| state.file(self.file).bytes.sync());
+        if synced == Err(Fault::Ailing) {
+            state.file(self.file).bytes.sync_failed();
+        }
+        synced?;
         if std::mem::take(&mut self.syncs_folder) {
             state.change(true, |state| state.before.clear())?;
         }

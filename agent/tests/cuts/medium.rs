@@ -65,6 +65,12 @@ impl Bytes {
         self.pending.push(Change::Size(len));
     }
 
+    /// What is pending never comes to the medium by itself: who wrote it has to
+    /// write it again.
+    pub(crate) fn sync_failed(&mut self) {
+        self.pending.clear();
+    }
+
     pub(crate) fn sync(&mut self) {
         for change in self.pending.drain(..) {
             match change {
@@ -72,7 +78,6 @@ impl Bytes {
                 Change::Size(len) => self.durable.resize(len, 0),
             }
         }
-        debug_assert_eq!(self.durable.len(), self.now.len());
     }
 
     /// What is found on the medium when the power is back.

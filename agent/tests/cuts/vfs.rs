@@ -135,7 +135,7 @@ fn code(result: Result<(), Fault>, dead: c_int) -> c_int {
     match result {
         Ok(()) => ffi::SQLITE_OK,
         Err(Fault::Busy) => ffi::SQLITE_BUSY,
-        Err(Fault::Dead | Fault::Missing) => dead,
+        Err(Fault::Dead | Fault::Missing | Fault::Ailing) => dead,
     }
 }
 

@@ -1,13 +1,18 @@
-//! The file against a queue in memory: append, forget, open again, kill, full.
+//! The file against a queue in memory: append, forget, drop, bury, requeue, tell,
+//! open again, kill, and each of the writes on a disk that is full.
 
-use std::collections::{BTreeMap, VecDeque};
+mod queue;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use rusqlite::Connection;
 
-use crate::buffer::{BatchId, Changes, Encoder, Epoch, File, Labels, Position, Reader, Sealed};
+use self::queue::{Buried, Eyes, Model, Row};
+use crate::buffer::{
+    BatchId, Burial, Changes, Demand, Done, Encoder, Errand, File, Labels, Pins, Position, Reader,
+    Reason, Sealed, verify,
+};
 use crate::collect::{Checkpoint, DeadLetter};
 use crate::event::{Event, Field, Quality, Timestamp, Value};
 use crate::flow::{self, Flows, Lane};
@@ -19,10 +24,56 @@ enum Step {
     /// The same on a disk that is full: it fails.
     Full(Group),
     /// The flow's oldest batches are in Kafka.
-    Forget(usize, usize),
+    Forget {
+        flow: usize,
+        count: usize,
+        full: bool,
+    },
+    /// The forwarder has read so many of the flow's batches: they are pinned.
+    Load {
+        flow: usize,
+        count: usize,
+    },
+    /// So many of the oldest batches that are not pinned go for room.
+    Evict {
+        of: Class,
+        count: usize,
+        full: bool,
+    },
+    /// What was dropped is told: it does not grow any more.
+    Tell,
+    /// Kafka refused an event of one of the flow's first batches.
+    Refuse {
+        flow: usize,
+        batch: usize,
+        event: usize,
+    },
+    /// One of the dead letters, or one that is not there, is to be sent again.
+    Requeue {
+        letter: usize,
+        full: bool,
+    },
     Reopen,
     /// What stands on the disk at this moment is all that is left.
     Kill,
+}
+
+/// Whose batches may go.
+#[derive(Debug, Clone, Copy)]
+enum Class {
+    One,
+    Both,
+    SecondFirst,
+}
+
+impl Class {
+    fn flows(self) -> Vec<Vec<usize>> {
+        match self {
+            Self::One => vec![vec![0]],
+            Self::Both => vec![vec![0, 1]],
+            Self::SecondFirst => vec![vec![1], vec![0]],
+        }
+    }
 }
 
 /// What a commit brings.
@@ -36,16 +87,8 @@ struct Group {
     dead: Option<usize>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
-struct Row {
-    id: BatchId,
-    epoch: Epoch,
-    number: u64,
-    first_seq: u64,
-    times: Vec<i64>,
-}
-
 const SOURCES: [&str; 2] = ["a", "b"];
+const STREAMS: [&str; 2] = ["one", "two"];
 
 /// Dead letters may take an eighth of it, which is 2 KiB: a few of them.
 const SIZE: u64 = 16 * 1024;
@@ -103,9 +146,11 @@ fn rows(reader: &mut Reader, flow: flow::Hash) -> Vec<Row> {
             Row {
                 id: batch.id,
                 epoch: batch.epoch,
+                written: batch.written,
                 number: batch.number,
                 first_seq: batch.first_seq,
                 times,
+                buried: batch.buried,
             }
         })
         .collect()
@@ -139,106 +184,25 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             dead,
         })
     };
+    let flow = || 0..2_usize;
+    let class = prop_oneof![Just(Class::One), Just(Class::Both), Just(Class::SecondFirst)];
+    let full = || prop::bool::weighted(0.2);
     let step = prop_oneof![
-        6 => group().prop_map(Step::Append),
+        8 => group().prop_map(Step::Append),
         1 => group().prop_map(Step::Full),
-        3 => (0..2_usize, 0..3_usize).prop_map(|(flow, n)| Step::Forget(flow, n)),
+        3 => (flow(), 0..3_usize, full())
+            .prop_map(|(flow, count, full)| Step::Forget { flow, count, full }),
+        1 => (flow(), 0..3_usize).prop_map(|(flow, count)| Step::Load { flow, count }),
+        2 => (class, 1..4_usize, full())
+            .prop_map(|(of, count, full)| Step::Evict { of, count, full }),
+        1 => Just(Step::Tell),
+        3 => (flow(), 0..2_usize, 0..3_usize)
+            .prop_map(|(flow, batch, event)| Step::Refuse { flow, batch, event }),
+        3 => (0..5_usize, full()).prop_map(|(letter, full)| Step::Requeue { letter, full }),
         1 => Just(Step::Reopen),
         1 => Just(Step::Kill),
     ];
-    prop::collection::vec(step, 1..25)
-}
-
-/// What the file must hold.
-#[derive(Debug, Default)]
-struct Model {
-    queues: [VecDeque<Row>; 2],
-    saved: BTreeMap<&'static str, Checkpoint>,
-    /// Sizes of the dead letters, oldest first, and how many had to go.
-    dead: VecDeque<u64>,
-    dropped: u64,
-    committed: u64,
-    time: i64,
-    /// Of the running epoch.
-    number: u64,
-    seq: u64,
-    used: BatchId,
-}
-
-impl Model {
-    /// What a commit will have added to each flow.
-    fn append(&mut self, file: &File, group: &Group) {
-        for (queue, count) in self.queues.iter_mut().zip(group.events) {
-            if count == 0 {
-                continue;
-            }
-            self.number += 1;
-            let running = file.epochs().last().unwrap();
-            let row = Row {
-                id: BatchId::new(running.ordinal, self.number),
-                epoch: running.epoch,
-                number: self.number,
-                first_seq: self.seq + 1,
-                times: (self.time..self.time + i64::from(count)).collect(),
-            };
-            self.time += i64::from(count);
-            self.seq += u64::from(count);
-            self.committed += u64::from(count);
-            assert!(row.id > self.used, "an id came twice");
-            self.used = row.id;
-            queue.push_back(row);
-        }
-        self.saved.extend(
-            group.saves.map(|(source, cursor)| (SOURCES[source], checkpoint(cursor, self.time))),
-        );
-        if let Some(letter) = group.dead.map(letter) {
-            let size = letter.reason.len() + letter.origin.len() + letter.payload.len();
-            self.dead.push_back(size as u64);
-            while self.dead.iter().sum::<u64>() > SIZE / 8 {
-                self.dead.pop_front();
-                self.dropped += 1;
-            }
-        }
-    }
-
-    fn check(&self, file: &File, eyes: &mut Eyes, flows: [flow::Hash; 2]) {
-        for (flow, queue) in flows.into_iter().zip(&self.queues) {
-            assert_eq!(VecDeque::from(rows(&mut eyes.reader, flow)), *queue);
-        }
-        let totals = file.totals();
-        let events: usize = self.queues.iter().flatten().map(|row| row.times.len()).sum();
-        assert_eq!(totals.events, events as u64);
-        assert_eq!(totals.batches, (self.queues[0].len() + self.queues[1].len()) as u64);
-        assert_eq!(totals.committed, self.committed);
-        assert_eq!(totals.dead_letters, self.dead.len() as u64);
-        assert_eq!(totals.dead_bytes, self.dead.iter().sum::<u64>());
-        assert_eq!(totals.dead_dropped, self.dropped);
-        let mut letters = eyes
-            .connection
-            .prepare_cached(
-                "SELECT length(reason) + length(origin) + length(payload)
-                 FROM dead_letter ORDER BY id",
-            )
-            .unwrap();
-        let letters = letters.query_map([], |row| row.get::<_, i64>(0)).unwrap();
-        let letters: VecDeque<u64> =
-            letters.map(|length| length.unwrap().cast_unsigned()).collect();
-        assert_eq!(letters, self.dead);
-    }
-}
-
-/// What looks into the file beside the writer.
-struct Eyes {
-    reader: Reader,
-    connection: Connection,
-}
-
-impl Eyes {
-    fn open(folder: &Path) -> Self {
-        let path = folder.join("buffer.db");
-        let reader = Reader::open(&path).unwrap();
-        Self { reader, connection: Connection::open(path).unwrap() }
-    }
+    prop::collection::vec(step, 1..30)
 }
 
 fn checkpoint(cursor: bool, time: i64) -> Checkpoint {
@@ -264,21 +228,42 @@ struct World {
     eyes: Option<Eyes>,
     model: Model,
     position: Position,
+    pins: Pins,
 }
 
 impl World {
     fn new() -> Self {
         let mut flows = Flows::default();
-        let ids = [flows.id("one", Lane::Live), flows.id("two", Lane::Bulk)];
+        let ids = [flows.id(STREAMS[0], Lane::Live), flows.id(STREAMS[1], Lane::Bulk)];
         let folder = folder();
         let file = open(folder.path());
         let position = next(&file, None);
         let eyes = Some(Eyes::open(folder.path()));
-        Self { flows, ids, folder, file: Some(file), eyes, model: Model::default(), position }
+        let model = Model::default();
+        let pins = Pins::default();
+        Self { flows, ids, folder, file: Some(file), eyes, model, position, pins }
     }
 
-    fn file(&mut self) -> &mut File {
-        self.file.as_mut().unwrap()
+    /// Writes; on a full disk it may fail, and then nothing of it has happened.
+    fn write<T>(
+        &mut self,
+        full: bool,
+        what: impl FnOnce(&mut File) -> Result<T, rusqlite::Error>,
+    ) -> Option<T> {
+        let file = self.file.as_mut().unwrap();
+        if full {
+            file.most_pages(1);
+        }
+        let written = what(file);
+        file.most_pages(MOST_PAGES);
+        match written {
+            Ok(done) => Some(done),
+            Err(error) => {
+                let code = error.sqlite_error_code();
+                assert!(full && code == Some(rusqlite::ErrorCode::DiskFull), "{error}");
+                None
+            }
+        }
     }
 
     fn hashes(&self) -> [flow::Hash; 2] {
@@ -314,15 +299,92 @@ impl World {
             dead: dead.iter().collect(),
             ..Changes::default()
         };
-        let file = self.file.as_mut().unwrap();
         if full {
+            let file = self.file.as_mut().unwrap();
             file.most_pages(1);
             let error = file.commit(&changes, Timestamp(0)).unwrap_err();
             assert_eq!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DiskFull), "{error}");
             file.most_pages(MOST_PAGES);
         } else {
+            let file = self.file.as_mut().unwrap();
             self.model.append(file, group);
             file.commit(&changes, Timestamp(0)).unwrap();
+        }
+    }
+
+    fn forget(&mut self, flow: usize, count: usize, full: bool) {
+        let hash = self.hashes()[flow];
+        let count = count.min(self.model.queues[flow].len());
+        let mut position = self.position.clone();
+        if let Some(at) = count.checked_sub(1) {
+            let last = &self.model.queues[flow][at];
+            position.advance(hash, last.written, last.number);
+        }
+        let adopted = self.write(full, |file| {
+            let positions = vec![(&position, "kafka")];
+            file.commit(&Changes { positions, ..Changes::default() }, Timestamp(0))
+        });
+        if let Some(adopted) = adopted {
+            assert_eq!(adopted[0].deleted_batches, count as u64);
+            self.model.queues[flow].drain(..count);
+            self.position = position;
+        }
+    }
+
+    fn pinned(&self) -> [BatchId; 2] {
+        self.hashes().map(|hash| self.pins.loaded.get(&hash).copied().unwrap_or_default())
+    }
+
+    fn evict(&mut self, of: Class, count: usize, full: bool) {
+        let (classes, pins) = (of.flows(), self.pinned());
+        let doomed = self.model.oldest(&classes, pins, count);
+        let eyes = self.eyes.as_ref().unwrap();
+        // A byte more than all but the last of them have: that one goes too.
+        let but_one = &doomed[..doomed.len().saturating_sub(1)];
+        let bytes = but_one.iter().map(|id| eyes.size(*id)).sum::<u64>() + 1;
+        let hashes = self.hashes();
+        let name = |flow: &usize| (hashes[*flow], STREAMS[*flow].to_owned());
+        let of = classes.iter().map(|class| class.iter().map(name).collect()).collect();
+        let demand = Demand { reason: Reason::Size, bytes, of };
+        let pinned = std::mem::take(&mut self.pins);
+        let gone = self.write(full, |file| file.evict(&demand, &pinned));
+        self.pins = pinned;
+        if let Some(gone) = gone {
+            assert_eq!(gone, doomed.len() as u64);
+            let running = self.file.as_ref().unwrap().epochs().last().unwrap().epoch;
+            self.model.evict(&doomed, pins, running);
+        }
+    }
+
+    /// As the forwarder does it: with the event as the batch has it.
+    fn refuse(&mut self, flow: usize, batch: usize, event: usize) {
+        let hash = self.hashes()[flow];
+        let eyes = self.eyes.as_mut().unwrap();
+        let batches = eyes.reader.batches(hash, BatchId(0), u32::MAX, usize::MAX).unwrap();
+        let Some(batch) = batches.get(batch) else { return };
+        let row = &self.model.queues[flow].iter().find(|row| row.id == batch.id).unwrap();
+        let at = event % row.times.len();
+        let seq = row.first_seq + at as u64;
+        let buried = Buried { flow, place: row.id, epoch: row.epoch, seq, time: row.times[at] };
+        let refused = batch.refused(seq).unwrap();
+        let letter = letter(100);
+        let size = letter.reason.len() + letter.origin.len() + letter.payload.len();
+        let size = (size + refused.data.len()) as u64;
+        let burial = Burial { letter, event: Some(refused) };
+        let changes = Changes { buried: vec![&burial], ..Changes::default() };
+        self.file.as_mut().unwrap().commit(&changes, Timestamp(0)).unwrap();
+        self.model.bury(size, Some(buried));
+    }
+
+    fn requeue(&mut self, letter: usize, full: bool) {
+        let id = self.model.dead.get(letter).map_or(i64::MAX, |letter| letter.id);
+        let flows = self.flows.clone();
+        let errand = Errand::Requeue(vec![id]);
+        let done = self.write(full, |file| file.errand(&errand, &flows, |_, _| true));
+        if let Some(done) = done {
+            let skip = self.model.requeue(self.file.as_ref().unwrap(), id);
+            let skipped: Vec<_> = skip.map(|skip| (id, skip)).into_iter().collect();
+            assert_eq!(done, Done { done: u64::from(skipped.is_empty()), skipped });
         }
     }
 
@@ -330,19 +392,17 @@ impl World {
         match *step {
             Step::Append(ref group) => self.append(group, false),
             Step::Full(ref group) => self.append(group, true),
-            Step::Forget(flow, count) => {
-                let hash = self.hashes()[flow];
-                let queue = &mut self.model.queues[flow];
-                let gone: Vec<Row> = queue.drain(..count.min(queue.len())).collect();
-                if let Some(last) = gone.last() {
-                    self.position.advance(hash, last.epoch, last.number);
+            Step::Forget { flow, count, full } => self.forget(flow, count, full),
+            Step::Load { flow, count } => {
+                let last = count.checked_sub(1).and_then(|at| self.model.queues[flow].get(at));
+                if let Some(last) = last.map(|row| row.id) {
+                    self.pins.loaded.insert(self.hashes()[flow], last);
                 }
-                let position = self.position.clone();
-                let positions = vec![(&position, "kafka")];
-                let changes = Changes { positions, ..Changes::default() };
-                let adopted = self.file().commit(&changes, Timestamp(0)).unwrap();
-                assert_eq!(adopted[0].deleted_batches, gone.len() as u64);
             }
+            Step::Evict { of, count, full } => self.evict(of, count, full),
+            Step::Tell => self.pins.told = self.model.tell(),
+            Step::Refuse { flow, batch, event } => self.refuse(flow, batch, event),
+            Step::Requeue { letter, full } => self.requeue(letter, full),
             Step::Reopen | Step::Kill => {
                 if matches!(step, Step::Kill) {
                     self.folder = copied(self.folder.path());
@@ -359,6 +419,7 @@ impl World {
                 self.file = Some(file);
                 self.eyes = Some(Eyes::open(self.folder.path()));
                 (self.model.number, self.model.seq) = (0, 0);
+                self.pins = Pins { told: self.model.tell(), ..Pins::default() };
             }
         }
         let hashes = self.hashes();
@@ -376,5 +437,7 @@ proptest! {
         for step in steps {
             world.run(&step);
         }
+        let verified = verify(&world.folder.path().join("buffer.db"), |_, _| {}).unwrap();
+        assert_eq!(verified.wrong, [""; 0]);
     }
 }

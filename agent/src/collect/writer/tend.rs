@@ -121,10 +121,12 @@ impl Writer {
     fn make_room(&mut self) -> Result<(), rusqlite::Error> {
         self.bounds.ask_again();
         let mut failure = Ok(());
+        let mut owed = 0;
         // Each turn drops a batch or rules out one who could give some.
         while !self.damaged {
             let state = self.file.state()?;
-            let disk = buffer::disk(self.file.path()).ok();
+            let disk = buffer::disk(self.file.path(), state.length).ok();
+            owed = disk.map_or(0, |disk| disk.owed);
             self.bounds.measure(state, disk, |flow| self.file.usage(flow));
             let Some((whose, demand)) = self.bounds.demand(&self.flows) else { break };
             let pins = locked(&self.shared.pins);
@@ -133,7 +135,24 @@ impl Writer {
             self.bounds.answered(&whose, *gone.as_ref().unwrap_or(&0));
             failure = failure.and(gone.map(drop));
         }
+        if owed > 0 && self.bounds.is_low() && self.failing.is_none() {
+            // While there is room: what others leave may be too little for it.
+            failure = failure.and(self.file.empty_wal().map(drop));
+        }
         failure
+    }
+
+    /// The disk is full: has the -wal begin anew in the room that it takes. Where the
+    /// file has empty pages for what waits, and so gets no longer by it, with the
+    /// reserve. False where that changed nothing.
+    pub(super) fn make_way(&mut self) -> bool {
+        if std::mem::replace(&mut self.made_way, true) {
+            return false;
+        }
+        let begun = |file: &File| file.empty_wal().unwrap_or(false);
+        let waits: u64 = self.group.batches().map(|(_, events)| events.len() as u64).sum();
+        let fits = self.file.state().is_ok_and(|state| state.length - state.used > waits);
+        begun(&self.file) || fits && self.file.give_reserve() && begun(&self.file)
     }
 
     /// Does what an operator asks for. What failed is not tried again: whoever
