@@ -26,7 +26,7 @@ fn forward(plant: &Plant) -> Forward<Link> {
         "gw1".to_owned(),
         plant.collector.store(),
         Clock::fixed(crate::event::Timestamp(1_767_225_600_000_000_000)),
-        Pace::Real,
+        Pace::default(),
         Box::new(Link::open),
         StopAt::default(),
         status,
