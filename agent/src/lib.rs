@@ -34,3 +34,6 @@ pub mod system;
 pub mod agent;
 pub mod memory;
 pub mod notify;
+
+#[cfg(test)]
+mod simulator;

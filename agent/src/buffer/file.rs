@@ -333,6 +333,14 @@ impl File {
         Ok(adopted)
     }
 
+    /// Ids of the batches that are in the file.
+    #[cfg(test)]
+    pub(crate) fn batch_ids(&self) -> std::collections::BTreeSet<i64> {
+        let mut statement = self.connection.prepare_cached("SELECT id FROM batch").unwrap();
+        let rows = statement.query_map([], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
     /// Lets the file grow to so many pages; to no more than it has where that
     /// is less. `SQLite` then answers as on a full disk.
     #[cfg(test)]

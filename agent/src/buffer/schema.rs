@@ -1,6 +1,7 @@
 //! The layout of the file and the settings of its connections.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -215,12 +216,17 @@ pub(super) fn catalogue(connection: &Connection) -> Result<Vec<String>, rusqlite
     rows.collect()
 }
 
-/// The same as it is right after it was made.
-pub(super) fn expected() -> Result<Vec<String>, rusqlite::Error> {
+/// The same as it is right after it was made; it does not change while we run.
+pub(super) fn expected() -> Result<&'static [String], rusqlite::Error> {
+    static EXPECTED: OnceLock<Vec<String>> = OnceLock::new();
+    if let Some(known) = EXPECTED.get() {
+        return Ok(known);
+    }
     let mut connection = Connection::open_in_memory()?;
     lay_out(&connection)?;
     build(&mut connection, &STEPS)?;
-    catalogue(&connection)
+    let made = catalogue(&connection)?;
+    Ok(EXPECTED.get_or_init(|| made))
 }
 
 /// Both take effect only before the first table.

@@ -195,6 +195,11 @@ impl Shared {
         Self { serve: Some(serve), ..self }
     }
 
+    #[cfg(test)]
+    pub(crate) fn serve_by(&mut self, serve: Serve) {
+        self.serve = Some(serve);
+    }
+
     /// Wakes the writer to look at what changed here.
     pub(crate) fn look(&self) -> Result<(), Gone> {
         if self.looking.swap(true, Ordering::AcqRel) {

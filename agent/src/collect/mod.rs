@@ -16,6 +16,8 @@ mod bounds;
 mod full_tests;
 mod group;
 #[cfg(test)]
+mod stepped;
+#[cfg(test)]
 mod tests;
 mod writer;
 
@@ -24,10 +26,12 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
+#[cfg(test)]
+pub(crate) use stepped::Stepped;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::buffer::{self, Epoch, File, Handed, Message, Pins, Shared, Stats, Store, locked};
-use crate::clock::Clock;
+use crate::clock::{Clock, Steady};
 use crate::event::Event;
 use crate::flow::Flows;
 
@@ -384,6 +388,24 @@ pub fn start(
     sources: Vec<SourceInfo>,
     flows: Flows,
 ) -> Result<(Collector, Vec<Intake>), StartError> {
+    let shared = Arc::clone(&buffer.shared);
+    let (writer, intakes) = assemble(buffer, sources, flows, Steady::default());
+    let (end, ended) = watch::channel(());
+    let thread = std::thread::Builder::new().name("buffer".to_owned()).spawn(move || {
+        writer.run();
+        // Gone too when the writer panics.
+        drop(end);
+    })?;
+    Ok((Collector { shared, thread: Some(thread), ended }, intakes))
+}
+
+/// The writer, which no thread runs yet, and the ways into it.
+fn assemble(
+    buffer: Buffer,
+    sources: Vec<SourceInfo>,
+    flows: Flows,
+    time: Steady,
+) -> (writer::Writer, Vec<Intake>) {
     let Buffer { mut file, inbox, shared, config, clock } = buffer;
     let names: Vec<&str> = sources.iter().map(|source| &*source.name).collect();
     if let Err(error) = file.settle(&names, &flows) {
@@ -407,15 +429,8 @@ pub fn start(
         let labels = source.labels.into();
         known.push(writer::Known { name: source.name, labels, room, committed });
     }
-    let writer =
-        writer::Writer::new(file, inbox, Arc::clone(&shared), known, flows, &config, clock);
-    let (end, ended) = watch::channel(());
-    let thread = std::thread::Builder::new().name("buffer".to_owned()).spawn(move || {
-        writer.run();
-        // Gone too when the writer panics.
-        drop(end);
-    })?;
-    Ok((Collector { shared, thread: Some(thread), ended }, intakes))
+    let writer = writer::Writer::new(file, inbox, shared, known, flows, &config, (clock, time));
+    (writer, intakes)
 }
 
 impl Collector {

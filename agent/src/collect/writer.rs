@@ -37,7 +37,7 @@ use super::{Room, Ticket};
 use crate::buffer::{
     self, Call, Changes, File, Handed, Labels, Message, Position, Sealed, Shared, locked,
 };
-use crate::clock::Clock;
+use crate::clock::{Clock, Steady};
 use crate::event::Event;
 use crate::flow::Flows;
 use crate::units::Period;
@@ -76,6 +76,7 @@ pub(super) struct Writer {
     sources: Vec<Known>,
     flows: Flows,
     clock: Clock,
+    time: Steady,
     interval: Duration,
     max_age: Option<Duration>,
     bounds: Bounds,
@@ -126,7 +127,7 @@ impl Writer {
         sources: Vec<Known>,
         flows: Flows,
         config: &buffer::Config,
-        clock: Clock,
+        (clock, time): (Clock, Steady),
     ) -> Self {
         let told = Told::new(file.dropped());
         Self {
@@ -139,6 +140,8 @@ impl Writer {
             clock,
             interval: config.commit_interval.get(),
             max_age: config.max_age.map(Period::get),
+            expire_due: config.max_age.map(|_| time.now()),
+            time,
             group: Group::default(),
             waiting: BTreeMap::new(),
             more: false,
@@ -156,7 +159,6 @@ impl Writer {
             disk_full: false,
             made_way: false,
             look_at_disk: None,
-            expire_due: config.max_age.map(|_| Instant::now()),
             shrinking: false,
             held_back: false,
             told,
@@ -166,53 +168,63 @@ impl Writer {
     }
 
     pub(super) fn run(mut self) {
-        self.measure();
+        self.begin();
         while !self.closing {
             let message = match self.wake() {
                 // Idle: no wake-up at all.
                 None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(at) => self.inbox.recv_timeout(at.saturating_duration_since(Instant::now())),
+                Some(at) => self.inbox.recv_timeout(at.saturating_duration_since(self.time.now())),
             };
             match message {
                 Ok(message) => self.take(message),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => self.closing = true,
             }
-            // What came meanwhile goes along: groups grow under load.
-            while let Ok(message) = self.inbox.try_recv() {
-                self.take(message);
-            }
-            self.look();
-            if self.damaged {
-                continue;
-            }
-            if !self.held_back && !self.waiting.is_empty() {
-                // The first that waits is news.
-                self.measure();
-            }
-            if self.is_due() {
-                self.commit();
-            } else {
-                self.tend();
-            }
+            self.turn();
         }
         self.end();
     }
 
+    /// Before the first turn: the file may be full as it is.
+    pub(super) fn begin(&mut self) {
+        self.measure();
+    }
+
+    /// What there is to do now, without waiting for anything.
+    pub(super) fn turn(&mut self) {
+        // What came meanwhile goes along: groups grow under load.
+        while let Ok(message) = self.inbox.try_recv() {
+            self.take(message);
+        }
+        self.look();
+        if self.damaged {
+            return;
+        }
+        if !self.held_back && !self.waiting.is_empty() {
+            // The first that waits is news.
+            self.measure();
+        }
+        if self.is_due() {
+            self.commit();
+        } else {
+            self.tend();
+        }
+    }
+
     /// When to wake without a message.
-    fn wake(&self) -> Option<Instant> {
+    pub(super) fn wake(&self) -> Option<Instant> {
         [self.commit_due(), self.tend_due()].into_iter().flatten().min()
     }
 
     fn commit_due(&self) -> Option<Instant> {
         let asked = self.call.is_some() || self.settle.is_some() || self.more;
-        let now = asked.then(Instant::now);
+        let now = asked.then(|| self.time.now());
         let next = [self.due, self.forget_due, now].into_iter().flatten().min()?;
         Some(self.retry.map_or(next, |retry| next.max(retry)))
     }
 
     fn is_due(&self) -> bool {
-        self.commit_due().is_some_and(|at| at <= Instant::now())
+        self.commit_due().is_some_and(|at| at <= self.time.now())
     }
 
     fn take(&mut self, message: Message) {
@@ -223,7 +235,7 @@ impl Writer {
                 self.close_intakes();
                 self.settle = Some(reply);
                 self.settling = true;
-                self.due = Some(Instant::now());
+                self.due = Some(self.time.now());
                 // Who stops does not wait for the next try.
                 self.retry = None;
             }
@@ -239,7 +251,7 @@ impl Writer {
         self.flush |= self.shared.flush.swap(false, Ordering::AcqRel);
         self.gather();
         if self.flush && !self.group.is_empty() {
-            self.due = Some(Instant::now());
+            self.due = Some(self.time.now());
         }
         // At the bound there is more in the queue, and it is meant too.
         self.flush &= self.more;
@@ -249,7 +261,7 @@ impl Writer {
         }
         if let Some(newer) = locked(&self.shared.forget).take() {
             self.forget = Some(newer);
-            self.forget_due = self.forget_due.or_else(|| Some(Instant::now() + self.interval));
+            self.forget_due = self.forget_due.or_else(|| Some(self.time.now() + self.interval));
         }
     }
 
@@ -287,7 +299,7 @@ impl Writer {
         let (bounds, flows, open) = (&self.bounds, &self.flows, self.bounds.is_open());
         let refused = |flow| !open && bounds.verdict(flows.get(flow)) == Verdict::Refuse;
         self.group.add(known, handed, flows, refused);
-        let now = Instant::now();
+        let now = self.time.now();
         let at_once = self.group.urgent || self.group.events >= COMMIT_EVENTS;
         let latest = if at_once { now } else { now + self.interval };
         self.due = Some(self.due.map_or(latest, |due| due.min(latest)));
@@ -430,7 +442,7 @@ impl Writer {
         if at_once {
             self.retry = None;
         } else {
-            self.retry = Some(Instant::now() + self.pause);
+            self.retry = Some(self.time.now() + self.pause);
             self.pause = (self.pause * 2).min(LONGEST_AGAIN);
         }
         if self.settling {
@@ -482,6 +494,27 @@ impl Writer {
             error!(events, "stopped with events that are not committed");
         }
         self.shared.stop();
+    }
+}
+
+#[cfg(test)]
+impl Writer {
+    /// What the forwarder asks for, to be done with the next turns.
+    pub(super) fn ask(&mut self, call: Call) {
+        self.call = Some(call);
+    }
+
+    pub(super) const fn is_asked(&self) -> bool {
+        self.call.is_some()
+    }
+
+    /// Nobody waits for the answer any more.
+    pub(super) fn hang_up(&mut self) {
+        self.call = None;
+    }
+
+    pub(super) fn most_pages(&self, pages: u32) {
+        self.file.most_pages(pages);
     }
 }
 

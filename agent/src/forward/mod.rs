@@ -22,11 +22,11 @@ mod lineup;
 mod link;
 mod load;
 mod native;
-mod pace;
+pub(crate) mod pace;
 mod run;
 mod sieve;
 #[cfg(test)]
-mod simulator;
+pub(crate) mod simulator;
 mod size;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -93,7 +93,7 @@ pub fn start(
         gateway.to_owned(),
         store,
         clock,
-        pace::Pace::Real,
+        pace::Pace::default(),
         Box::new(link::Link::open),
         Arc::clone(&stop),
         sender,

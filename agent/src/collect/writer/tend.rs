@@ -58,14 +58,14 @@ impl Told {
 impl Writer {
     /// When there is something to do here.
     pub(super) fn tend_due(&self) -> Option<Instant> {
-        let shrink = self.shrinking.then(Instant::now);
+        let shrink = self.shrinking.then(|| self.time.now());
         let next = [shrink, self.look_at_disk, self.expire_due].into_iter().flatten().min()?;
         Some(self.retry.map_or(next, |retry| next.max(retry)))
     }
 
     /// Does what is due, unless the medium errs.
     pub(super) fn tend(&mut self) {
-        let now = Instant::now();
+        let now = self.time.now();
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if self.retry.is_some() {
             return;
@@ -88,7 +88,7 @@ impl Writer {
             self.notice(&cause);
         }
         self.readmit();
-        let now = Instant::now();
+        let now = self.time.now();
         self.look_at_disk = self.bounds.waits_for_disk().then(|| now + LOOK_AT_DISK);
         let before = self.shared.stats.borrow().clone();
         let state = self.file.state().ok();
@@ -182,7 +182,7 @@ impl Writer {
     fn expire(&mut self) {
         let Some(max_age) = self.max_age else { return };
         let step = (max_age / AGE_STEPS).clamp(Duration::from_secs(1), LONGEST_AGE_STEP);
-        self.expire_due = Some(Instant::now() + step);
+        self.expire_due = Some(self.time.now() + step);
         let now = self.clock.now();
         let age = i64::try_from(max_age.as_nanos()).unwrap_or(i64::MAX);
         let pins = locked(&self.shared.pins);

@@ -31,7 +31,7 @@ fn forward_at(plant: &Plant, now: crate::event::Timestamp) -> Forward<Link> {
         "gw1".to_owned(),
         plant.collector.store(),
         Clock::fixed(now),
-        Pace::Real,
+        Pace::default(),
         Box::new(Link::open),
         StopAt::default(),
         status,

@@ -30,20 +30,21 @@ pub(super) struct HeldBack;
 
 /// What stands in a topic.
 #[derive(Debug, Clone)]
-pub(super) struct Written {
-    pub(super) id: String,
+pub(crate) struct Written {
+    pub(crate) id: String,
+    pub(crate) stamp: i64,
     transaction: u64,
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct Topic {
-    pub(super) there: bool,
-    pub(super) forbidden: bool,
+pub(crate) struct Topic {
+    pub(crate) there: bool,
+    pub(crate) forbidden: bool,
     /// A larger request is refused whole.
-    pub(super) largest: usize,
+    pub(crate) largest: usize,
     /// A request with a record further ahead (ms) is refused whole.
-    pub(super) ahead: i64,
-    pub(super) log: Vec<Written>,
+    pub(crate) ahead: i64,
+    pub(crate) log: Vec<Written>,
 }
 
 /// A record on its way.
@@ -71,18 +72,18 @@ struct Producer {
 }
 
 #[derive(Debug)]
-pub(super) struct Broker {
-    pub(super) chance: Chance,
+pub(crate) struct Broker {
+    pub(crate) chance: Chance,
     pub(super) pace: Pace,
-    pub(super) mutant: Option<Mutant>,
+    pub(crate) mutant: Option<Mutant>,
     pub(super) cluster: String,
-    pub(super) up: bool,
+    pub(crate) up: bool,
     /// So many of a thousand calls go wrong.
-    pub(super) faults: u64,
-    pub(super) topics: BTreeMap<String, Topic>,
+    pub(crate) faults: u64,
+    pub(crate) topics: BTreeMap<String, Topic>,
     pub(super) offsets: BTreeMap<String, Kept>,
     /// Committed records by id, over all clusters that ever were.
-    pub(super) arrived: BTreeMap<String, u32>,
+    pub(crate) arrived: BTreeMap<String, u32>,
     /// Origins of the dead letters that are on a medium.
     pub(super) buried: BTreeSet<String>,
     /// For each `init_transactions` who did it.
@@ -92,9 +93,9 @@ pub(super) struct Broker {
     /// Agents whose client answers nothing any more, until it is made anew.
     pub(super) stuck: BTreeSet<usize>,
     /// Calls until the running agent dies in the midst of one.
-    pub(super) dies_in: Option<u64>,
+    pub(crate) dies_in: Option<u64>,
     /// The first promise that was seen broken.
-    pub(super) wrong: Option<String>,
+    pub(crate) wrong: Option<String>,
     timeout: Duration,
     producers: BTreeMap<String, Producer>,
     committed: BTreeMap<u64, bool>,
@@ -104,7 +105,7 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    pub(super) fn new(chance: Chance, pace: Pace, timeout: Duration) -> Self {
+    pub(crate) fn new(chance: Chance, pace: Pace, timeout: Duration) -> Self {
         Self {
             chance,
             pace,
@@ -134,7 +135,7 @@ impl Broker {
     }
 
     /// The agent that makes this call is dead already.
-    pub(super) fn is_dead(&self) -> bool {
+    pub(crate) fn is_dead(&self) -> bool {
         self.dies_in == Some(0)
     }
 
@@ -159,7 +160,7 @@ impl Broker {
     }
 
     /// Ends what stood open too long, and fences its producer.
-    pub(super) fn expire(&mut self) {
+    pub(crate) fn expire(&mut self) {
         let now = self.pace.now();
         let late = |open: &Open| now.saturating_duration_since(open.since) >= self.timeout;
         for producer in self.producers.values_mut() {
@@ -187,7 +188,7 @@ impl Broker {
     }
 
     /// The coordinator forgets ids that were idle for a week.
-    pub(super) fn forget_ids(&mut self) {
+    pub(crate) fn forget_ids(&mut self) {
         self.producers.retain(|_, producer| producer.open.is_some());
     }
 
@@ -228,7 +229,7 @@ impl Broker {
             return Err(Code::InvalidTimestamp);
         }
         for record in records {
-            topic.log.push(Written { id: record.id.clone(), transaction });
+            topic.log.push(Written { id: record.id.clone(), stamp: record.stamp, transaction });
         }
         Ok(())
     }
@@ -279,7 +280,7 @@ impl Broker {
     }
 
     /// What a read-committed reader of the topic gets.
-    pub(super) fn read(&self, topic: &str) -> Vec<&str> {
+    pub(crate) fn read(&self, topic: &str) -> Vec<&str> {
         let log = self.topics.get(topic).map(|topic| topic.log.as_slice()).unwrap_or_default();
         log.iter()
             .filter(|written| self.committed.get(&written.transaction) == Some(&true))

@@ -1,24 +1,18 @@
 //! One agent of the simulation: the real buffer file, the real forwarder, and
 //! a memory of what was stored, which judges what is deleted.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use tokio::sync::watch;
-
 use super::broker::Broker;
-use super::wire::Wire;
+use super::sender::Sender;
 use super::{Mutant, NOW};
-use crate::buffer::{Call, Changes, Encoder, File, Labels, Sealed, Serve, Shared, Store, locked};
+use crate::buffer::{Call, Changes, Encoder, File, Labels, Sealed, Serve, Shared, locked};
 use crate::clock::Clock;
 use crate::event::{Event, Field, Quality, Timestamp, Value};
 use crate::flow::{Flows, Lane};
-use crate::forward::Status;
-use crate::forward::config::Config;
-use crate::forward::run::{Forward, StopAt};
 
 pub(super) const GATEWAY: &str = "gw1";
 
@@ -52,17 +46,13 @@ pub(super) struct Gateway {
 struct Life {
     shared: Arc<Shared>,
     file: Arc<Mutex<File>>,
-    forward: Forward<Wire>,
-    status: watch::Receiver<Status>,
+    forward: Sender,
     ready: Instant,
 }
 
 /// Whatever has left the file must have arrived, or be a dead letter.
-fn audit(path: &Path, memory: &Memory, broker: &Mutex<Broker>) {
-    let file = rusqlite::Connection::open(path).unwrap();
-    let mut statement = file.prepare("SELECT id FROM batch").unwrap();
-    let rows = statement.query_map([], |row| row.get(0)).unwrap();
-    let batches: BTreeSet<i64> = rows.map(Result::unwrap).collect();
+fn audit(file: &File, memory: &Memory, broker: &Mutex<Broker>) {
+    let batches = file.batch_ids();
     let mut broker = broker.lock().unwrap();
     memory.lock().unwrap().retain(|stored| {
         if batches.contains(&stored.batch) {
@@ -120,36 +110,15 @@ impl Gateway {
         let serve = self.serve(&file);
         let shared = Arc::new(shared.served(serve));
         locked(&shared.memory).clone_from(file.lock().unwrap().memory());
-        let config: Config = serde_json::from_value(serde_json::json!({
-            "brokers": "model:1", "transaction_timeout": "10 s",
-        }))
-        .unwrap();
-        let (sender, status) = watch::channel(Status {
-            state: "connecting",
-            delivered_events: 0,
-            delivered_bytes: 0,
-            last_error: None,
-        });
         let pace = self.broker.lock().unwrap().pace.clone();
-        let (broker, wired, who) = (Arc::clone(&self.broker), Arc::clone(&shared), self.who);
-        let mut forward = Forward::new(
-            config,
-            GATEWAY.to_owned(),
-            Store(Arc::clone(&shared)),
-            Clock::fixed(NOW),
-            pace.clone(),
-            Box::new(move |_, gateway, _| Ok(Wire::open(&broker, &wired, who, gateway, NOW))),
-            StopAt::default(),
-            sender,
-        );
-        // A few batches fill a load, and some loads a transaction.
-        forward.in_parts_of([200, 1_000, 10_000][self.broker.lock().unwrap().chance.index(3)]);
-        self.life = Some(Life { shared, file, forward, status, ready: pace.now() });
+        let time = (Clock::fixed(NOW), pace.clone(), NOW);
+        let forward = Sender::new(&self.broker, &shared, self.who, GATEWAY, time);
+        self.life = Some(Life { shared, file, forward, ready: pace.now() });
     }
 
     /// The writer's side of the forwarder's calls, without its thread.
     fn serve(&self, file: &Arc<Mutex<File>>) -> Serve {
-        let (file, path) = (Arc::downgrade(file), self.path());
+        let file = Arc::downgrade(file);
         let (memory, broker) = (Arc::clone(&self.memory), Arc::clone(&self.broker));
         Serve(Box::new(move |call| {
             let (dead, careless) = {
@@ -173,7 +142,7 @@ impl Gateway {
                 broker.lock().unwrap().buried.extend(origins);
             }
             drop(changes);
-            audit(&path, &memory, &broker);
+            audit(&file, &memory, &broker);
             match call {
                 Call::Adopt { reply, .. } => {
                     reply.send(adopted.pop().unwrap_or_default()).unwrap();
@@ -268,7 +237,7 @@ impl Gateway {
         let positions = vec![(&position, cluster.as_str())];
         file.commit(&Changes { positions, ..Changes::default() }, NOW).unwrap();
         locked(&life.shared.memory).clone_from(file.memory());
-        audit(&self.path(), &self.memory, &self.broker);
+        audit(&file, &self.memory, &self.broker);
     }
 
     /// How many batches wait in the file.
@@ -278,11 +247,11 @@ impl Gateway {
 
     /// What keeps it from delivering, as its status says.
     pub(super) fn trouble(&self) -> Option<String> {
-        self.life.as_ref()?.status.borrow().last_error.clone()
+        self.life.as_ref()?.forward.trouble()
     }
 
     pub(super) fn state(&self) -> &'static str {
-        self.life.as_ref().map_or("dead", |life| life.status.borrow().state)
+        self.life.as_ref().map_or("dead", |life| life.forward.state())
     }
 
     /// Origins of the dead letters.

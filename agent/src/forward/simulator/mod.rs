@@ -12,12 +12,13 @@
 //!
 //! `make simulate SEEDS=10000` runs many seeds, `SEED=n` runs one again.
 
-mod broker;
-mod chance;
+pub(crate) mod broker;
+pub(crate) mod chance;
 mod gateway;
 mod judge;
 mod mutants;
 mod plan;
+pub(crate) mod sender;
 mod stuck;
 mod twins;
 mod unheard;
@@ -28,11 +29,11 @@ use crate::event::Timestamp;
 const NOW: Timestamp = Timestamp(1_767_225_600_000_000_000);
 
 /// Seeds of a run that names no number.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 1_000;
 
 /// A rule taken out, at the place where it shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mutant {
+pub(crate) enum Mutant {
     /// SAFETY 1: a new producer does not fence what stands open.
     NoInit,
     /// SAFETY 1: what may never be committed is taken for the position.
@@ -51,6 +52,8 @@ enum Mutant {
     DeleteBeforeCommit,
     /// SAFETY 9: a dead letter is not in the file before the position passes.
     DeadLetterLater,
+    /// SAFETY 10: a record is stamped with its event's time, however old.
+    OwnTimeAlways,
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -60,13 +63,19 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn every_event_arrives_exactly_once_whatever_fails() {
+    campaign("forwarder", SEEDS, |seed| plan::run(seed, None));
+}
+
+/// Runs a world under `SEEDS` seeds, on all cores, or under `SEED` alone and
+/// tells what happens in it.
+pub(crate) fn campaign(world: &str, seeds: u64, run: impl Fn(u64) -> Result<(), String> + Sync) {
     if let Some(seed) = number("SEED") {
         let told = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).finish();
         let _told = tracing::subscriber::set_default(told);
-        plan::run(seed, None).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        run(seed).unwrap_or_else(|wrong| panic!("{world}: seed {seed}: {wrong}"));
         return;
     }
-    let seeds = number("SEEDS").unwrap_or(SEEDS);
+    let seeds = number("SEEDS").unwrap_or(seeds);
     let next = std::sync::atomic::AtomicU64::new(0);
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let wrong = std::thread::scope(|scope| {
@@ -77,8 +86,9 @@ fn every_event_arrives_exactly_once_whatever_fails() {
                 if seed >= seeds {
                     return wrong;
                 }
-                if let Err(cause) = plan::run(seed, None) {
-                    let line = format!("seed {seed}: {cause} (replay: make simulate SEED={seed})");
+                if let Err(cause) = run(seed) {
+                    let again = format!("make simulate SEED={seed}");
+                    let line = format!("{world}: seed {seed}: {cause} (replay: {again})");
                     println!("{line}");
                     wrong.push(line);
                 }

@@ -238,7 +238,10 @@ impl Line for Wire {
         id: &mut String,
     ) -> bool {
         record::id(&given.gateway, given.epoch, given.seq, id);
-        let stamp = record::timestamp(if given.stamped { now } else { given.time }, now);
+        let mut stamp = record::timestamp(if given.stamped { now } else { given.time }, now);
+        if self.broker().is(Mutant::OwnTimeAlways) {
+            stamp = given.time.0 / 1_000_000;
+        }
         self.client.borrow_mut().queue.push(Sent {
             index,
             topic: load.stream(given).topic.clone(),

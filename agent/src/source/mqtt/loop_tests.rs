@@ -24,6 +24,10 @@ struct Peer {
 impl Peer {
     async fn accept(listener: &TcpListener, session_present: bool) -> Self {
         let (stream, _) = listener.accept().await.unwrap();
+        Self::log_in(stream, session_present).await
+    }
+
+    async fn log_in(stream: TcpStream, session_present: bool) -> Self {
         let mut peer = Self { stream, inbox: BytesMut::new() };
         let Packet::Connect(connect, ..) = peer.read().await else { panic!("no CONNECT") };
         assert!(!connect.clean_start);
@@ -226,19 +230,25 @@ async fn after_a_lost_connection_nothing_is_connected_before_the_commit_and_rede
         let mut peer = Peer::accept(&listener, false).await;
         peer.subscribed().await;
         peer.publish(1, false, br#"{"n":1}"#).await;
-        let (_, first) = next(&mut commits, 1).await;
-        drop(peer);
-        // What it commits before a login shows that it has seen the end.
-        let (ticket, login) = next(&mut commits, 0).await;
-        assert_eq!(Session::restore(saved(&login).as_deref()).subscribed(), 0);
+        let (first_ticket, first) = next(&mut commits, 1).await;
+        // It has seen the end when it has closed its own.
+        peer.stream.shutdown().await.unwrap();
+        while peer.stream.read_buf(&mut peer.inbox).await.unwrap() > 0 {}
         let early = tokio::select! {
             biased;
-            _ = Peer::accept(&listener, true) => true,
+            _ = listener.accept() => true,
             () = async { for _ in 0..100 { tokio::task::yield_now().await } } => false,
         };
         assert!(!early, "connected before the commit");
+        commits.commit(first_ticket);
+        // It says that its session is in question before it asks for it.
+        let (stream, _) = listener.accept().await.unwrap();
+        let (ticket, login) = next(&mut commits, 0).await;
+        assert_eq!(Session::restore(saved(&login).as_deref()).subscribed(), 0);
+        let asked = stream.try_read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(asked, Err(std::io::ErrorKind::WouldBlock), "logged in before the commit");
         commits.commit(ticket);
-        let mut peer = Peer::accept(&listener, true).await;
+        let mut peer = Peer::log_in(stream, true).await;
         peer.publish(1, true, br#"{"n":1}"#).await;
         peer.publish(2, false, br#"{"n":2}"#).await;
         let (ticket, second) = next(&mut commits, 1).await;

@@ -22,6 +22,8 @@ mod stream;
 mod v4;
 mod v5;
 mod window;
+#[cfg(test)]
+pub(crate) mod wire;
 
 use std::hash::Hasher as _;
 
@@ -93,6 +95,12 @@ impl Mqtt {
     ) -> Result<(), Error> {
         connection::run(self, intake, link, stop).await
     }
+}
+
+/// Whether these saved bytes are of a session whose last login was answered.
+#[cfg(test)]
+pub(crate) fn is_answered(saved: &[u8]) -> bool {
+    Session::restore(Some(saved)).subscribed() != 0
 }
 
 #[cfg(test)]

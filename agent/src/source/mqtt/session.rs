@@ -80,6 +80,10 @@ pub(super) struct Session {
     subscribed: u64,
     /// What `subscribed` was before the login that is under way.
     before_login: u64,
+    /// A CONNECT was sent, and no answer to it was read.
+    asked: bool,
+    /// An earlier login may have made a new session of the broker's.
+    unsure: bool,
     /// QoS 1 messages whose PUBACK is not proven to have arrived, in order.
     entries: VecDeque<Entry>,
     /// How many of them, from the front, are answered.
@@ -147,11 +151,30 @@ impl Session {
     /// answer, or what we know by it, may be lost on the way. Then the next login
     /// finds a session without subscriptions that looks like ours. So from here
     /// until [`Session::resume`] nothing is known to be subscribed; gives whether
-    /// that is to be committed first.
+    /// that is to be committed before the CONNECT.
     pub(super) fn begin_login(&mut self) -> bool {
         self.abandon();
-        self.before_login = std::mem::take(&mut self.subscribed);
-        self.before_login != 0
+        let known = std::mem::take(&mut self.subscribed);
+        if known != 0 {
+            self.before_login = known;
+        }
+        known != 0
+    }
+
+    /// The CONNECT goes out now. Where the one before went unanswered, a session
+    /// that the broker has may be a new one, with other messages under the same
+    /// ids: see [`Session::is_unsure`].
+    pub(super) fn ask(&mut self) {
+        if std::mem::replace(&mut self.asked, true) {
+            self.unsure = true;
+            self.before_login = 0;
+        }
+    }
+
+    /// What a present session redelivers may be of another one than ours: it is
+    /// to be taken for new, twice rather than lost.
+    pub(super) const fn is_unsure(&self) -> bool {
+        self.unsure
     }
 
     /// A new connection in the old session. The caller has seen the commit of
@@ -172,7 +195,8 @@ impl Session {
         }
         self.replay = all;
         self.forget_connection();
-        self.set_subscribed(self.before_login);
+        let known = std::mem::take(&mut self.before_login);
+        self.set_subscribed(known);
     }
 
     /// A new connection whose session the broker does not know: nothing will
@@ -191,6 +215,7 @@ impl Session {
         // Another session may be another broker's.
         self.numbering = Numbering::default();
         self.subscribed = 0;
+        self.before_login = 0;
         self.forget_connection();
         self.changed = known;
     }
@@ -216,6 +241,7 @@ impl Session {
     }
 
     fn forget_connection(&mut self) {
+        (self.asked, self.unsure) = (false, false);
         self.answered = 0;
         self.answers = 0;
         self.arrived = 0;

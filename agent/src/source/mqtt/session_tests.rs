@@ -128,9 +128,38 @@ fn only_a_login_that_was_answered_knows_what_is_subscribed() {
     session.resume();
     assert_eq!((session.subscribed(), session.changed()), (9, true));
     session.begin_login();
+    assert!(!session.begin_login(), "nothing was asked: the broker was not there");
+    session.ask();
+    assert!(!session.is_unsure());
+    session.resume();
+    assert_eq!(session.subscribed(), 9);
     session.begin_login();
+    session.ask();
+    session.begin_login();
+    session.ask();
     session.resume();
     assert_eq!(session.subscribed(), 0, "the first login had no answer");
+}
+
+/// A login whose answer was lost may have made a new session, in which other
+/// messages have the ids of the old one.
+#[test]
+fn what_a_session_delivers_after_an_unanswered_login_may_be_new() {
+    let mut session = counting();
+    session.set_subscribed(9);
+    session.publish(2, 7, false, 70);
+    session.delivered(Some(Ticket(1)), 1);
+    session.begin_login();
+    session.ask();
+    let restored = Session::restore(Some(&session.checkpoint()));
+    for mut session in [restored, session] {
+        session.begin_login();
+        session.ask();
+        assert!(session.is_unsure());
+        session.start_anew();
+        assert!(session.changed(), "that nothing is recognised any more is to be committed");
+        assert_eq!(session.publish(2, 7, true, 71), Verdict::Take);
+    }
 }
 
 #[test]

@@ -20,12 +20,20 @@ use crate::source::Error;
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    /// A simulator's, without a socket.
+    #[cfg(test)]
+    Model(super::wire::Wire),
 }
 
 impl Stream {
     /// Connects; with TLS up to the end of the handshake.
     pub(super) async fn connect(config: &Config) -> Result<Self, Error> {
         let address = &config.address;
+        #[cfg(test)]
+        if let Some(dialled) = super::wire::dial() {
+            let refused = |error| Error::because(format!("cannot connect to {address}"), error);
+            return dialled.map(Self::Model).map_err(refused);
+        }
         let stream = tokio::net::TcpStream::connect(address.as_str())
             .await
             .and_then(|stream| {
@@ -76,6 +84,8 @@ impl Stream {
             let result = match self {
                 Self::Plain(stream) => stream.read(buffer),
                 Self::Tls(stream) => stream.read(buffer),
+                #[cfg(test)]
+                Self::Model(wire) => super::wire::read(wire, buffer),
             };
             match result {
                 Ok(count) => return Ok(Some(count)),
@@ -94,6 +104,8 @@ impl Stream {
             let result = match self {
                 Self::Plain(stream) => stream.write(rest),
                 Self::Tls(stream) => stream.write(rest),
+                #[cfg(test)]
+                Self::Model(wire) => super::wire::write(wire, rest),
             };
             match result {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -119,6 +131,8 @@ impl Stream {
         let (socket, held_back) = match self {
             Self::Plain(stream) => (stream, false),
             Self::Tls(stream) => (&stream.sock, stream.conn.wants_write()),
+            #[cfg(test)]
+            Self::Model(wire) => return super::wire::ready(wire, read, write).await,
         };
         let interest = match (read, write || held_back) {
             (true, false) => Interest::READABLE,

@@ -20,31 +20,32 @@ pub(super) async fn open<'a>(
     mqtt: &'a mut Mqtt,
     intake: &mut Intake,
 ) -> Result<Connection<'a>, End> {
-    if mqtt.session.begin_login() {
-        let checkpoint = Some(Checkpoint::Session(mqtt.session.checkpoint().into()));
-        let ticket = intake.deliver(Delivery { checkpoint, ..Delivery::default() }).await?;
-        mqtt.session.delivered(Some(ticket), 0);
-    }
     // SAFETY 18: else a redelivery could not be told from a new message.
     intake.flush();
     intake.wait_committed(mqtt.session.last()).await?;
 
     let limit = mqtt.config.connect_timeout.get();
-    let late = || {
-        Error::new(format!(
-            "{} does not answer within {}",
-            mqtt.config.address, mqtt.config.connect_timeout
-        ))
-    };
-    let (stream, frames, connected) =
-        timeout(limit, login(&mqtt.config, &mqtt.client_id)).await.map_err(|_| late())??;
+    // Before the session is in question: a broker that is away changes nothing.
+    let stream =
+        timeout(limit, Stream::connect(&mqtt.config)).await.map_err(|_| late(&mqtt.config))??;
+    if mqtt.session.begin_login() {
+        let checkpoint = Some(Checkpoint::Session(mqtt.session.checkpoint().into()));
+        let ticket = intake.deliver(Delivery { checkpoint, ..Delivery::default() }).await?;
+        mqtt.session.delivered(Some(ticket), 0);
+    }
+    intake.flush();
+    intake.wait_committed(mqtt.session.last()).await?;
+    mqtt.session.ask();
+    let (stream, frames, connected) = timeout(limit, login(&mqtt.config, &mqtt.client_id, stream))
+        .await
+        .map_err(|_| late(&mqtt.config))??;
     let keep_alive = connected
         .keep_alive
         .filter(|seconds| *seconds > 0)
         .map_or(Duration::from_secs(mqtt.config.keep_alive_secs().into()), |seconds| {
             Duration::from_secs(seconds.into())
         });
-    if connected.session_present {
+    if connected.session_present && !mqtt.session.is_unsure() {
         mqtt.session.resume();
     } else {
         mqtt.session.start_anew();
@@ -75,7 +76,16 @@ pub(super) async fn open<'a>(
     })
 }
 
-async fn login(config: &Config, client_id: &str) -> Result<(Stream, Frames, Connected), Error> {
+fn late(config: &Config) -> Error {
+    let (address, limit) = (&config.address, config.connect_timeout);
+    Error::new(format!("{address} does not answer within {limit}"))
+}
+
+async fn login(
+    config: &Config,
+    client_id: &str,
+    mut stream: Stream,
+) -> Result<(Stream, Frames, Connected), Error> {
     let password = match &config.password {
         Some(secret) => {
             Some(secret.read().map_err(|error| Error::because("cannot log in", error))?)
@@ -89,7 +99,6 @@ async fn login(config: &Config, client_id: &str) -> Result<(Stream, Frames, Conn
         .to_vec();
     let address = &config.address;
     let lost = |error| lost_at_login(address, error);
-    let mut stream = Stream::connect(config).await?;
     let max_payload = usize::try_from(config.max_payload.get()).unwrap_or(usize::MAX);
     let mut frames = Frames::new(max_payload);
     let mut buffer = vec![0; 4_096];

@@ -66,7 +66,9 @@ pub(super) fn decode(mut bytes: &[u8]) -> Option<Session> {
         _ => return None,
     };
     let subscribed = u64::from_le_bytes(take(&mut bytes)?);
-    let mut session = Session { subscribed, numbering, ..Session::default() };
+    // Without subscriptions a login was under way, and may have been answered.
+    let asked = subscribed == 0;
+    let mut session = Session { subscribed, asked, numbering, ..Session::default() };
     for _ in 0..u16::from_le_bytes(take(&mut bytes)?) {
         session.received.insert(u16::from_le_bytes(take(&mut bytes)?));
     }
