@@ -73,6 +73,18 @@ pub(super) enum Verdict {
     Known,
 }
 
+/// How the last CONNECT ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Login {
+    /// Or none was sent.
+    #[default]
+    Answered,
+    /// No answer was read yet.
+    Asked,
+    /// None ever was: it may have made a new session of the broker's.
+    Unsure,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Session {
     /// Hash of the subscriptions that the broker's session holds; 0: none, or
@@ -80,10 +92,10 @@ pub(super) struct Session {
     subscribed: u64,
     /// What `subscribed` was before the login that is under way.
     before_login: u64,
-    /// A CONNECT was sent, and no answer to it was read.
-    asked: bool,
-    /// An earlier login may have made a new session of the broker's.
-    unsure: bool,
+    login: Login,
+    /// So it is with the session of this connection: only what comes with DUP is
+    /// a redelivery, also of QoS 2.
+    doubtful: bool,
     /// QoS 1 messages whose PUBACK is not proven to have arrived, in order.
     entries: VecDeque<Entry>,
     /// How many of them, from the front, are answered.
@@ -163,18 +175,15 @@ impl Session {
 
     /// The CONNECT goes out now. Where the one before went unanswered, a session
     /// that the broker has may be a new one, with other messages under the same
-    /// ids: see [`Session::is_unsure`].
+    /// ids.
     pub(super) fn ask(&mut self) {
-        if std::mem::replace(&mut self.asked, true) {
-            self.unsure = true;
-            self.before_login = 0;
-        }
-    }
-
-    /// What a present session redelivers may be of another one than ours: it is
-    /// to be taken for new, twice rather than lost.
-    pub(super) const fn is_unsure(&self) -> bool {
-        self.unsure
+        self.login = match self.login {
+            Login::Answered => Login::Asked,
+            Login::Asked | Login::Unsure => {
+                self.before_login = 0;
+                Login::Unsure
+            }
+        };
     }
 
     /// A new connection in the old session. The caller has seen the commit of
@@ -194,7 +203,9 @@ impl Session {
             entry.answer = 0;
         }
         self.replay = all;
+        let doubtful = self.login == Login::Unsure;
         self.forget_connection();
+        self.doubtful = doubtful;
         let known = std::mem::take(&mut self.before_login);
         self.set_subscribed(known);
     }
@@ -241,7 +252,7 @@ impl Session {
     }
 
     fn forget_connection(&mut self) {
-        (self.asked, self.unsure) = (false, false);
+        (self.login, self.doubtful) = (Login::Answered, false);
         self.answered = 0;
         self.answers = 0;
         self.arrived = 0;
@@ -265,7 +276,7 @@ impl Session {
             0 => Verdict::Take,
             1 => self.publish_once(id, dup, hash),
             _ => {
-                let new = self.received.insert(id);
+                let new = self.received.insert(id) || self.doubtful && !dup;
                 if new && !dup {
                     self.number(id);
                 }

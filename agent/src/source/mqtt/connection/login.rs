@@ -45,7 +45,7 @@ pub(super) async fn open<'a>(
         .map_or(Duration::from_secs(mqtt.config.keep_alive_secs().into()), |seconds| {
             Duration::from_secs(seconds.into())
         });
-    if connected.session_present && !mqtt.session.is_unsure() {
+    if connected.session_present {
         mqtt.session.resume();
     } else {
         mqtt.session.start_anew();

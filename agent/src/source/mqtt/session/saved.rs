@@ -3,7 +3,7 @@
 //! consecutive packet ids (first id, count, a hash for each): four bytes a message
 //! where a broker counts its ids up, eight at worst.
 
-use super::{Entry, Session};
+use super::{Entry, Login, Session};
 use crate::source::mqtt::numbering::Numbering;
 
 /// Version of the layout. Version 1 knew nothing of the broker's numbering.
@@ -67,8 +67,8 @@ pub(super) fn decode(mut bytes: &[u8]) -> Option<Session> {
     };
     let subscribed = u64::from_le_bytes(take(&mut bytes)?);
     // Without subscriptions a login was under way, and may have been answered.
-    let asked = subscribed == 0;
-    let mut session = Session { subscribed, asked, numbering, ..Session::default() };
+    let login = if subscribed == 0 { Login::Asked } else { Login::Answered };
+    let mut session = Session { subscribed, login, numbering, ..Session::default() };
     for _ in 0..u16::from_le_bytes(take(&mut bytes)?) {
         session.received.insert(u16::from_le_bytes(take(&mut bytes)?));
     }
