@@ -93,9 +93,6 @@ pub(super) struct Session {
     /// What `subscribed` was before the login that is under way.
     before_login: u64,
     login: Login,
-    /// So it is with the session of this connection: only what comes with DUP is
-    /// a redelivery, also of QoS 2.
-    doubtful: bool,
     /// QoS 1 messages whose PUBACK is not proven to have arrived, in order.
     entries: VecDeque<Entry>,
     /// How many of them, from the front, are answered.
@@ -203,9 +200,13 @@ impl Session {
             entry.answer = 0;
         }
         self.replay = all;
-        let doubtful = self.login == Login::Unsure;
+        // A new session has other messages under the same ids, and those of QoS 2
+        // are known by their ids alone: twice rather than lost.
+        if self.login == Login::Unsure && !self.received.is_empty() {
+            self.received.clear();
+            self.changed = true;
+        }
         self.forget_connection();
-        self.doubtful = doubtful;
         let known = std::mem::take(&mut self.before_login);
         self.set_subscribed(known);
     }
@@ -252,7 +253,7 @@ impl Session {
     }
 
     fn forget_connection(&mut self) {
-        (self.login, self.doubtful) = (Login::Answered, false);
+        self.login = Login::Answered;
         self.answered = 0;
         self.answers = 0;
         self.arrived = 0;
@@ -276,7 +277,7 @@ impl Session {
             0 => Verdict::Take,
             1 => self.publish_once(id, dup, hash),
             _ => {
-                let new = self.received.insert(id) || self.doubtful && !dup;
+                let new = self.received.insert(id);
                 if new && !dup {
                     self.number(id);
                 }

@@ -143,11 +143,12 @@ fn only_a_login_that_was_answered_knows_what_is_subscribed() {
 /// A login whose answer was lost may have made a new session, in which other
 /// messages have the ids of the old one.
 #[test]
-fn what_a_session_delivers_without_dup_after_an_unanswered_login_is_new() {
+fn after_an_unanswered_login_ids_alone_tell_no_redelivery() {
     let mut session = counting();
     session.set_subscribed(9);
     session.publish(2, 7, false, 70);
-    session.delivered(Some(Ticket(1)), 1);
+    session.publish(1, 8, false, 80);
+    session.delivered(Some(Ticket(1)), 2);
     session.begin_login();
     session.ask();
     let restored = Session::restore(Some(&session.checkpoint()));
@@ -156,8 +157,9 @@ fn what_a_session_delivers_without_dup_after_an_unanswered_login_is_new() {
         session.ask();
         session.resume();
         assert_eq!(session.subscribed(), 0, "a new session has no subscriptions");
-        assert_eq!(session.publish(2, 7, true, 70), Verdict::Known);
-        assert_eq!(session.publish(2, 7, false, 71), Verdict::Take);
+        assert!(session.changed(), "what is forgotten is committed");
+        assert_eq!(session.publish(2, 7, true, 71), Verdict::Take);
+        assert_eq!(session.publish(1, 8, true, 80), Verdict::Known, "known by its content too");
     }
 }
 
