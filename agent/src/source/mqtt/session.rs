@@ -200,13 +200,14 @@ impl Session {
             entry.answer = 0;
         }
         self.replay = all;
+        let unsure = self.login == Login::Unsure;
+        self.forget_connection();
         // A new session has other messages under the same ids, and those of QoS 2
         // are known by their ids alone: twice rather than lost.
-        if self.login == Login::Unsure && !self.received.is_empty() {
+        if unsure && !self.received.is_empty() {
             self.received.clear();
             self.changed = true;
         }
-        self.forget_connection();
         let known = std::mem::take(&mut self.before_login);
         self.set_subscribed(known);
     }
