@@ -6,7 +6,7 @@ help:
 	@echo "make test       everything: format, clippy, unit, property and end-to-end tests with a real Kafka and mosquitto"
 	@echo "make test-long  20,000 power cuts, 20,000 histories of the buffer, 50,000 seeds of each simulator: three hours"
 	@echo "make simulate   the forwarder, and the whole way, against models under SEEDS=2000 seeds each, or again under SEED=n"
-	@echo "make soak       the agent killed KILLS=1000 times while Kafka and the lines fail; the last line is one JSON object"
+	@echo "make soak       the agent killed KILLS=1000 times while Kafka and the lines fail; the last line is one JSON object; KAFKA=3.9.2 with the older one"
 	@echo "make lint       format and clippy alone"
 	@echo "make bench      the figures of the whole way beside their limits; takes a release build"
 
@@ -30,9 +30,9 @@ lint:
 	cargo clippy --workspace --locked --all-targets --features tidegate-e2e/real-servers -- -D warnings
 
 soak:
-	@scripts/setup.sh test
+	@E2E_KAFKA=$(or $(KAFKA),4.3.1) scripts/setup.sh test
 	cargo build --workspace --locked --features tidegate-e2e/real-servers --all-targets
-	target/debug/soak
+	E2E_KAFKA=$(or $(KAFKA),4.3.1) target/debug/soak
 
 bench:
 	@scripts/setup.sh test

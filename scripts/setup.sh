@@ -7,7 +7,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 what=${1:-test}
-kafka=4.3.1
+kafka=${E2E_KAFKA:-4.3.1}
 cache=${E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tidegate}
 
 fail() { echo "setup: $*" >&2; exit 1; }
@@ -65,7 +65,10 @@ if [ "$what" = test ] && [ ! -d "$cache/kafka-$kafka" ]; then
   echo "setup: fetching Kafka $kafka by Maven into $cache"
   mkdir -p "$cache"
   part=$(mktemp -d "$cache/part.XXXXXX")
-  mvn -B -q -f "$here/tests/peers/kafka/pom.xml" \
+  pom=$here/tests/peers/kafka/pom.xml
+  if [ "$kafka" != 4.3.1 ]; then pom=$here/tests/peers/kafka/pom-$kafka.xml; fi
+  [ -f "$pom" ] || fail "there is no $pom: E2E_KAFKA is 4.3.1 or 3.9.2"
+  mvn -B -q -f "$pom" \
     org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
     -DoutputDirectory="$part" >"$part.log" 2>&1 ||
     { tail -20 "$part.log" >&2; rm -rf "$part" "$part.log"

@@ -22,8 +22,13 @@ use crate::{cache, folder, panic_with, ports};
 pub const USER: &str = "edge";
 pub const PASSWORD: &str = "edge-secret";
 
-/// The version that scripts/setup.sh fetches.
+/// The version that scripts/setup.sh fetches; `E2E_KAFKA=3.9.2` is the other one
+/// that it knows.
 const VERSION: &str = "4.3.1";
+
+fn version() -> String {
+    std::env::var("E2E_KAFKA").unwrap_or_else(|_| VERSION.to_owned())
+}
 
 /// A start takes 5 to 11 s on an idle machine.
 const START: Duration = Duration::from_mins(2);
@@ -39,7 +44,8 @@ const JAVA: &[&str] = &[
     "-Djava.awt.headless=true",
 ];
 
-const LOG4J: &str = "\
+/// Kafka 4 logs by log4j 2.
+const LOG4J2: &str = "\
 status = ERROR
 appender.c.type = Console
 appender.c.name = C
@@ -51,6 +57,16 @@ logger.s.name = kafka.server
 logger.s.level = INFO
 logger.t.name = kafka.coordinator.transaction
 logger.t.level = INFO
+";
+
+/// Kafka 3 logs by log4j 1.
+const LOG4J1: &str = "\
+log4j.rootLogger = WARN, C
+log4j.appender.C = org.apache.log4j.ConsoleAppender
+log4j.appender.C.layout = org.apache.log4j.PatternLayout
+log4j.appender.C.layout.ConversionPattern = %d{ISO8601} %p %m (%c{1})%n
+log4j.logger.kafka.server = INFO
+log4j.logger.kafka.coordinator.transaction = INFO
 ";
 
 /// The broker; dropped, it is killed.
@@ -84,7 +100,9 @@ impl Kafka {
         let listeners = Listeners { port, secure, mutual, controller, proxied, line: line.port() };
         let properties = properties(&folder, &certificates, &listeners);
         std::fs::write(folder.join("server.properties"), properties).expect("it is writable");
-        std::fs::write(folder.join("log4j2.properties"), LOG4J).expect("it is writable");
+        for (name, text) in [("log4j2.properties", LOG4J2), ("log4j1.properties", LOG4J1)] {
+            std::fs::write(folder.join(name), text).expect("it is writable");
+        }
         let kafka = Self { folder, port, secure, mutual, line, certificates, broker: None };
         kafka.format();
         kafka
@@ -189,11 +207,16 @@ impl Kafka {
     }
 
     fn java(&self, class: &str) -> Command {
-        let jars = cache().join(format!("kafka-{VERSION}"));
+        let jars = cache().join(format!("kafka-{}", version()));
         assert!(jars.is_dir(), "no Kafka in {}: run scripts/setup.sh", jars.display());
         let mut java = Command::new("java");
-        let log4j = self.folder.join("log4j2.properties");
-        java.args(JAVA).arg(format!("-Dlog4j2.configurationFile={}", log4j.display()));
+        java.args(JAVA);
+        for (setting, file) in [
+            ("log4j2.configurationFile=", "log4j2.properties"),
+            ("log4j.configuration=file:", "log4j1.properties"),
+        ] {
+            java.arg(format!("-D{setting}{}", self.folder.join(file).display()));
+        }
         java.arg("-cp").arg(jars.join("*")).arg(class);
         java
     }

@@ -22,8 +22,9 @@ const LAYOUT: i32 = 2;
 pub(super) const PAGE: u32 = 1024;
 
 /// Pages; the measured bytes per commit hardly depend on it. 4 MB of WAL are
-/// read again at most after a power cut.
-const CHECKPOINT: u32 = 4000;
+/// read again at most after a power cut. A little below [`WAL_LIMIT`], which the
+/// commit that reaches it then keeps to.
+const CHECKPOINT: u32 = 3900;
 
 /// Bytes that the WAL keeps after a checkpoint.
 pub(super) const WAL_LIMIT: u32 = 4 * 1024 * 1024;
