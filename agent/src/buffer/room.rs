@@ -1,8 +1,9 @@
 //! How much room the file takes, and giving it back once a backlog is gone.
 
-use rusqlite::OptionalExtension as _;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::file::File;
+use super::schema;
 use crate::event::Timestamp;
 
 /// Bytes of empty pages that the file keeps: what a steady flow takes and gives
@@ -11,7 +12,15 @@ const SPARE: u64 = 4 * 1024 * 1024;
 
 /// Pages that are given back in one commit: 2 MiB, some milliseconds, and what
 /// comes meanwhile waits no longer.
-const SLICE: u64 = 512;
+const SLICE: u64 = 2 * 1024 * 1024 / schema::PAGE as u64;
+
+/// Writes the -wal into the file; true where all of it is there, so that the next
+/// commit begins it anew. A power cut costs nothing.
+pub(super) fn empty_wal(connection: &Connection) -> Result<bool, rusqlite::Error> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
+    })
+}
 
 /// How the file stands.
 #[derive(Debug, Clone, Copy)]
@@ -78,12 +87,9 @@ impl File {
         Ok(())
     }
 
-    /// Writes the -wal into the file; true where all of it is there, so that the next
-    /// commit begins it anew. A power cut costs nothing.
+    /// [`empty_wal`] of its own -wal.
     pub(crate) fn empty_wal(&self) -> Result<bool, rusqlite::Error> {
-        self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
-            Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
-        })
+        empty_wal(&self.connection)
     }
 
     /// The end of the shrinking: the file itself gets shorter when the WAL is

@@ -13,7 +13,9 @@ use crate::buffer::lock::Lock;
 use crate::buffer::reserve::Reserve;
 use crate::buffer::state::{Lost, epochs, get, memory, put_totals, saved};
 use crate::buffer::usage::Usage;
-use crate::buffer::{BatchId, FileEpoch, Loss, Memory, OpenError, damage, dead, salvage, schema};
+use crate::buffer::{
+    BatchId, FileEpoch, Loss, Memory, OpenError, damage, dead, room, salvage, schema,
+};
 use crate::collect::Checkpoint;
 
 /// Epochs whose batches are gone stay known for as many starts: a position
@@ -102,6 +104,10 @@ fn begin(path: &Path, gateway: &str) -> Result<Begun, OpenError> {
 fn found(mut connection: Connection, gateway: &str, epoch: u64) -> Result<Begun, rusqlite::Error> {
     damage::check(&connection)?;
     schema::keep_wal(&connection, false)?;
+    // What was recovered from the -wal may end within a sector, and the next frame
+    // would be written beside it: it goes into the database first. Where that does
+    // not go (a full disk, a reader), the -wal is as good as it was.
+    drop(room::empty_wal(&connection));
     let memory = memory(&connection)?;
     let told = |key| -> Result<Option<Loss>, rusqlite::Error> {
         Ok(get(&connection, key)?.and_then(|text| serde_json::from_slice(&text).ok()))

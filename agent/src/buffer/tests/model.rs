@@ -429,9 +429,7 @@ impl World {
 }
 
 proptest! {
-    // Not more for now: in one of some thousand histories the file and the model name
-    // the ids of a gap over a batch of dead letters differently.
-    #![proptest_config(super::cases(200))]
+    #![proptest_config(super::cases(2_000))]
 
     #[test]
     fn the_file_is_the_queue_that_a_model_is(steps in steps()) {

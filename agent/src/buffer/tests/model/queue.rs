@@ -1,6 +1,6 @@
 //! What the file must hold: the model beside it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rusqlite::Connection;
 
@@ -71,6 +71,8 @@ pub(super) struct Model {
     pub number: u64,
     pub seq: u64,
     used: BatchId,
+    /// Places of what was put in again: its ids are counted apart.
+    requeued: BTreeSet<BatchId>,
     gaps: Vec<Gap>,
     /// So many of the gaps are told.
     pub told: usize,
@@ -153,6 +155,7 @@ impl Model {
         }
         self.dead.remove(at);
         let (id, written) = self.place(file);
+        self.requeued.insert(id);
         self.queues[event.flow].push_back(Row {
             id,
             epoch: event.epoch,
@@ -191,24 +194,25 @@ impl Model {
             let queue = std::mem::take(&mut self.queues[flow]);
             let (gone, left) = queue.into_iter().partition(|row| doomed.contains(&row.id));
             self.queues[flow] = left;
-            let mut parts: BTreeMap<(u64, u64), (bool, u64, u64, u64)> = BTreeMap::new();
+            let mut parts = BTreeMap::new();
             for row in Vec::<Row>::from(gone) {
                 let earlier = row.written != running;
-                let (events, first, last) =
-                    ((row.times.len() - row.buried.len()) as u64, row.first_seq, row.last_seq());
-                let part = parts.entry((row.written.0, row.epoch.0)).or_insert((
-                    earlier && pins[flow] == BatchId::default(),
-                    0,
+                let again = self.requeued.contains(&row.id);
+                let (first, last) = (row.first_seq, row.last_seq());
+                let gap = parts.entry((row.written.0, row.epoch.0, again)).or_insert(Gap {
+                    stream,
+                    epoch: row.epoch.0,
+                    perhaps_sent: earlier && pins[flow] == BatchId::default(),
+                    events: 0,
                     first,
                     last,
-                ));
-                *part = (part.0, part.1 + events, part.2.min(first), part.3.max(last));
+                });
+                gap.events += (row.times.len() - row.buried.len()) as u64;
+                (gap.first, gap.last) = (gap.first.min(first), gap.last.max(last));
             }
-            for ((_, epoch), (perhaps_sent, events, first, last)) in parts {
-                if events > 0 {
-                    *self.dropped.entry(stream).or_default() += events;
-                    self.note(Gap { stream, epoch, perhaps_sent, events, first, last });
-                }
+            for gap in parts.into_values().filter(|gap| gap.events > 0) {
+                *self.dropped.entry(stream).or_default() += gap.events;
+                self.note(gap);
             }
         }
     }
