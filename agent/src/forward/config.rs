@@ -380,8 +380,8 @@ impl Config {
             // zstd 3, the default, makes JSON no smaller than zstd 1 and takes
             // 3.7 MB for each request; the others' lowest level is good too.
             ("compression.level", "1"),
-            // The queue is the file; here stands one transaction, and half as
-            // much again for what librdkafka counts beside the bytes.
+            // The queue is the file; here stand two loads, and half as much again
+            // for what librdkafka counts beside the bytes.
             ("queue.buffering.max.messages", "20000"),
             ("queue.buffering.max.kbytes", queue.as_str()),
         ] {
