@@ -5,7 +5,7 @@ help:
 	@echo "make demo       the real agent between a simulated plant and a simulated Kafka; ARGS=\"--for 20s --json\" unattended"
 	@echo "make test       everything: format, clippy, unit, property and end-to-end tests with a real Kafka and mosquitto"
 	@echo "make test-long  20,000 power cuts, 20,000 histories of the buffer, 50,000 seeds of each simulator: three hours"
-	@echo "make simulate   the forwarder, and the whole way, against models under SEEDS=2000 seeds each, or again under SEED=n"
+	@echo "make simulate   the forwarder, and the whole way, against models under SEEDS=2000 seeds each, from FROM=0, or again under SEED=n"
 	@echo "make soak       the agent killed KILLS=1000 times while Kafka and the lines fail; the last line is one JSON object; KAFKA=3.9.2 with the older one"
 	@echo "make lint       format and clippy alone"
 	@echo "make bench      the figures of the whole way beside their limits; takes a release build"
@@ -41,4 +41,4 @@ bench:
 
 simulate:
 	@scripts/setup.sh build
-	SEEDS=$(or $(SEEDS),2000) SEED=$(SEED) cargo test --workspace --locked --lib simulator::every -- --nocapture
+	SEEDS=$(or $(SEEDS),2000) FROM=$(FROM) SEED=$(SEED) cargo test --workspace --locked --lib simulator::every -- --nocapture

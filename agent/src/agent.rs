@@ -2,6 +2,7 @@
 //! and the sources, and takes them down in the order in which an event goes.
 
 mod mend;
+mod scrub;
 #[cfg(test)]
 mod tests;
 
@@ -123,6 +124,7 @@ impl Agent {
             let system = plan.start(gateway, clock, store, forwarder.status.clone());
             tasks.spawn(system.run(intake, stop.clone()));
         }
+        tasks.spawn(scrub::run(collector.store(), stop.clone()));
         let mut links = Vec::new();
         for ((name, source), intake) in sources.into_iter().zip(intakes) {
             let link = Link::new(name);

@@ -142,13 +142,33 @@ fn a_stop_needs_none_of_the_threads_that_sources_may_block() {
 
 /// Damages the file, and reads in it.
 fn damage(folder: &std::path::Path, agent: &Agent) {
+    destroy(folder);
+    let read = agent.collector.store().reader().and_then(|mut reader| reader.flows());
+    read.unwrap_err();
+}
+
+/// Damages the file where nobody looks at the moment.
+fn destroy(folder: &std::path::Path) {
     // All that is written so far stands in the -wal.
     let wal = folder.join("buffer.db-wal");
     let length = usize::try_from(std::fs::metadata(&wal).unwrap().len()).unwrap();
     let file = std::fs::OpenOptions::new().write(true).open(&wal).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &vec![0xff; length - 32], 32).unwrap();
-    let read = agent.collector.store().reader().and_then(|mut reader| reader.flows());
-    read.unwrap_err();
+}
+
+#[tokio::test]
+async fn the_file_is_read_whole_a_minute_after_each_start_and_each_day() {
+    tokio::time::pause();
+    for days in [0, 3] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut agent = Agent::start(config(folder.path())).unwrap();
+        tokio::time::sleep(Duration::from_hours(24 * days)).await;
+        assert!(!agent.collector.is_damaged());
+        destroy(folder.path());
+        tokio::time::sleep(Duration::from_hours(25)).await;
+        assert!(agent.collector.is_damaged());
+        assert!(matches!(agent.broken().await, Broken::Damaged));
+    }
 }
 
 #[tokio::test]

@@ -240,9 +240,42 @@ pub(crate) fn is_damage(cause: &rusqlite::Error) -> bool {
         )
 }
 
-/// Whether the disk has no room for it.
+/// Whether the disk has no room for it. A quota that is used up shows as a write
+/// that failed, as does a medium that takes no more, and a -shm that cannot grow
+/// as an error of its own: deletes are tried alone then too, which costs nothing.
 pub(crate) fn is_full(cause: &rusqlite::Error) -> bool {
     cause.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        || extended(cause).is_some_and(|code| {
+            [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_SHMSIZE].contains(&code)
+        })
+}
+
+/// An error of this connection in words: with what the system said, where that
+/// is what failed.
+pub(super) fn explain(connection: &Connection, cause: &rusqlite::Error) -> String {
+    let of_system = [ErrorCode::SystemIoFailure, ErrorCode::CannotOpen, ErrorCode::ReadOnly];
+    if !cause.sqlite_error_code().is_some_and(|code| of_system.contains(&code)) {
+        return cause.to_string();
+    }
+    #[expect(unsafe_code, reason = "the crate has no way to SQLite's number of the system's error")]
+    // SAFETY: the handle belongs to `connection`, which outlives the call, and the
+    // call only reads a number.
+    let number = unsafe { ffi::sqlite3_system_errno(connection.handle()) };
+    if number == 0 {
+        return cause.to_string();
+    }
+    format!("{cause}: {}", std::io::Error::from_raw_os_error(number))
+}
+
+/// Whether a value is of another type than the one that was written.
+pub(super) fn is_of_another_type(cause: &rusqlite::Error) -> bool {
+    matches!(
+        cause,
+        rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::Utf8Error(..)
+    )
 }
 
 fn extended(cause: &rusqlite::Error) -> Option<i32> {
@@ -254,14 +287,8 @@ fn extended(cause: &rusqlite::Error) -> Option<i32> {
 pub(super) fn is_damage_at_start(cause: &rusqlite::Error) -> bool {
     let read = [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_CORRUPTFS];
     is_damage(cause)
+        || is_of_another_type(cause)
         || extended(cause).is_some_and(|code| read.contains(&code))
-        || matches!(
-            cause,
-            rusqlite::Error::InvalidColumnType(..)
-                | rusqlite::Error::FromSqlConversionFailure(..)
-                | rusqlite::Error::IntegralValueOutOfRange(..)
-                | rusqlite::Error::Utf8Error(..)
-        )
 }
 
 /// What can be checked of a file of any size in a moment (SAFETY 17): the
@@ -367,4 +394,33 @@ pub(super) fn tell(loss: &Loss) {
         no_room = loss.no_room,
         "the buffer was damaged, what could be read goes on in a new file"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_said_stands_beside_what_failed() {
+        let connection = Connection::open_in_memory().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let missing = folder.path().join("missing/buffer.db");
+        let attached = connection.execute("ATTACH ?1 AS other", [missing.to_str()]);
+        let text = explain(&connection, &attached.unwrap_err());
+        assert!(text.contains("unable to open"), "{text}");
+        assert!(text.ends_with(": No such file or directory (os error 2)"), "{text}");
+        let wrong = connection.execute("nonsense", []).unwrap_err();
+        assert_eq!(explain(&connection, &wrong), wrong.to_string());
+    }
+
+    #[test]
+    fn a_quota_that_is_used_up_is_a_full_disk() {
+        let of = |code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_SHMSIZE] {
+            assert!(is_full(&of(code)));
+        }
+        for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_READ, ffi::SQLITE_BUSY] {
+            assert!(!is_full(&of(code)));
+        }
+    }
 }

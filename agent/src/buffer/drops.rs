@@ -3,8 +3,8 @@
 //!
 //! Both stand in the commit that drops. A gap stays until the commit of the
 //! event that tells it has named it as told (it is kept longer, for a person);
-//! what is dropped before that is added to it, so that a rule that drops all
-//! day makes few of them.
+//! what is dropped before that, and next to it, is added to it, so that a rule that
+//! drops all day makes few of them.
 
 use std::sync::Arc;
 
@@ -72,8 +72,8 @@ pub struct Gap {
     pub perhaps_sent: bool,
 }
 
-/// The dropped events are those of their stream from `first` to `last`; other
-/// streams have seqs between them.
+/// The dropped events are those of their stream and lane from `first` to `last`;
+/// others have seqs between them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ids {
     pub gateway: Arc<str>,
@@ -82,15 +82,15 @@ pub struct Ids {
     pub last: u64,
 }
 
-/// Counts what is dropped and notes it as a gap. Gaps up to `told` are told, or
-/// being told, and stay as they are.
+/// Counts what is dropped and notes it: in the gap `into`, if that is still there,
+/// else in a new one. Gives the gap.
 pub(super) fn note(
     transaction: &Transaction<'_>,
     what: &Dropped,
     ids: Option<&Ids>,
     perhaps_sent: bool,
-    told: i64,
-) -> Result<(), rusqlite::Error> {
+    into: Option<i64>,
+) -> Result<i64, rusqlite::Error> {
     let (events, bytes) = (what.events.cast_signed(), what.bytes.cast_signed());
     let reason = what.reason.as_str();
     transaction
@@ -100,31 +100,20 @@ pub(super) fn note(
                  events = events + excluded.events, bytes = bytes + excluded.bytes",
         )?
         .execute((&what.stream, reason, events, bytes))?;
-    let epoch = ids.map(|ids| ids.epoch.0.cast_signed());
     let first = ids.map(|ids| ids.first.cast_signed());
     let last = ids.map(|ids| ids.last.cast_signed());
     let grown = transaction
         .prepare_cached(
-            "UPDATE gap SET events = events + ?5, bytes = bytes + ?6,
-                 first_seq = min(first_seq, ?7), last_seq = max(last_seq, ?8)
-             WHERE id > ?1 AND stream = ?2 AND reason = ?3 AND epoch IS ?4
-                 AND perhaps_sent = ?9",
+            "UPDATE gap SET events = events + ?2, bytes = bytes + ?3,
+                 first_seq = min(first_seq, ?4), last_seq = max(last_seq, ?5)
+             WHERE id = ?1",
         )?
-        .execute(params![
-            told,
-            what.stream,
-            reason,
-            epoch,
-            events,
-            bytes,
-            first,
-            last,
-            perhaps_sent
-        ])?;
-    if grown > 0 {
-        return Ok(());
+        .execute((into, events, bytes, first, last))?;
+    if let (Some(into), 1..) = (into, grown) {
+        return Ok(into);
     }
     let gateway = ids.map(|ids| &*ids.gateway);
+    let epoch = ids.map(|ids| ids.epoch.0.cast_signed());
     transaction
         .prepare_cached(
             "INSERT INTO gap (stream, reason, events, bytes, gateway, epoch, first_seq,
@@ -142,10 +131,25 @@ pub(super) fn note(
             last,
             perhaps_sent
         ])?;
-    transaction
-        .prepare_cached("DELETE FROM gap WHERE id <= ?1")?
-        .execute([transaction.last_insert_rowid() - GAPS_KEPT])?;
-    Ok(())
+    let gap = transaction.last_insert_rowid();
+    transaction.prepare_cached("DELETE FROM gap WHERE id <= ?1")?.execute([gap - GAPS_KEPT])?;
+    Ok(gap)
+}
+
+/// The same for what never had a number; gaps up to `told` are told, or being
+/// told, and stay as they are.
+pub(super) fn note_unnumbered(
+    transaction: &Transaction<'_>,
+    what: &Dropped,
+    told: i64,
+) -> Result<i64, rusqlite::Error> {
+    let open: Option<i64> = transaction
+        .prepare_cached(
+            "SELECT max(id) FROM gap
+             WHERE id > ?1 AND stream = ?2 AND reason = ?3 AND epoch IS NULL",
+        )?
+        .query_row((told, &what.stream, what.reason.as_str()), |row| row.get(0))?;
+    note(transaction, what, None, false, open)
 }
 
 /// The totals of all streams.

@@ -14,7 +14,7 @@ use super::drops::{Dropped, Ids, Reason, dropped, note};
 use super::file::{File, Totals};
 use super::state::put_totals;
 use super::usage::{Usage, size};
-use super::{BatchId, Birth, FileEpoch};
+use super::{BatchId, Birth, Epoch, FileEpoch};
 use crate::event::Timestamp;
 use crate::flow;
 
@@ -50,6 +50,19 @@ struct Doomed {
     stream: String,
     after: BatchId,
     last: BatchId,
+}
+
+/// For each kind of drop the gap that was noted last.
+pub(super) type Growing = HashMap<Kind, Noted>;
+
+/// Of which flow, why, in which epoch the ids count, whether perhaps sent.
+type Kind = (flow::Hash, Reason, Epoch, bool);
+
+/// A gap, and the batch behind which everything went.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Noted {
+    gap: i64,
+    after: BatchId,
 }
 
 /// A flow's rows while the oldest of several flows are sought.
@@ -182,19 +195,32 @@ impl File {
         if doomed.is_empty() {
             return Ok(0);
         }
-        let (mut totals, mut usage) = (self.totals, self.usage.clone());
+        let mut counts = Counts {
+            totals: self.totals,
+            usage: self.usage.clone(),
+            growing: self.growing.clone(),
+        };
         let transaction = self.connection.transaction()?;
         for range in doomed {
-            drop_range(&transaction, &self.epochs, range, reason, told, (&mut totals, &mut usage))?;
+            drop_range(&transaction, &self.epochs, range, reason, told, &mut counts)?;
         }
+        let Counts { totals, usage, growing } = counts;
         put_totals(&transaction, &totals)?;
         usage.save(&transaction)?;
         let counted = dropped(&transaction)?;
         transaction.commit()?;
         let gone = self.totals.batches.saturating_sub(totals.batches);
         (self.totals, self.usage, self.dropped) = (totals, usage, counted);
+        self.growing = growing;
         Ok(gone)
     }
+}
+
+/// What counts only once it is committed.
+struct Counts {
+    totals: Totals,
+    usage: Usage,
+    growing: Growing,
 }
 
 fn drop_range(
@@ -203,8 +229,9 @@ fn drop_range(
     range: &Doomed,
     reason: Reason,
     told: i64,
-    (totals, usage): (&mut Totals, &mut Usage),
+    counts: &mut Counts,
 ) -> Result<(), rusqlite::Error> {
+    let Counts { totals, usage, growing } = counts;
     // By epoch, since ids count within it: that of their birth, where events were
     // put in again. (A row without one says so in its head: nothing behind its
     // data is read.)
@@ -246,7 +273,12 @@ fn drop_range(
             continue;
         }
         let what = Dropped { stream: range.stream.clone(), reason, events, bytes };
-        note(transaction, &what, ids.as_ref(), perhaps_sent, told)?;
+        let kind = ids.as_ref().map(|ids| (range.flow, reason, ids.epoch, perhaps_sent));
+        // What was loaded in between was perhaps sent: no gap goes over it.
+        let adjoins = |noted: &&Noted| noted.gap > told && noted.after == range.after;
+        let into = kind.and_then(|kind| growing.get(&kind)).filter(adjoins).map(|noted| noted.gap);
+        let gap = note(transaction, &what, ids.as_ref(), perhaps_sent, into)?;
+        growing.extend(kind.map(|kind| (kind, Noted { gap, after: range.after })));
     }
     transaction
         .prepare_cached("DELETE FROM batch WHERE flow = ?1 AND id > ?2 AND id <= ?3")?

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use zstd::bulk::Compressor;
 
 use super::codec::Encoder;
-use super::drops::{Dropped, dropped, note};
-use super::evict::newest_gap;
+use super::drops::{Dropped, dropped, note_unnumbered};
+use super::evict::{Growing, newest_gap};
 use super::forget::forget;
 use super::lock::Lock;
 use super::reserve::Reserve;
@@ -38,6 +38,8 @@ pub(crate) struct File {
     pub(super) totals: Totals,
     pub(super) usage: Usage,
     pub(super) dropped: Vec<Dropped>,
+    /// Gaps of this opening that what is dropped next may be added to.
+    pub(super) growing: Growing,
     memory: Memory,
     saved: BTreeMap<String, Checkpoint>,
     /// Sources whose checkpoint a salvage did not find.
@@ -150,6 +152,11 @@ impl File {
     /// What rules of the user's have dropped since the file was made.
     pub(crate) fn dropped(&self) -> &[Dropped] {
         &self.dropped
+    }
+
+    /// What failed, in words, after a commit that did.
+    pub(crate) fn explain(&self, cause: &rusqlite::Error) -> String {
+        damage::explain(&self.connection, cause)
     }
 
     /// The newest gap of the file.
@@ -313,7 +320,7 @@ impl File {
         }
         dead::make_room(&transaction, self.dead_room, &mut totals)?;
         for refused in &changes.refused {
-            note(&transaction, refused, None, false, changes.told)?;
+            note_unnumbered(&transaction, refused, changes.told)?;
         }
         put_totals(&transaction, &totals)?;
         if usage != self.usage {

@@ -5,7 +5,7 @@
 //! agent takes commands.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
@@ -42,7 +42,10 @@ impl Drop for Lock {
 impl Lock {
     pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
         let name = name(path);
-        let failed = |cause| OpenError::Lock { path: name.clone(), cause };
+        let failed = |cause: std::io::Error| match cause.kind() {
+            ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly(path.to_owned()),
+            _ => OpenError::Lock { path: name.clone(), cause },
+        };
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -31,6 +31,7 @@ mod reserve;
 mod room;
 mod salvage;
 mod schema;
+mod scrub;
 mod state;
 mod store;
 #[cfg(test)]
@@ -56,6 +57,7 @@ pub use position::{BadPosition, FileEpoch, Named, Position};
 pub use reader::{ReadError, Reader};
 pub(crate) use room::State;
 pub use salvage::Loss;
+pub(crate) use scrub::{Scrub, Seen};
 #[cfg(test)]
 pub(crate) use store::Serve;
 pub use store::{Adopted, ErrandError, Gone, Memory, Stats, Store};
@@ -114,6 +116,13 @@ pub enum OpenError {
         #[source]
         cause: std::io::Error,
     },
+    /// A medium in trouble, most likely: the kernel mounts it so after an error.
+    #[error(
+        "the file system of {} is read-only: check the medium and mount it writable; to look \
+         into the file, copy it and its -wal elsewhere",
+        .0.display()
+    )]
+    ReadOnly(PathBuf),
     #[error("cannot open the buffer {}", path.display())]
     File {
         path: PathBuf,

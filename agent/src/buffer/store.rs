@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::damage::is_damage;
+use super::damage::{is_damage, is_of_another_type};
 use super::dead::{Burial, Done, Errand};
 use super::{Batch, BatchId, Dropped, FileEpoch, Gap, Pins, Position, ReadError, Reader, Refused};
 use crate::collect::{DeadLetter, Delivery, SourceId, Ticket};
@@ -215,7 +215,7 @@ impl Shared {
     /// Notes an error that says that the file is damaged, and wakes the writer,
     /// which takes itself down.
     pub(super) fn alarm(&self, cause: &rusqlite::Error) {
-        if is_damage(cause) {
+        if is_damage(cause) || is_of_another_type(cause) {
             locked(&self.damage).get_or_insert_with(|| cause.to_string());
             // Without a writer the agent is going down already.
             drop(self.look());
@@ -262,7 +262,12 @@ impl Store {
     pub fn reader(&self) -> Result<Reader, ReadError> {
         Reader::open(&self.0.path)
             .map(|reader| reader.watched(Arc::clone(&self.0)))
-            .inspect_err(|ReadError(cause)| self.0.alarm(cause))
+            .inspect_err(|error| self.alarm(error))
+    }
+
+    /// [`Shared::alarm`] for an error of a reader of this store.
+    pub(super) fn alarm(&self, ReadError(cause): &ReadError) {
+        self.0.alarm(cause);
     }
 
     /// Batches to send: [`Reader::batches`], which from now on are pinned: no rule

@@ -44,7 +44,7 @@ pub fn verify(path: &Path, mut progress: impl FnMut(u64, u64)) -> Result<Verifie
     let mut numbers = Numbers::new();
     let mut after = 0_i64;
     loop {
-        let places = portion(reader.connection(), after)?;
+        let places = portion(reader.connection(), after, PORTION)?;
         let Some((last, ..)) = places.last() else { break };
         after = *last;
         for (id, flow, oldest) in places {
@@ -85,37 +85,49 @@ fn pages(connection: &Connection, seen: &mut Verified) -> Result<(), ReadError> 
     Ok(())
 }
 
-fn portion(connection: &Connection, after: i64) -> Result<Vec<(i64, u32, i64)>, ReadError> {
+/// The next rows: id, flow, time of the oldest event.
+pub(super) fn portion(
+    connection: &Connection,
+    after: i64,
+    most: u32,
+) -> Result<Vec<(i64, u32, i64)>, ReadError> {
     let mut statement = connection
         .prepare_cached("SELECT id, flow, oldest FROM batch WHERE id > ?1 ORDER BY id LIMIT ?2")?;
     let rows =
-        statement.query_map((after, PORTION), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        statement.query_map((after, most), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn batch(batch: &Batch, oldest: i64, seen: &mut Verified, numbers: &mut Numbers) {
-    let name = || format!("batch {} of epoch {}", batch.number, batch.written);
     seen.batches += 1;
     seen.events += u64::from(batch.count);
+    if let Some(wrong) = look(batch, oldest) {
+        seen.find(wrong);
+    }
+    let last = batch.first_seq.saturating_add(u64::from(batch.count)).saturating_sub(1);
+    let birth = (Arc::clone(&batch.gateway), batch.epoch.0);
+    numbers.entry(birth).or_default().push((batch.first_seq, last));
+}
+
+/// What is wrong with a batch whose row names this as the time of its oldest event.
+pub(super) fn look(batch: &Batch, oldest: i64) -> Option<String> {
     let (mut count, mut earliest) = (0_u32, i64::MAX);
     let walked = batch.events(|event| {
         count += 1;
         earliest = earliest.min(event.time.0);
         Ok(())
     });
-    match walked {
-        Err(damaged) => seen.find(format!("{}: {damaged}", name())),
+    let wrong = match walked {
+        Err(damaged) => damaged.to_string(),
         Ok(()) if count != batch.count => {
-            seen.find(format!("{}: {count} events where {} should be", name(), batch.count));
+            format!("{count} events where {} should be", batch.count)
         }
         Ok(()) if count > 0 && earliest != oldest => {
-            seen.find(format!("{}: its oldest event is not the one that its row names", name()));
+            "its oldest event is not the one that its row names".to_owned()
         }
-        Ok(()) => {}
-    }
-    let last = batch.first_seq.saturating_add(u64::from(batch.count)).saturating_sub(1);
-    let birth = (Arc::clone(&batch.gateway), batch.epoch.0);
-    numbers.entry(birth).or_default().push((batch.first_seq, last));
+        Ok(()) => return None,
+    };
+    Some(format!("batch {} of epoch {}: {wrong}", batch.number, batch.written))
 }
 
 fn missing(connection: &Connection, id: i64, seen: &mut Verified) -> Result<(), ReadError> {

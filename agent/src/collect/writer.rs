@@ -425,7 +425,7 @@ impl Writer {
     }
 
     fn failed(&mut self, cause: &rusqlite::Error, events: bool, others: bool) {
-        let text = cause.to_string();
+        let text = self.file.explain(cause);
         if buffer::is_damage(cause) {
             self.broken(&text);
             return;

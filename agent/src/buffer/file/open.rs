@@ -9,6 +9,7 @@ use zstd::bulk::Compressor;
 
 use super::{File, LEVEL, Totals};
 use crate::buffer::drops::{Dropped, dropped};
+use crate::buffer::evict::Growing;
 use crate::buffer::lock::Lock;
 use crate::buffer::reserve::Reserve;
 use crate::buffer::state::{Lost, epochs, get, memory, put_totals, saved};
@@ -65,6 +66,7 @@ impl File {
             totals,
             usage,
             dropped,
+            growing: Growing::new(),
             memory,
             saved,
             lost,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::buffer::{
-    BatchId, Changes, Dropped, Encoder, File, Pins, Reader, Reason, Sealed, drops, schema,
+    BatchId, Changes, Demand, Dropped, Encoder, File, Pins, Reader, Reason, Sealed, drops, schema,
 };
 use crate::event::{Event, Quality, Timestamp};
 use crate::flow::{self, Flows, Lane};
@@ -92,6 +92,34 @@ fn what_is_pinned_outlives_its_age_and_a_clock_that_nobody_set_ages_nothing() {
 }
 
 #[test]
+fn a_gap_grows_by_what_stands_beside_it_and_goes_over_nothing_that_was_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut flows = Flows::default();
+    let a = flows.id("a", Lane::Live);
+    let hash = flows.get(a).hash;
+    let mut file = open(folder.path());
+    let ids: Vec<BatchId> = std::iter::repeat_with(|| {
+        store(&mut file, &flows, a, 10);
+        file.newest()
+    })
+    .take(6)
+    .collect();
+    let of = vec![vec![(hash, "a".to_owned())]];
+    let oldest = Demand { reason: Reason::Size, bytes: 1, of };
+    let mut pins = Pins::default();
+    for loaded in [None, None, Some(ids[2]), None] {
+        pins.loaded.extend(loaded.map(|id| (hash, id)));
+        assert_eq!(file.evict(&oldest, &pins), Ok(1));
+    }
+    let gaps = drops::gaps(&file.connection, 0).unwrap();
+    let seen = |gap: &drops::Gap| {
+        let ids = gap.ids.as_ref().unwrap();
+        (gap.what.events, ids.first, ids.last)
+    };
+    assert_eq!(gaps.iter().map(seen).collect::<Vec<_>>(), [(20, 1, 20), (20, 31, 50)]);
+}
+
+#[test]
 fn a_file_of_the_first_layout_is_brought_forward_with_its_events_added_up() {
     let folder = tempfile::tempdir().unwrap();
     let mut flows = Flows::default();
@@ -125,7 +153,7 @@ fn a_list_of_gaps_that_is_shorter_than_what_was_told_is_another_file_s() {
     let what = Dropped { stream: "a".into(), reason: Reason::Newest, events: 1, bytes: 1 };
     let transaction = connection.transaction().unwrap();
     for told in 0..3 {
-        drops::note(&transaction, &what, None, false, told).unwrap();
+        drops::note_unnumbered(&transaction, &what, told).unwrap();
     }
     transaction.commit().unwrap();
     let seen = |after| -> Vec<i64> {

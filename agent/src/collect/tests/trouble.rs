@@ -52,19 +52,47 @@ async fn on_a_full_disk_deletes_go_alone_and_make_the_room() {
     collector.close();
 }
 
-/// Commits enough for a table of several pages, and damages it.
-async fn damaged(folder: &Path) -> Fixture {
+/// Commits so many batches, enough for a table of several pages.
+async fn filled(folder: &Path, batches: i64) -> Fixture {
     let mut fixture = begin(&config(folder), Lane::Live);
-    for time in 0..40 {
+    for time in 0..batches {
         let ticket = fixture.intakes[0].deliver(noisy(fixture.id, time, 3_000)).await.unwrap();
         fixture.intakes[0].wait_committed(ticket).await.unwrap();
     }
+    fixture
+}
+
+async fn damaged(folder: &Path) -> Fixture {
+    let fixture = filled(folder, 40).await;
     destroy(folder, "batch");
     fixture
 }
 
 /// Puts all into the database and destroys the root of a table there.
 fn destroy(folder: &Path, table: &str) {
+    destroy_page(folder, table, |root| root.number);
+}
+
+/// The root of a table, of a file with pages of this size.
+struct Root<'a> {
+    number: usize,
+    page: &'a [u8],
+}
+
+impl Root<'_> {
+    /// The leaf in the middle of the table (`SQLite`'s file format, section 1.6).
+    fn middle(&self) -> usize {
+        let number = |at: usize, bytes: usize| {
+            self.page[at..at + bytes].iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
+        };
+        assert_eq!(self.page[0], 5, "an interior page");
+        let cell = number(12 + number(3, 2) / 2 * 2, 2);
+        number(cell, 4)
+    }
+}
+
+/// The same of a page that is found from the root.
+fn destroy_page(folder: &Path, table: &str, which: impl FnOnce(Root<'_>) -> usize) {
     let path = folder.join("buffer.db");
     let other = Connection::open(&path).unwrap();
     let query = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
@@ -74,7 +102,8 @@ fn destroy(folder: &Path, table: &str) {
     let mut bytes = std::fs::read(&path).unwrap();
     let page: u32 = other.query_row("PRAGMA page_size", [], |row| row.get(0)).unwrap();
     let page = page as usize;
-    bytes[(root - 1) * page..root * page].fill(0xff);
+    let number = which(Root { number: root, page: &bytes[(root - 1) * page..root * page] });
+    bytes[(number - 1) * page..number * page].fill(0xff);
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
     // Whoever has pages in memory reads them again.
@@ -185,4 +214,55 @@ async fn damage_that_only_the_bounds_meet_is_salvaged_at_start() {
     let buffer = open(&small);
     assert!(buffer.loss().is_some());
     assert!(buffer.stats().borrow().dead_letters > 0);
+}
+
+/// Reads the file whole, as the agent does beside everything else.
+fn scrub(store: &Store) -> Result<buffer::Seen, buffer::ReadError> {
+    let mut scrub = buffer::Scrub::begin(store.clone())?;
+    while scrub.step()? {}
+    Ok(scrub.seen().clone())
+}
+
+#[tokio::test]
+async fn damage_in_the_middle_of_a_backlog_is_found_though_nobody_needs_it_yet() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { mut collector, flow, .. } = filled(folder.path(), 100).await;
+    destroy_page(folder.path(), "batch", |root| root.middle());
+    // No start sees it.
+    collector.close();
+    let buffer = open(&config(folder.path()));
+    assert!(buffer.loss().is_none());
+    (collector, _) = start(buffer, Vec::new(), Flows::default()).unwrap();
+    scrub(&collector.store()).unwrap_err();
+    collector.ended().await;
+    assert!(collector.is_damaged());
+    collector.close();
+    let buffer = open(&config(folder.path()));
+    let loss = buffer.loss().unwrap();
+    let left = stored(&buffer.store(), &flow);
+    assert_eq!(loss.lost_batches, Some(100 - left.len() as u64));
+    assert!(left.len() > 80 && left.contains(&0) && left.contains(&99), "{left:?}");
+}
+
+#[tokio::test]
+async fn a_value_of_another_type_in_the_middle_is_damage_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { mut collector, .. } = filled(folder.path(), 40).await;
+    let other = Connection::open(folder.path().join("buffer.db")).unwrap();
+    other.execute("UPDATE batch SET count = 'many' WHERE first_seq = 20", []).unwrap();
+    scrub(&collector.store()).unwrap_err();
+    collector.ended().await;
+    assert!(collector.is_damaged());
+}
+
+#[tokio::test]
+async fn a_batch_that_cannot_be_decoded_is_told_before_its_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, .. } = filled(folder.path(), 40).await;
+    let other = Connection::open(folder.path().join("buffer.db")).unwrap();
+    other.execute("UPDATE batch SET data = x'00' WHERE first_seq = 20", []).unwrap();
+    let seen = scrub(&collector.store()).unwrap();
+    assert_eq!((seen.batches, seen.unreadable), (40, 1));
+    assert!(seen.first.unwrap().starts_with("batch 20 of epoch "));
+    assert!(!collector.is_damaged(), "the others go on");
 }

@@ -10,7 +10,8 @@
 //! exactly once and in order; nothing may have left a file before it arrived,
 //! at any moment.
 //!
-//! `make simulate SEEDS=10000` runs many seeds, `SEED=n` runs one again.
+//! `make simulate SEEDS=10000` runs many seeds, with `FROM=n` those behind n, so
+//! that a long campaign may be run in pieces; `SEED=n` runs one again.
 
 pub(crate) mod broker;
 pub(crate) mod chance;
@@ -66,8 +67,11 @@ fn every_event_arrives_exactly_once_whatever_fails() {
     campaign("forwarder", SEEDS, |seed| plan::run(seed, None));
 }
 
-/// Runs a world under `SEEDS` seeds, on all cores, or under `SEED` alone and
-/// tells what happens in it.
+/// Seeds between two lines of a long campaign.
+const TELL: u64 = 1_000;
+
+/// Runs a world under `SEEDS` seeds from `FROM`, on all cores, or under `SEED`
+/// alone and tells what happens in it.
 pub(crate) fn campaign(world: &str, seeds: u64, run: impl Fn(u64) -> Result<(), String> + Sync) {
     if let Some(seed) = number("SEED") {
         let told = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).finish();
@@ -75,16 +79,20 @@ pub(crate) fn campaign(world: &str, seeds: u64, run: impl Fn(u64) -> Result<(), 
         run(seed).unwrap_or_else(|wrong| panic!("{world}: seed {seed}: {wrong}"));
         return;
     }
-    let seeds = number("SEEDS").unwrap_or(seeds);
-    let next = std::sync::atomic::AtomicU64::new(0);
+    let from = number("FROM").unwrap_or(0);
+    let end = from + number("SEEDS").unwrap_or(seeds);
+    let next = std::sync::atomic::AtomicU64::new(from);
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let wrong = std::thread::scope(|scope| {
         let work = || {
             let mut wrong = Vec::new();
             loop {
                 let seed = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                if seed >= seeds {
+                if seed >= end {
                     return wrong;
+                }
+                if seed > from && seed.is_multiple_of(TELL) {
+                    println!("{world}: at seed {seed} of {end}");
                 }
                 if let Err(cause) = run(seed) {
                     let again = format!("make simulate SEED={seed}");

@@ -50,6 +50,8 @@ pub(super) struct Buried {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Gap {
     stream: &'static str,
+    /// Where it begins; the file does not tell.
+    behind: Option<BatchId>,
     epoch: u64,
     perhaps_sent: bool,
     events: u64,
@@ -201,6 +203,7 @@ impl Model {
                 let (first, last) = (row.first_seq, row.last_seq());
                 let gap = parts.entry((row.written.0, row.epoch.0, again)).or_insert(Gap {
                     stream,
+                    behind: Some(pins[flow]),
                     epoch: row.epoch.0,
                     perhaps_sent: earlier && pins[flow] == BatchId::default(),
                     events: 0,
@@ -217,13 +220,15 @@ impl Model {
         }
     }
 
-    /// One more, or more of one that is not told yet.
+    /// One more, or more of the last of its kind, if nothing stands between and it
+    /// is not told yet.
     fn note(&mut self, gap: Gap) {
         let same = |known: &&mut Gap| {
             (known.stream, known.epoch, known.perhaps_sent)
                 == (gap.stream, gap.epoch, gap.perhaps_sent)
         };
-        let Some(known) = self.gaps.iter_mut().skip(self.told).find(same) else {
+        let last = self.gaps.iter_mut().skip(self.told).rev().find(same);
+        let Some(known) = last.filter(|known| known.behind == gap.behind) else {
             self.gaps.push(gap);
             return;
         };
@@ -258,7 +263,8 @@ impl Model {
             (&*one.stream, one.events)
         });
         assert!(dropped.eq(self.dropped.iter().map(|(stream, events)| (*stream, *events))));
-        let mut gaps = self.gaps.clone();
+        let seen = |gap: &Gap| Gap { behind: None, ..gap.clone() };
+        let mut gaps: Vec<Gap> = self.gaps.iter().map(seen).collect();
         gaps.sort();
         assert_eq!(eyes.gaps(), gaps);
     }
@@ -316,6 +322,7 @@ impl Eyes {
             let stream = STREAMS.into_iter().find(|stream| *stream == gap.what.stream).unwrap();
             Gap {
                 stream,
+                behind: None,
                 epoch: ids.epoch.0,
                 perhaps_sent: gap.perhaps_sent,
                 events: gap.what.events,
