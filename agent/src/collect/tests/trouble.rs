@@ -234,8 +234,8 @@ async fn damage_in_the_middle_of_a_backlog_is_found_though_nobody_needs_it_yet()
     assert!(buffer.loss().is_none());
     (collector, _) = start(buffer, Vec::new(), Flows::default()).unwrap();
     scrub(&collector.store()).unwrap_err();
-    collector.ended().await;
     assert!(collector.is_damaged());
+    collector.ended().await;
     collector.close();
     let buffer = open(&config(folder.path()));
     let loss = buffer.loss().unwrap();
@@ -251,8 +251,8 @@ async fn a_value_of_another_type_in_the_middle_is_damage_too() {
     let other = Connection::open(folder.path().join("buffer.db")).unwrap();
     other.execute("UPDATE batch SET count = 'many' WHERE first_seq = 20", []).unwrap();
     scrub(&collector.store()).unwrap_err();
-    collector.ended().await;
     assert!(collector.is_damaged());
+    collector.ended().await;
 }
 
 #[tokio::test]
