@@ -31,6 +31,26 @@ pub struct Batch {
     pub events: Vec<u8>,
 }
 
+/// The ids of a stored batch, without its events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    pub id: BatchId,
+    /// Where its events were numbered; none where that is damaged.
+    pub birth: Option<Birth>,
+    /// Sequence number of its first event within that epoch.
+    pub first_seq: u64,
+    pub count: u32,
+    /// Those of its events that are dead letters already, by their numbers.
+    pub buried: Vec<u64>,
+}
+
+impl Waiting {
+    /// Sequence number of its last event.
+    pub fn last_seq(&self) -> u64 {
+        self.first_seq.saturating_add(u64::from(self.count)).saturating_sub(1)
+    }
+}
+
 /// One event of a batch, borrowed from its bytes: what `encode` walks without
 /// an allocation.
 #[derive(Debug)]
@@ -149,6 +169,12 @@ pub struct Refused {
 pub struct Birth {
     pub epoch: Epoch,
     pub gateway: Arc<str>,
+}
+
+impl std::fmt::Display for Birth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.gateway, self.epoch)
+    }
 }
 
 impl Birth {

@@ -16,7 +16,7 @@ use zstd::bulk::Compressor;
 use super::codec::Encoder;
 use super::drops::{Dropped, dropped, note_unnumbered};
 use super::evict::{Growing, newest_gap};
-use super::forget::forget;
+use super::forget::{delivered, forget};
 use super::lock::Lock;
 use super::reserve::Reserve;
 use super::state::{Lost, cursors, put, put_totals, save};
@@ -102,6 +102,8 @@ pub(crate) struct Changes<'a> {
     pub told: i64,
     /// Positions to delete by, oldest first, with their cluster.
     pub positions: Vec<(&'a Position, &'a str)>,
+    /// Batches to delete, each because all of it was seen in Kafka.
+    pub delivered: &'a [BatchId],
 }
 
 impl Changes<'_> {
@@ -112,6 +114,7 @@ impl Changes<'_> {
             && self.buried.is_empty()
             && self.refused.is_empty()
             && self.positions.is_empty()
+            && self.delivered.is_empty()
     }
 }
 
@@ -241,7 +244,7 @@ impl File {
     /// events in the file that were never acknowledged: their source sends
     /// them again, under new ids.)
     ///
-    /// Gives for each position what it deleted.
+    /// Gives for each position what it deleted, then the same of what was seen.
     pub(crate) fn commit(
         &mut self,
         changes: &Changes<'_>,
@@ -262,6 +265,10 @@ impl File {
                     position: Some((*position).clone()),
                 });
             }
+        }
+        if !changes.delivered.is_empty() {
+            let counts = (&mut totals, &mut usage);
+            adopted.push(delivered(&transaction, changes.delivered, counts)?);
         }
         if let Some(memory) = &memory {
             let text = memory.position.as_ref().map(Position::encode).unwrap_or_default();

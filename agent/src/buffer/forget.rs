@@ -1,6 +1,7 @@
-//! What a position lets go, and what is in doubt then.
+//! What a position lets go, and what is in doubt then; and what was seen in Kafka
+//! where no position is left.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::file::Totals;
 use super::usage::Usage;
@@ -48,6 +49,30 @@ pub(super) fn forget(
         if !epochs.iter().any(|known| known.epoch == *epoch) {
             doubt(transaction, epochs, *flow, (*epoch, *number), &mut adopted)?;
         }
+    }
+    totals.batches = totals.batches.saturating_sub(adopted.deleted_batches);
+    totals.events = totals.events.saturating_sub(adopted.deleted_events);
+    Ok(adopted)
+}
+
+/// Deletes these batches. One that has gone meanwhile, by a rule of the user's, is
+/// not counted.
+pub(super) fn delivered(
+    transaction: &Connection,
+    batches: &[BatchId],
+    (totals, usage): (&mut Totals, &mut Usage),
+) -> Result<Adopted, rusqlite::Error> {
+    let mut adopted = Adopted::default();
+    let mut delete = transaction
+        .prepare_cached("DELETE FROM batch WHERE id = ?1 RETURNING flow, count, length(data)")?;
+    for batch in batches {
+        let gone: Option<(u32, i64, i64)> = delete
+            .query_row([batch.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .optional()?;
+        let Some((flow, events, data)) = gone else { continue };
+        usage.remove(flow::Hash(flow), 1, data.cast_unsigned());
+        adopted.deleted_batches += 1;
+        adopted.deleted_events += events.cast_unsigned();
     }
     totals.batches = totals.batches.saturating_sub(adopted.deleted_batches);
     totals.events = totals.events.saturating_sub(adopted.deleted_events);

@@ -8,8 +8,9 @@
 //! - Every opening draws a new random epoch and commits it before the first
 //!   event; numbers count within it. So no id comes twice, whatever happens to
 //!   the file: SAFETY.md, "Two counters and an epoch".
-//! - A position deletes, and only what it covers: [`Position`]. Besides it only
-//!   a rule of the user's does, `evict`, and what it drops is counted.
+//! - A position deletes, and only what it covers: [`Position`]; where Kafka has lost
+//!   it, what was seen there goes, batch by batch. Besides that only a rule of the
+//!   user's deletes, `evict`, and what it drops is counted.
 //! - A damaged file stops nobody: `damage`, `salvage`.
 //!
 //! What an event is in here, as bytes, is in `codec`.
@@ -43,7 +44,7 @@ mod view;
 
 use std::path::PathBuf;
 
-pub use batch::{ArrayRef, Batch, Birth, Damaged, EventRef, FieldRef, Refused, ValueRef};
+pub use batch::{ArrayRef, Batch, Birth, Damaged, EventRef, FieldRef, Refused, ValueRef, Waiting};
 pub(crate) use codec::{Encoder, Labels};
 pub use config::Config;
 pub(crate) use damage::{is_damage, is_full};

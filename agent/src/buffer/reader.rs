@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 use tracing::warn;
 use zstd::bulk::Decompressor;
 
-use super::{Batch, BatchId, Birth, Epoch, FileEpoch, Gap, Shared, drops, schema, state};
+use super::{Batch, BatchId, Birth, Epoch, FileEpoch, Gap, Shared, Waiting, drops, schema, state};
+use crate::event::Timestamp;
 use crate::flow;
 
 /// A batch that claims to be longer is damaged: an event of more than 8 MiB is
@@ -145,6 +146,62 @@ impl Reader {
             });
         }
         Ok(found)
+    }
+
+    /// The ids of what waits of one flow behind `after`, oldest first, of so many
+    /// batches at most.
+    pub fn waiting(
+        &self,
+        flow: flow::Hash,
+        after: BatchId,
+        most: u32,
+    ) -> Result<Vec<Waiting>, ReadError> {
+        self.watch(self.read_waiting(flow, after, most).map_err(ReadError))
+    }
+
+    fn read_waiting(
+        &self,
+        flow: flow::Hash,
+        after: BatchId,
+        most: u32,
+    ) -> Result<Vec<Waiting>, rusqlite::Error> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT id, first_seq, count, birth FROM batch
+             WHERE flow = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
+        )?;
+        let mut letters =
+            self.connection.prepare_cached("SELECT seq FROM dead_event WHERE place = ?1")?;
+        let mut rows = statement.query((flow.0, after.0, most))?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let id = BatchId(row.get(0)?);
+            let birth = match row.get::<_, Option<Vec<u8>>>(3)? {
+                None => self
+                    .epochs
+                    .get(&id.ordinal())
+                    .map(|(epoch, gateway)| Birth { epoch: *epoch, gateway: Arc::clone(gateway) }),
+                Some(bytes) => Birth::parse(&bytes),
+            };
+            let buried = letters.query_map([id.0], |row| row.get::<_, i64>(0))?;
+            let buried = buried.map(|seq| seq.map(i64::cast_unsigned)).collect::<Result<_, _>>()?;
+            found.push(Waiting {
+                id,
+                birth,
+                first_seq: row.get::<_, i64>(1)?.cast_unsigned(),
+                count: row.get(2)?,
+                buried,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Time of the oldest event of the flow's oldest batch.
+    pub fn oldest(&self, flow: flow::Hash) -> Result<Option<Timestamp>, ReadError> {
+        let oldest = self
+            .connection
+            .prepare_cached("SELECT oldest FROM batch WHERE flow = ?1 ORDER BY id LIMIT 1")
+            .and_then(|mut first| first.query_row([flow.0], |row| row.get(0)).optional());
+        self.watch(oldest.map(|oldest| oldest.map(Timestamp)).map_err(ReadError))
     }
 
     /// What was dropped behind the gap `after`, oldest first.

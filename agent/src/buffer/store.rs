@@ -43,6 +43,7 @@ pub(crate) struct Handed {
 #[derive(Debug)]
 pub(crate) enum Call {
     Adopt { position: Position, cluster: String, reply: SyncSender<Adopted> },
+    Delivered { batches: Vec<BatchId>, reply: SyncSender<Adopted> },
     Bury { dead: Vec<Burial>, reply: SyncSender<()> },
     Errand { errand: Errand, reply: SyncSender<Result<Done, String>> },
 }
@@ -323,9 +324,15 @@ impl Store {
         self.0.call(|reply| Call::Adopt { position, cluster, reply })
     }
 
-    /// The same for a position that this process has just committed: it does
-    /// not wait, the writer gathers such calls into few large deletes. Each
-    /// position must cover what the one before it did.
+    /// Deletes these batches, all events of which were seen in Kafka or are dead
+    /// letters; waits for its commit. It is for who has no position to adopt.
+    pub fn delivered(&self, batches: Vec<BatchId>) -> Result<Adopted, Gone> {
+        self.0.call(|reply| Call::Delivered { batches, reply })
+    }
+
+    /// The same as [`Store::adopt`] for a position that this process has just
+    /// committed: it does not wait, the writer gathers such calls into few large
+    /// deletes. Each position must cover what the one before it did.
     ///
     /// A power cut before the delete costs nothing: the next start reads the
     /// position from Kafka and deletes by it.

@@ -356,6 +356,7 @@ impl Writer {
             Some(Call::Adopt { position, cluster, .. }) => {
                 changes.positions.push((position, cluster));
             }
+            Some(Call::Delivered { batches, .. }) => changes.delivered = batches,
             Some(Call::Bury { dead, .. }) => changes.buried.extend(dead),
             // In a commit of its own, behind this one.
             Some(Call::Errand { .. }) | None => {}
@@ -407,7 +408,7 @@ impl Writer {
         self.forget_due = None;
         *locked(&self.shared.memory) = self.file.memory().clone();
         match self.call.take() {
-            Some(Call::Adopt { reply, .. }) => {
+            Some(Call::Adopt { reply, .. } | Call::Delivered { reply, .. }) => {
                 answer(&reply, adopted.pop().unwrap_or_default());
             }
             Some(Call::Bury { reply, .. }) => answer(&reply, ()),

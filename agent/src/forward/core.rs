@@ -8,6 +8,8 @@
 //!     │                              ▲                    │
 //!  Watching ◄── fenced               └────────────────────┘
 //! ```
+//! Where the position is lost, Looking comes between ReadingPosition and Sending.
+//!
 //! Every new producer runs the whole start (SAFETY 1). A commit whose outcome
 //! is not known is only ever repeated, never aborted, and nothing is sent
 //! before it is known or the position has said where Kafka stands (SAFETY 2).
@@ -32,6 +34,8 @@ pub(super) enum State {
     Connecting,
     /// The producer stands; Kafka's position is not known yet.
     ReadingPosition,
+    /// The position is lost: looking for what is in Kafka already (SAFETY 3).
+    Looking,
     /// No transaction, or one that is being filled.
     Sending,
     /// The commit was asked for; only its answer counts.
@@ -50,6 +54,7 @@ impl State {
         match self {
             Self::Connecting => "connecting",
             Self::ReadingPosition => "reading position",
+            Self::Looking => "looking",
             Self::Sending | Self::Sifting => "sending",
             Self::Committing => "committing",
             Self::Aborting => "aborting",
@@ -62,8 +67,10 @@ impl State {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done,
-    /// The transaction goes on with another load.
+    /// The transaction goes on with another load, or the look with more records.
     More,
+    /// Kafka has no position any more, and something is stored.
+    Lost,
     /// There was nothing to send.
     Idle,
     /// Another agent sends.
@@ -100,9 +107,9 @@ impl Core {
     /// The step of the present state ended so; how long to pause before the
     /// next one.
     pub(super) fn settle(&mut self, outcome: Outcome) -> Duration {
-        use Outcome::{Aside, Done, Failed, Idle, More, Refused};
+        use Outcome::{Aside, Done, Failed, Idle, Lost, More, Refused};
         use State::{
-            Aborting, Committing, Connecting, ReadingPosition, Sending, Sifting, Watching,
+            Aborting, Committing, Connecting, Looking, ReadingPosition, Sending, Sifting, Watching,
         };
         let state = self.state;
         self.state = match (state, outcome) {
@@ -129,7 +136,8 @@ impl Core {
             }
             (Sending | Sifting, Failed(_)) | (Committing, Failed(Class::Abort)) => Aborting,
             (Aborting, Done) if std::mem::take(&mut self.refused) => Sifting,
-            (ReadingPosition | Aborting | Sifting, Done) => Sending,
+            (ReadingPosition, Lost) => Looking,
+            (ReadingPosition | Looking | Aborting | Sifting, Done) => Sending,
             // What has no transaction to lose is tried again as it is; a
             // commit above all.
             (same, _) => same,
@@ -137,7 +145,7 @@ impl Core {
         match outcome {
             Failed(_) => self.pause(),
             Aside => TWIN_LOOK,
-            Done | More | Idle | Refused => Duration::ZERO,
+            Done | More | Lost | Idle | Refused => Duration::ZERO,
         }
     }
 
@@ -166,7 +174,7 @@ mod tests {
         core
     }
 
-    use Outcome::{Aside, Done, Failed, Idle, Refused};
+    use Outcome::{Aside, Done, Failed, Idle, Lost, More, Refused};
 
     #[test]
     fn nothing_is_sent_before_the_position_was_read() {
@@ -174,6 +182,17 @@ mod tests {
         let failed = [Done, Failed(Class::Repeat), Failed(Class::Abort)];
         assert_eq!(run(&failed).state(), State::ReadingPosition);
         assert_eq!(run(&[Done, Done]).state(), State::Sending);
+    }
+
+    #[test]
+    fn nothing_is_sent_before_a_look_has_ended() {
+        let mut core = run(&[Done, Lost]);
+        for looked in [More, Failed(Class::Repeat), More] {
+            core.settle(looked);
+            assert_eq!(core.state(), State::Looking, "{looked:?}");
+        }
+        core.settle(Done);
+        assert_eq!(core.state(), State::Sending);
     }
 
     #[test]
@@ -192,6 +211,7 @@ mod tests {
         for before in [
             &[][..],
             &[Done],
+            &[Done, Lost],
             &[Done, Done],
             &[Done, Done, Done],
             &[Done, Done, Failed(Class::Abort)],

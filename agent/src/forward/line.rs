@@ -13,6 +13,7 @@ use std::time::Duration;
 use super::config::Config;
 use super::context::Failure;
 use super::load::{Load, Record};
+use super::tails::Wanted;
 use super::trouble::Trouble;
 use crate::buffer::Position;
 use crate::clock::Clock;
@@ -25,6 +26,18 @@ pub(super) enum Presence {
     There,
     Missing,
     Forbidden,
+}
+
+/// What a look at the end of a topic came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tail {
+    /// There is more to read; whether something came.
+    Reading { news: bool },
+    /// All that stood there when the look began was read, from where it was to
+    /// begin; whether nothing older can be what was asked for.
+    Ended { whole: bool },
+    /// The topic is not there, or not for us.
+    Closed(Presence),
 }
 
 /// What Kafka keeps of the position, with the counter that its offset is.
@@ -64,6 +77,20 @@ pub(super) trait Line {
     /// Reads what is kept under the gateway's group, by a reader that sees
     /// only what is committed; it needs no [`Line::init`] and fences nobody.
     fn read_position(&mut self, config: &Config, gateway: &str) -> Result<Option<Kept>, Trouble>;
+
+    /// Reads on in the end of a topic, by a reader that sees only what is
+    /// committed, for a moment; gives the id and the bytes of each record. Another
+    /// topic begins anew.
+    fn read_tail(
+        &mut self,
+        config: &Config,
+        gateway: &str,
+        wanted: &Wanted,
+        each: &mut dyn FnMut(Option<&str>, usize),
+    ) -> Result<Tail, Trouble>;
+
+    /// Drops what reads, wherever it is.
+    fn leave_tail(&mut self);
 
     fn begin(&self) -> Result<(), Trouble>;
 

@@ -14,9 +14,11 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::config::{Config, Delivery};
 use super::context::{Context, Failure};
-use super::line::{Kept, Line, Presence};
+use super::line::{Kept, Line, Presence, Tail};
 use super::load::{Load, Record};
 use super::native;
+use super::tail::TailReader;
+use super::tails::Wanted;
 use super::trouble::{Class, Trouble};
 use crate::buffer::Position;
 use crate::clock::Clock;
@@ -25,7 +27,7 @@ use crate::event::Timestamp;
 use crate::flow::Create;
 
 /// Longest a single call blocks: a stop waits no longer for it.
-const CALL: Duration = Duration::from_secs(2);
+pub(super) const CALL: Duration = Duration::from_secs(2);
 
 /// First slice of a call that must be polled between its slices; they double.
 const FIRST_SLICE: Duration = Duration::from_millis(5);
@@ -40,6 +42,8 @@ pub(super) struct Link {
     producer: BaseProducer<Context>,
     context: Context,
     group: Option<ConsumerGroupMetadata>,
+    /// Reads the end of a topic, after the position was lost.
+    tail: Option<TailReader>,
     transactional: bool,
     /// `init_transactions` is done once for each producer.
     initialised: bool,
@@ -62,7 +66,7 @@ impl Link {
             Trouble::new(Class::Rebuild, format!("cannot make a Kafka client: {error}"))
         })?;
         let transactional = config.delivery == Delivery::ExactlyOnce;
-        Ok(Self { producer, context, group: None, transactional, initialised: false })
+        Ok(Self { producer, context, group: None, tail: None, transactional, initialised: false })
     }
 
     /// Without transactions nothing can be taken back: waits until every record
@@ -201,6 +205,33 @@ impl Line for Link {
             }
             _ => Ok(None),
         }
+    }
+
+    fn read_tail(
+        &mut self,
+        config: &Config,
+        gateway: &str,
+        wanted: &Wanted,
+        each: &mut dyn FnMut(Option<&str>, usize),
+    ) -> Result<Tail, Trouble> {
+        let known = self.tail.take().filter(|tail| tail.is_of(&wanted.topic));
+        let opened =
+            known.map_or_else(|| TailReader::open(config, gateway, &self.context, wanted), Ok);
+        let read = opened.and_then(|tail| {
+            let tail = self.tail.insert(tail);
+            tail.read(each)
+        });
+        read.or_else(|trouble| match trouble.code {
+            Some(Code::TopicAuthorizationFailed) => Ok(Tail::Closed(Presence::Forbidden)),
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
+                Ok(Tail::Closed(Presence::Missing))
+            }
+            _ => Err(trouble),
+        })
+    }
+
+    fn leave_tail(&mut self) {
+        self.tail = None;
     }
 
     fn begin(&self) -> Result<(), Trouble> {

@@ -28,6 +28,8 @@ mod sieve;
 #[cfg(test)]
 pub(crate) mod simulator;
 mod size;
+mod tail;
+mod tails;
 #[cfg(test)]
 pub(crate) mod tests;
 mod token;
@@ -50,7 +52,7 @@ use crate::clock::Clock;
 /// How the forwarder is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// A word for it: connecting, reading position, sending, committing,
+    /// A word for it: connecting, reading position, looking, sending, committing,
     /// aborting, stopped.
     pub state: &'static str,
     /// Since the start of the process; bytes are those of keys and values.

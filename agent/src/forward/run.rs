@@ -1,6 +1,7 @@
 //! The forward thread: asks the core what comes next and does it.
 
 mod finish;
+mod look;
 mod refused;
 mod send;
 mod start;
@@ -26,6 +27,7 @@ use super::load::Load;
 use super::pace::Pace;
 use super::sieve::Sieve;
 use super::size::Sizer;
+use super::tails::Look;
 use super::transaction::Transaction;
 use super::trouble::{Class, Refusal, Trouble, refusal};
 use super::voice::Voice;
@@ -117,6 +119,8 @@ pub(super) struct Forward<L> {
     progress: Instant,
     stuck_told: bool,
     twin: Twin,
+    /// The position is lost: how far the look for what is in Kafka is.
+    look: Option<Look>,
     /// The position in Kafka does not name this run as its sender yet.
     unannounced: bool,
     /// Another file has sent under this gateway's id.
@@ -179,6 +183,7 @@ impl<L: Line> Forward<L> {
             progress: now,
             stuck_told: false,
             twin: Twin::default(),
+            look: None,
             unannounced: false,
             beside_twin: false,
             looked: None,
@@ -215,6 +220,7 @@ impl<L: Line> Forward<L> {
         let result = match state {
             State::Connecting => self.connect(),
             State::ReadingPosition => self.read_position(),
+            State::Looking => self.look_at_tails(),
             State::Sending => self.send(),
             State::Committing => self.commit(),
             State::Aborting => self.abort(),
@@ -233,6 +239,7 @@ impl<L: Line> Forward<L> {
                     State::Committing => trouble.class > Class::Repeat,
                     State::Connecting
                     | State::ReadingPosition
+                    | State::Looking
                     | State::Aborting
                     | State::Watching => false,
                 };
@@ -257,10 +264,12 @@ impl<L: Line> Forward<L> {
     fn watch_over(&mut self, state: State, outcome: Outcome) -> Outcome {
         let works = match outcome {
             Outcome::Done => state != State::Sending && state != State::Aborting,
-            Outcome::Idle | Outcome::Aside => true,
+            Outcome::Idle | Outcome::Aside | Outcome::Lost => true,
+            // A look has bounds of its own.
+            Outcome::More => state == State::Looking,
             // A new client is made anyhow.
             Outcome::Failed(Class::Rebuild | Class::Fenced) => return outcome,
-            Outcome::More | Outcome::Refused | Outcome::Failed(_) => false,
+            Outcome::Refused | Outcome::Failed(_) => false,
         };
         let now = self.pace.now();
         if works {

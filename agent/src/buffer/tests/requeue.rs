@@ -316,3 +316,24 @@ fn the_age_of_what_was_put_in_again_counts_from_then() {
     assert_eq!(fixture.file.expire(day(16), day(9), &Pins::default()), Ok(1));
     fixture.is_well();
 }
+
+#[test]
+fn what_was_seen_in_kafka_goes_with_its_counts_and_frees_its_letters() {
+    let mut fixture = begin();
+    fixture.append(14..16);
+    fixture.bury(2);
+    let reader = Reader::open(&path(fixture.folder.path())).unwrap();
+    let waiting = reader.waiting(fixture.hash(), BatchId(0), 9).unwrap();
+    let known: Vec<_> = waiting.iter().map(|w| (w.first_seq, w.last_seq(), &*w.buried)).collect();
+    assert_eq!(known, [(1, 3, &[2][..]), (4, 5, &[])]);
+    assert_eq!(reader.oldest(fixture.hash()).unwrap(), Some(Timestamp(11)));
+
+    let delivered = [waiting[0].id, BatchId(77)];
+    let changes = Changes { delivered: &delivered, ..Changes::default() };
+    let adopted = fixture.file.commit(&changes, Timestamp(0)).unwrap().pop().unwrap();
+    assert_eq!((adopted.deleted_batches, adopted.deleted_events), (1, 3));
+    let totals = fixture.file.totals();
+    assert_eq!((totals.batches, totals.events), (1, 2));
+    assert_eq!(reader.waiting(fixture.hash(), BatchId(0), 9).unwrap(), waiting[1..]);
+    assert_eq!(fixture.requeue(&[1]).done, 1);
+}

@@ -67,6 +67,8 @@ impl<L: Line> Forward<L> {
 
     pub(super) fn read_position(&mut self) -> Result<Outcome, Trouble> {
         let memory = self.store.memory();
+        let mut outcome = Outcome::Done;
+        self.look = None;
         if self.config.delivery == Delivery::ExactlyOnce {
             let link = self.link.as_mut().ok_or_else(no_link)?;
             let kept = link.read_position(&self.config, &self.gateway);
@@ -77,7 +79,7 @@ impl<L: Line> Forward<L> {
             let sender = position.and_then(Position::sender);
             self.unannounced = sender != epochs.last().map(|running| running.epoch);
             self.beside_twin = position.is_some_and(|known| known.names_others(epochs));
-            self.adopt(kept, &memory)?;
+            outcome = self.adopt(kept, &memory)?;
         } else if !self.first_start {
             // What was delivered is forgotten in the file before it is read
             // again: adopting waits for the writer.
@@ -100,7 +102,7 @@ impl<L: Line> Forward<L> {
             info!(brokers = %self.config.brokers, cluster = %self.cluster, "connected to Kafka");
         }
         self.first_start = false;
-        Ok(Outcome::Done)
+        Ok(outcome)
     }
 
     /// Says once why the position may stay unreadable for ever, though the
@@ -131,7 +133,12 @@ impl<L: Line> Forward<L> {
         }
     }
 
-    pub(super) fn adopt(&mut self, kept: Option<Kept>, memory: &Memory) -> Result<(), Trouble> {
+    /// Goes on from what is in Kafka. Lost: nothing is, where something was.
+    pub(super) fn adopt(
+        &mut self,
+        kept: Option<Kept>,
+        memory: &Memory,
+    ) -> Result<Outcome, Trouble> {
         if let Some(known) = &memory.cluster
             && *known != self.cluster
         {
@@ -149,15 +156,15 @@ impl<L: Line> Forward<L> {
             }
             self.kept.position = self.store.next_position(Some(&kept.position), &self.cluster);
             self.kept.offset = kept.offset;
-        } else {
-            if memory.cluster.as_ref() == Some(&self.cluster) && memory.position.is_some() {
-                warn!(topic = %self.config.positions_topic, group = %format!("tidegate-{}", self.gateway),
-                        position = %memory.position.as_ref().map(Position::encode).unwrap_or_default(),
-                        "the position in Kafka is lost: everything that is stored is sent, some of it may come twice under the same id");
-            }
-            self.kept.position = self.store.next_position(None, &self.cluster);
+            return Ok(Outcome::Done);
         }
-        Ok(())
+        self.kept.position = self.store.next_position(None, &self.cluster);
+        match &memory.position {
+            Some(remembered) if memory.cluster.as_ref() == Some(&self.cluster) => {
+                self.lost(remembered)
+            }
+            _ => Ok(Outcome::Done),
+        }
     }
 
     /// Says what a Kafka that stands behind what it confirmed has lost (SAFETY

@@ -7,7 +7,9 @@ use super::*;
 use crate::event::Value;
 use crate::flow::{self, Lane};
 use crate::forward::config::Delivery;
+use crate::forward::line::Tail;
 use crate::forward::link::Link;
+use crate::forward::tails::Wanted;
 use crate::forward::tests::{NOW, Plant, cluster, numbers, read};
 
 /// Steps until something holds, and fails after so many that it never will.
@@ -228,4 +230,36 @@ fn a_backlog_goes_at_its_rate_and_what_is_read_now_goes_at_once() {
     drop(late);
     let mut now = forward(&plant);
     until(&mut now, |f| f.status.borrow().delivered_events == 20);
+}
+
+/// Numbers of the events that a look at the end of a topic sees.
+fn tail(link: &mut Link, config: &Config, topic: &str, records: u64) -> (Vec<u64>, Tail) {
+    let wanted = Wanted { topic: topic.to_owned(), since: None, records };
+    let mut seqs = Vec::new();
+    loop {
+        let mut note = |id: Option<&str>, _| {
+            let (_, seq) = id.unwrap().rsplit_once('/').unwrap();
+            seqs.push(seq.parse().unwrap());
+        };
+        match link.read_tail(config, "gw1", &wanted, &mut note) {
+            Ok(Tail::Reading { .. }) | Err(Trouble { class: Class::Repeat, .. }) => {}
+            Ok(done) => {
+                link.leave_tail();
+                return (seqs, done);
+            }
+            Err(trouble) => panic!("{trouble}"),
+        }
+    }
+}
+
+#[test]
+fn a_look_sees_the_ids_at_the_end_of_a_topic_and_says_whether_that_is_all() {
+    let Stage { plant, mut forward, mock: _mock, folder: _folder } = stage(&["plant"], |_| ());
+    let link = forward.link.as_mut().unwrap();
+    let all = tail(link, &plant.config, "plant", 100);
+    assert_eq!(all, ((1..=10).collect(), Tail::Ended { whole: true }));
+    let last = tail(link, &plant.config, "plant", 3);
+    assert_eq!(last, (vec![8, 9, 10], Tail::Ended { whole: false }));
+    let none = tail(link, &plant.config, "missing", 3);
+    assert_eq!(none, (vec![], Tail::Closed(Presence::Missing)));
 }

@@ -11,7 +11,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::Mutant;
 use super::chance::Chance;
-use crate::forward::line::Kept;
+use crate::forward::line::{Kept, Presence};
 use crate::forward::pace::Pace;
 
 /// How a call comes out, besides what the broker answers.
@@ -84,6 +84,8 @@ pub(crate) struct Broker {
     pub(super) offsets: BTreeMap<String, Kept>,
     /// Committed records by id, over all clusters that ever were.
     pub(crate) arrived: BTreeMap<String, u32>,
+    /// Topics of which some look could not see all.
+    pub(super) blind: BTreeSet<String>,
     /// Origins of the dead letters that are on a medium.
     pub(super) buried: BTreeSet<String>,
     /// For each `init_transactions` who did it.
@@ -100,6 +102,8 @@ pub(crate) struct Broker {
     producers: BTreeMap<String, Producer>,
     committed: BTreeMap<u64, bool>,
     transactions: u64,
+    /// Transactions of the clusters before this one.
+    former: u64,
     /// Over all ids: one that was forgotten and comes back is another one.
     epochs: u32,
 }
@@ -116,6 +120,7 @@ impl Broker {
             topics: BTreeMap::new(),
             offsets: BTreeMap::new(),
             arrived: BTreeMap::new(),
+            blind: BTreeSet::new(),
             buried: BTreeSet::new(),
             inits: Vec::new(),
             mute: false,
@@ -126,6 +131,7 @@ impl Broker {
             producers: BTreeMap::new(),
             committed: BTreeMap::new(),
             transactions: 0,
+            former: 0,
             epochs: 0,
         }
     }
@@ -288,11 +294,44 @@ impl Broker {
             .collect()
     }
 
+    /// What a look at the end of the topic finds, and whether that is all.
+    pub(super) fn tail(&mut self, topic: &str) -> Result<(Vec<String>, bool), Presence> {
+        if self.is(Mutant::NoLook) {
+            return Ok((Vec::new(), true));
+        }
+        let short = self.chance.hits(200);
+        let closed = match self.topics.get(topic) {
+            Some(topic) if topic.forbidden => Some(Presence::Forbidden),
+            Some(topic) if topic.there => None,
+            _ => Some(Presence::Missing),
+        };
+        if short || closed.is_some() {
+            self.blind.insert(topic.to_owned());
+        }
+        if let Some(closed) = closed {
+            return Err(closed);
+        }
+        let careless = self.is(Mutant::AbortedIsSeen);
+        let is_seen = |written: &&Written| {
+            let committed = self.committed.get(&written.transaction);
+            written.transaction > self.former
+                && (committed == Some(&true) || careless && committed.is_some())
+        };
+        let log = self.topics.get(topic).map(|topic| topic.log.as_slice()).unwrap_or_default();
+        let mut ids: Vec<String> =
+            log.iter().filter(is_seen).map(|written| written.id.clone()).collect();
+        if short {
+            ids.drain(..ids.len() / 2);
+        }
+        Ok((ids, !short))
+    }
+
     /// Another cluster answers under the same address; what the one before has
     /// stays read.
     pub(super) fn replace(&mut self, cluster: String) {
         self.cluster = cluster;
         self.offsets.clear();
         self.producers.clear();
+        self.former = self.transactions;
     }
 }

@@ -132,6 +132,7 @@ impl Gateway {
                 Call::Adopt { position, cluster, .. } => {
                     changes.positions.push((position, cluster));
                 }
+                Call::Delivered { batches, .. } => changes.delivered = batches,
                 Call::Bury { dead, .. } if !careless => changes.buried.extend(dead),
                 Call::Bury { .. } => {}
                 Call::Errand { .. } => unreachable!("nobody commands here"),
@@ -144,7 +145,7 @@ impl Gateway {
             drop(changes);
             audit(&file, &memory, &broker);
             match call {
-                Call::Adopt { reply, .. } => {
+                Call::Adopt { reply, .. } | Call::Delivered { reply, .. } => {
                     reply.send(adopted.pop().unwrap_or_default()).unwrap();
                 }
                 Call::Bury { reply, .. } => reply.send(()).unwrap(),
@@ -238,6 +239,11 @@ impl Gateway {
         file.commit(&Changes { positions, ..Changes::default() }, NOW).unwrap();
         locked(&life.shared.memory).clone_from(file.memory());
         audit(&file, &self.memory, &self.broker);
+    }
+
+    /// Whether the file knows of a position.
+    pub(super) fn remembers(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| locked(&life.shared.memory).position.is_some())
     }
 
     /// How many batches wait in the file.

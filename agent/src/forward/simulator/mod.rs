@@ -55,6 +55,10 @@ pub(crate) enum Mutant {
     DeadLetterLater,
     /// SAFETY 10: a record is stamped with its event's time, however old.
     OwnTimeAlways,
+    /// SAFETY 3: a lost position is no reason to look at the topics.
+    NoLook,
+    /// SAFETY 3: what an aborted transaction wrote is taken for delivered.
+    AbortedIsSeen,
 }
 
 fn number(name: &str) -> Option<u64> {

@@ -55,3 +55,13 @@ fn a_delete_before_the_commit_is_found() {
 fn a_dead_letter_behind_its_position_is_found() {
     is_found(Mutant::DeadLetterLater);
 }
+
+#[test]
+fn a_lost_position_without_a_look_at_the_topics_is_found() {
+    is_found(Mutant::NoLook);
+}
+
+#[test]
+fn a_look_that_takes_what_was_aborted_for_delivered_is_found() {
+    is_found(Mutant::AbortedIsSeen);
+}

@@ -34,6 +34,8 @@ pub(super) enum Kind {
     /// Kafka forgets the position, or is another cluster: an event may come
     /// twice under its id.
     Lost,
+    /// Kafka forgets the position: exactly once, as far as its topics can be read.
+    Forgotten,
 }
 
 pub(super) struct World {
@@ -54,10 +56,11 @@ fn folder() -> tempfile::TempDir {
 }
 
 pub(super) fn run(seed: u64, mutant: Option<Mutant>) -> Result<(), String> {
-    let kind = match seed % 4 {
-        0 | 1 => Kind::Plain,
-        2 => Kind::Twins,
-        _ => Kind::Lost,
+    let kind = match seed % 8 {
+        0 | 1 | 4 | 5 => Kind::Plain,
+        2 | 6 => Kind::Twins,
+        3 => Kind::Lost,
+        _ => Kind::Forgotten,
     };
     let mut world = World::new(seed, kind, mutant);
     for _ in 0..TURNS {
@@ -209,6 +212,15 @@ impl World {
                 self.add(origin);
             }
             Kind::Plain | Kind::Twins => {}
+            Kind::Forgotten => {
+                // Before it remembers one, a file cannot tell it from a first start.
+                if self.gateways[index].remembers() {
+                    self.broker.lock().unwrap().offsets.clear();
+                }
+                if self.chance.hits(500) {
+                    self.gateways[index].start();
+                }
+            }
             Kind::Lost => {
                 let mut broker = self.broker.lock().unwrap();
                 if self.chance.hits(700) {

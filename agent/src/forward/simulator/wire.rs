@@ -19,12 +19,16 @@ use crate::event::Timestamp;
 use crate::flow::Create;
 use crate::forward::config::Config;
 use crate::forward::context::Failure;
-use crate::forward::line::{Kept, Line, Presence};
+use crate::forward::line::{Kept, Line, Presence, Tail};
 use crate::forward::load::{Load, Record};
+use crate::forward::tails::Wanted;
 use crate::forward::trouble::{Class, Refusal, Trouble, refusal};
 
 /// As librdkafka's shell waits for a call.
 const CALL: Duration = Duration::from_secs(2);
+
+/// Records that one reading of a topic's end gives.
+const AT_A_TIME: usize = 50;
 
 #[derive(Debug, Default)]
 struct Client {
@@ -48,6 +52,9 @@ pub(super) struct Wire {
     id: String,
     now_ms: i64,
     client: RefCell<Client>,
+    /// The topic that is looked at, what is still to come of it, and whether that
+    /// is all.
+    tail: Option<(String, Vec<String>, bool)>,
 }
 
 fn failed(class: Class, code: Code) -> Trouble {
@@ -75,6 +82,7 @@ impl Wire {
             id: format!("tidegate-{gateway}"),
             now_ms: now.0 / 1_000_000,
             client: RefCell::default(),
+            tail: None,
         }
     }
 
@@ -218,6 +226,36 @@ impl Line for Wire {
                 Err(failed(Class::Repeat, Code::OperationTimedOut))
             }
         }
+    }
+
+    fn read_tail(
+        &mut self,
+        _: &Config,
+        _: &str,
+        wanted: &Wanted,
+        each: &mut dyn FnMut(Option<&str>, usize),
+    ) -> Result<Tail, Trouble> {
+        let mut broker = self.call()?;
+        let known = self.tail.clone().filter(|(topic, ..)| *topic == wanted.topic);
+        let (ids, whole) =
+            match known.map_or_else(|| broker.tail(&wanted.topic), |k| Ok((k.1, k.2))) {
+                Ok(found) => found,
+                Err(closed) => return Ok(Tail::Closed(closed)),
+            };
+        drop(broker);
+        for id in ids.iter().take(AT_A_TIME) {
+            each(Some(id), id.len());
+        }
+        let rest: Vec<String> = ids.into_iter().skip(AT_A_TIME).collect();
+        if rest.is_empty() {
+            return Ok(Tail::Ended { whole });
+        }
+        self.tail = Some((wanted.topic.clone(), rest, whole));
+        Ok(Tail::Reading { news: true })
+    }
+
+    fn leave_tail(&mut self) {
+        self.tail = None;
     }
 
     fn begin(&self) -> Result<(), Trouble> {
