@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Mutant;
 use super::mqtt::{DEVICES, WINDOW};
-use crate::buffer::{self, BatchId, EventRef, Reader, ValueRef};
+use crate::buffer::{self, BatchId, EventRef, Reader, ValueRef, locked};
 use crate::clock::{Clock, Steady};
 use crate::collect::{Buffer, Checkpoint, Delivery, Intake, SourceInfo, Stepped, Ticket};
 use crate::event::{Event, Field, Quality, Timestamp, Value};
@@ -96,6 +96,24 @@ fn event(flow: flow::Id, device: &str, time: Timestamp, number: u64, filler: Str
     }
 }
 
+/// The client, as it goes on from these saved bytes.
+fn client(
+    config: &crate::source::Config,
+    flows: &mut Flows,
+    clock: &Clock,
+    saved: Option<Arc<[u8]>>,
+) -> Source {
+    Source::new(config, Setup { gateway: GATEWAY, flows, clock: clock.clone(), saved, lost: false })
+}
+
+/// The client's session as the file has it now.
+fn committed(path: &Path) -> Option<Arc<[u8]>> {
+    let file = rusqlite::Connection::open(path).unwrap();
+    let query = "SELECT value FROM state WHERE key = 'session/mqtt'";
+    let saved = file.query_row(query, [], |row| row.get::<_, Vec<u8>>(0));
+    saved.ok().map(Arc::from)
+}
+
 impl Life {
     pub(super) fn begin(ground: &Ground<'_>) -> Self {
         let shape = ground.shape;
@@ -126,23 +144,17 @@ impl Life {
         }))
         .unwrap();
         assert_eq!(mqtt.check(), []);
-        let setup = Setup {
-            gateway: GATEWAY,
-            flows: &mut flows,
-            clock: ground.clock.clone(),
-            saved: saved("mqtt"),
-            lost: false,
-        };
-        let answered = setup.saved.as_deref().is_some_and(crate::source::mqtt::is_answered);
-        let mut source = Source::new(&mqtt, setup);
+        let session = saved("mqtt");
+        let answered = session.as_deref().is_some_and(crate::source::mqtt::is_answered);
+        let mut source = client(&mqtt, &mut flows, ground.clock, session);
         let row = saved("rows").map_or(0, |bytes| u64::from_be_bytes((*bytes).try_into().unwrap()));
         let row_flow = flows.id("rows", Lane::Bulk);
         let poll_flow = flows.polled("polled", Lane::Live);
-        let known = flows.iter().map(|(_, flow)| {
+        let streams = flows.iter().map(|(_, flow)| {
             let stream = STREAMS.into_iter().find(|name| *name == flow.stream.name).unwrap();
             (flow.hash, stream)
         });
-        let known = known.collect();
+        let (streams, mut known) = (streams.collect(), flows.clone());
         let info = |name: &str| SourceInfo { name: name.into(), labels: Vec::new() };
         let sources = ["mqtt", "rows", "polled"].map(info).into();
         let broker = Arc::clone(ground.kafka);
@@ -151,13 +163,18 @@ impl Life {
         let Ok([mut intake, rows, polled]) = <[Intake; 3]>::try_from(intakes) else {
             panic!("three sources have three intakes")
         };
-        let client = Box::pin(async move {
+        let hasty = ground.mutant == Some(Mutant::Hasty);
+        let (path, clock) = (ground.path.to_owned(), ground.clock.clone());
+        let run = Box::pin(async move {
             let mut link = Link::new("mqtt".into());
             let stop = CancellationToken::new();
             loop {
                 let end = source.run(&mut intake, &mut link, &stop).await;
                 tracing::debug!(?end, "the client's connection has ended");
                 tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+                if hasty {
+                    source = client(&mqtt, &mut known, &clock, committed(&path));
+                }
             }
         });
         let shared = stepped.shared();
@@ -169,7 +186,7 @@ impl Life {
         Self {
             stepped,
             sender,
-            client,
+            client: run,
             rows,
             row_flow,
             row,
@@ -177,7 +194,7 @@ impl Life {
             apart: false,
             polled,
             poll_flow,
-            flows: known,
+            flows: streams,
             reader,
             seen: BTreeMap::new(),
             newest,
@@ -242,6 +259,17 @@ impl Life {
 
     pub(super) fn state(&self) -> String {
         format!("{} {:?}", self.sender.state(), self.sender.trouble())
+    }
+
+    /// The writer forgets what the forwarder has loaded.
+    pub(super) fn unpin(&self) {
+        locked(&self.stepped.shared().pins).loaded.clear();
+    }
+
+    /// Pieces in which the file tells what was dropped.
+    pub(super) fn gaps(&self) -> u64 {
+        let count = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0).map(i64::cast_unsigned);
+        self.side.query_row("SELECT count(*) FROM gap", [], count).unwrap()
     }
 
     /// What the file has got since the last look.

@@ -26,8 +26,15 @@ enum Mutant {
     AckBeforeCommit,
     /// SAFETY 10: a record is stamped with its event's time, however old.
     OwnTimeAlways,
+    /// SAFETY 12: what stands in an open transaction is dropped like any other.
+    Unpinned,
+    /// SAFETY 12: a gap is sure of what an earlier process may have sent.
+    SureGap,
     /// SAFETY 13: a cursor in a commit of its own, behind its rows.
     CursorApart,
+    /// SAFETY 18: a new connection goes by what is committed when it begins, and what
+    /// the old one delivered is not.
+    Hasty,
     /// SAFETY 19: a redelivery is taken for a new message.
     NoRedelivery,
     /// SAFETY 20: PUBCOMP before the commit that removes the id.

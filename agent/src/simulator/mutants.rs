@@ -1,7 +1,8 @@
 //! The simulator finds what each rule is for: with the rule taken out, some
 //! seed breaks the promise.
 
-use super::{Mutant, world};
+use super::Mutant;
+use super::world::{self, full};
 
 /// Seeds within which a broken rule must show.
 const WITHIN: u64 = 200;
@@ -23,6 +24,23 @@ fn an_acknowledgement_before_the_commit_is_found() {
 #[test]
 fn a_record_with_the_time_of_an_old_event_is_found() {
     is_found(Mutant::OwnTimeAlways);
+}
+
+#[test]
+fn a_drop_of_what_stands_in_an_open_transaction_is_found() {
+    let wrong = full::readings_behind_an_open_transaction(Some(Mutant::Unpinned)).unwrap_err();
+    assert!(wrong.ends_with(full::DISHONEST), "{wrong}");
+}
+
+#[test]
+fn a_gap_that_is_sure_of_what_an_earlier_process_sent_is_found() {
+    let wrong = full::readings_of_an_earlier_process(Some(Mutant::SureGap)).unwrap_err();
+    assert!(wrong.ends_with(full::DISHONEST), "{wrong}");
+}
+
+#[test]
+fn a_new_connection_that_does_not_wait_for_the_commits_of_the_old_one_is_found() {
+    is_found(Mutant::Hasty);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What happens under one seed, and the quiet end of it.
 
+pub(super) mod full;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -40,6 +42,9 @@ const HANDED_OVER: Duration = Duration::from_secs(30);
 
 const DAY_NS: i64 = 86_400_000_000_000;
 
+/// A file that a few large readings fill.
+const SMALL: u64 = 140 * 1024;
+
 /// How the wall clock goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wall {
@@ -53,7 +58,7 @@ enum Wall {
 pub(super) struct World {
     chance: Chance,
     shape: Shape,
-    mutant: Option<Mutant>,
+    pub(super) mutant: Option<Mutant>,
     time: Steady,
     began: Instant,
     wall: Wall,
@@ -82,8 +87,15 @@ pub(super) struct World {
 }
 
 pub(super) fn run(seed: u64, mutant: Option<Mutant>) -> Result<(), String> {
-    let mut world = World::new(seed, mutant);
-    let result = world.live();
+    within(World::new(seed, mutant), World::live)
+}
+
+/// What happens in a world, until it ends.
+fn within(
+    mut world: World,
+    happens: impl FnOnce(&mut World) -> Result<(), String>,
+) -> Result<(), String> {
+    let result = happens(&mut world);
     drop(world.life.take());
     wire::unplug();
     result
@@ -95,7 +107,7 @@ impl World {
         let time = Steady::still();
         let shape = Shape {
             version_5: chance.hits(500),
-            max_size: if chance.hits(300) { 140 * 1024 } else { 64 * 1024 * 1024 },
+            max_size: if chance.hits(300) { SMALL } else { 64 * 1024 * 1024 },
             max_age: chance.hits(150),
             bounded: chance.hits(300),
         };
@@ -219,6 +231,9 @@ impl World {
     fn writer(&mut self) -> Result<(), String> {
         self.set_clock();
         if let Some(life) = &self.life {
+            if self.mutant == Some(Mutant::Unpinned) {
+                life.unpin();
+            }
             life.stepped.step();
         }
         self.look()
