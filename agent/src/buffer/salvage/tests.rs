@@ -1,6 +1,7 @@
 //! Real files, damaged in every way that a flash card knows.
 
 mod crash;
+mod ends;
 mod plant;
 mod random;
 mod rules;

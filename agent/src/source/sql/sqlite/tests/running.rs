@@ -80,14 +80,8 @@ async fn a_lock_and_a_full_queue_are_waited_out() {
     assert_eq!(rows, [1, 2, 3]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_source_whose_cursor_belongs_to_another_definition_stands_still() {
-    let machine = Machine::new("CREATE TABLE t (id INTEGER, at INTEGER)");
-    machine.run("INSERT INTO t VALUES (1,1)");
-    let saved =
-        Place::Start.save(machine.source(&json!({"cursor": ["at"]}), None).job.definition, None);
-    let mut source = machine.source(&json!({}), Some(&saved));
-    assert_eq!(source.place, Err(Unusable::OtherDefinition));
+/// Lets a source stand still for a while; gives what it says of that.
+async fn said_while_it_stands(mut source: Source) -> Vec<String> {
     let (mut intake, mut commits) = Intake::for_test(1);
     let (stop, mut link) = (CancellationToken::new(), Link::new("m".into()));
     tokio::select! {
@@ -95,6 +89,29 @@ async fn a_source_whose_cursor_belongs_to_another_definition_stands_still() {
         () = tokio::time::sleep(Duration::from_mins(1)) => {}
     }
     assert!(commits.deliveries.try_recv().is_err(), "nothing is skipped or repeated");
+    link.faults().into_values().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_whose_cursor_belongs_to_another_definition_stands_still() {
+    let machine = Machine::new("CREATE TABLE t (id INTEGER, at INTEGER)");
+    machine.run("INSERT INTO t VALUES (1,1)");
+    let saved =
+        Place::Start.save(machine.source(&json!({"cursor": ["at"]}), None).job.definition, None);
+    let source = machine.source(&json!({}), Some(&saved));
+    assert_eq!(source.place, Err(Unusable::OtherDefinition));
+    assert_eq!(said_while_it_stands(source).await, [Unusable::OtherDefinition.to_string()]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_whose_cursor_is_lost_with_a_damaged_buffer_stands_still_and_says_so() {
+    let machine = Machine::new(PLAIN);
+    machine.run("INSERT INTO t VALUES (1,0)");
+    let clock = Clock::fixed(NOW);
+    let mut flows = Flows::default();
+    let setup = Setup { gateway: "gw", flows: &mut flows, clock, saved: None, lost: true };
+    let source = Source::new(&machine.config(&json!({})), setup);
+    assert_eq!(said_while_it_stands(source).await, [Unusable::Lost.to_string()]);
 }
 
 #[tokio::test(start_paused = true)]
