@@ -58,6 +58,9 @@ pub(crate) enum Level {
 
 pub(crate) const SLOTS: usize = 8;
 
+/// The slot of whoever writes the -wal into the database.
+const CHECKPOINT: usize = 1;
+
 /// Memory that connections share. `SQLite` alone reads and writes it.
 type Region = Arc<[AtomicU64]>;
 
@@ -86,6 +89,8 @@ struct State {
     fuse: Fuse,
     /// How it errs, after so many calls that it would err at, and for how many.
     ails: Option<(Ail, u64, u64)>,
+    /// Syncs are said to be done and are not.
+    lies: bool,
     dead: bool,
     files: Vec<File>,
     names: BTreeMap<String, usize>,
@@ -117,6 +122,7 @@ impl Machine {
             medium,
             fuse,
             ails: None,
+            lies: false,
             dead: false,
             files: Vec::new(),
             names: BTreeMap::new(),
@@ -164,6 +170,21 @@ impl Machine {
         self.state().ails.is_none()
     }
 
+    /// From now on syncs are said to be done and are not, or are what they say.
+    pub(crate) fn lie(&self, lies: bool) {
+        self.state().lies = lies;
+    }
+
+    /// Some process begins to write the -wal of this file back, or is done with it.
+    /// False where nobody has the -wal open.
+    pub(crate) fn write_back(&self, name: &str, begins: bool) -> bool {
+        let mut state = self.state();
+        let Some(file) = state.names.get(name).copied() else { return false };
+        let shared = &mut state.file(file).shared;
+        shared.writer[CHECKPOINT] = begins && shared.users > 0;
+        shared.writer[CHECKPOINT]
+    }
+
     /// The same machine without the process that ran on it, which was killed:
     /// its locks and its shared memory are gone, what it wrote is not, and what
     /// it did not sync is not durable yet.
@@ -177,6 +198,7 @@ impl Machine {
             medium: state.medium,
             fuse,
             ails: None,
+            lies: false,
             dead: false,
             files,
             names: state.names.clone(),
@@ -356,6 +378,9 @@ impl Handle {
 
     pub(crate) fn sync(&mut self) -> Result<(), Fault> {
         let mut state = self.machine.state();
+        if state.lies {
+            return Ok(());
+        }
         let synced = state.change(true, |state| state.file(self.file).bytes.sync());
         if synced == Err(Fault::Ailing) {
             state.file(self.file).bytes.sync_failed();

@@ -4,8 +4,8 @@
 //!
 //! `dice` chooses under a seed, `medium` are the bytes of a file, `machine` is
 //! files, names, locks and shared memory, `vfs` is the machine as `SQLite`'s file
-//! system, `model` is what must be true, and `world` lives, dies and looks. `ailing`
-//! is a medium that errs while the power is on.
+//! system, `model` is what must be true, and `world` lives, dies and looks. `neighbour`
+//! is another process there, `ailing` a medium that errs while the power is on.
 //!
 //! The idea is `SQLite`'s own (test6.c there); what is new is that the buffer
 //! stands on top, with its sources, its forwarder and its restarts.
@@ -25,6 +25,7 @@ mod dice;
 mod machine;
 mod medium;
 mod model;
+mod neighbour;
 mod vfs;
 mod world;
 

@@ -1,6 +1,7 @@
 //! One gateway with its disk: it runs, the power is cut, it runs again.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 use tidegate::buffer::{self, BatchId, OpenError, Position, Reader, Stats, Store};
@@ -16,6 +17,7 @@ use crate::dice::Dice;
 use crate::machine::{Disk, Fuse, Machine};
 use crate::medium::Medium;
 use crate::model::{Found, Model, Sizes, dead_letter};
+use crate::neighbour::Neighbour;
 use crate::vfs;
 
 const GATEWAY: &str = "gw1";
@@ -48,6 +50,8 @@ pub(crate) struct World {
     folder: tempfile::TempDir,
     runtime: Runtime,
     dice: Dice,
+    /// Whether another process is there at a start.
+    neighbours: Dice,
     medium: Medium,
     sizes: Sizes,
     disk: Disk,
@@ -89,6 +93,7 @@ impl World {
             folder: tempfile::tempdir().expect("a folder for the lock"),
             runtime: tokio::runtime::Builder::new_current_thread().build().expect("a runtime"),
             dice,
+            neighbours: Dice::new(!seed),
             medium,
             sizes: if large {
                 Sizes { body: 60_000, session: 20_000 }
@@ -110,9 +115,10 @@ impl World {
         let fuse = self.fuse();
         let mut machine = Machine::boot(std::mem::take(&mut self.disk), self.medium, fuse);
         let folder = self.folder.path().to_owned();
+        let mut killed = false;
         for _ in 0..=self.dice.roll(MOST_PROCESSES) {
             vfs::plug_in(&folder, &machine);
-            if self.process(&machine).is_ok() {
+            if self.process(&machine, std::mem::take(&mut killed)).is_ok() {
                 continue;
             }
             assert!(machine.is_dead(), "nobody died, and something failed");
@@ -121,6 +127,7 @@ impl World {
             }
             // Only the process was killed.
             machine = machine.without_process(self.fuse());
+            killed = true;
             self.moment = Moment::Idle;
             self.check(machine.now(), false);
         }
@@ -145,18 +152,28 @@ impl World {
         config(self.folder.path())
     }
 
-    fn process(&mut self, machine: &Machine) -> Result<(), Cut> {
+    /// Another process beside a start after a kill. Where the medium spoils what
+    /// stands beside a write, the start must have written the -wal back itself.
+    fn neighbour(&mut self, machine: &Arc<Machine>) -> Option<Neighbour> {
+        let there = self.medium.powersafe && self.neighbours.once_in(2);
+        there.then(|| Neighbour::begin(&self.config().path, machine)).flatten()
+    }
+
+    fn process(&mut self, machine: &Arc<Machine>, killed: bool) -> Result<(), Cut> {
         self.moment = Moment::Starting;
+        let neighbour = if killed { self.neighbour(machine) } else { None };
         let buffer = match Buffer::open(&self.config(), GATEWAY, clock()) {
             Ok(buffer) => buffer,
             Err(OpenError::File { .. }) if machine.is_dead() => return Err(Cut),
             Err(error) => panic!("the agent does not start: {error:?}"),
         };
+        drop(neighbour);
         let epoch = buffer.epoch().0;
         assert!(!self.epochs.contains(&epoch), "an epoch came again");
         self.epochs.push(epoch);
         // What it has found may only have been written by a process that was
-        // killed before it could sync; the commit of its epoch synced that too.
+        // killed before it could sync; writing it back synced it, or the commit of
+        // the epoch, where another process was about to write it back.
         self.model.promised();
         let mut process = self.begin(buffer).ok_or(Cut)?;
         self.moment = Moment::Running;

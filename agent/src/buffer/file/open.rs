@@ -108,7 +108,9 @@ fn found(mut connection: Connection, gateway: &str, epoch: u64) -> Result<Begun,
     schema::keep_wal(&connection, false)?;
     // What was recovered from the -wal may end within a sector, and the next frame
     // would be written beside it: it goes into the database first. Where that does
-    // not go (a full disk, a reader), the -wal is as good as it was.
+    // not go (a full disk, another process that is at it), the -wal is as good as it
+    // was, and the commit of the epoch syncs it: sources are answered for what is
+    // found here, though a process that was killed may have written it unsynced.
     drop(room::empty_wal(&connection));
     let memory = memory(&connection)?;
     let told = |key| -> Result<Option<Loss>, rusqlite::Error> {
