@@ -14,6 +14,9 @@ use super::chance::Chance;
 use crate::forward::line::{Kept, Presence};
 use crate::forward::pace::Pace;
 
+/// A broker forgets an offset that nobody commits anew for so long.
+const FORGOTTEN: Duration = Duration::from_hours(7 * 24);
+
 /// How a call comes out, besides what the broker answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
@@ -81,7 +84,8 @@ pub(crate) struct Broker {
     /// So many of a thousand calls go wrong.
     pub(crate) faults: u64,
     pub(crate) topics: BTreeMap<String, Topic>,
-    pub(super) offsets: BTreeMap<String, Kept>,
+    /// What is kept for each group, and since when.
+    pub(super) offsets: BTreeMap<String, (Kept, Instant)>,
     /// Committed records by id, over all clusters that ever were.
     pub(crate) arrived: BTreeMap<String, u32>,
     /// Topics of which some look could not see all.
@@ -165,9 +169,10 @@ impl Broker {
         Fate::Fine
     }
 
-    /// Ends what stood open too long, and fences its producer.
+    /// Ends what stood open too long, and fences its producer; forgets offsets.
     pub(crate) fn expire(&mut self) {
         let now = self.pace.now();
+        self.offsets.retain(|_, (_, since)| now.saturating_duration_since(*since) < FORGOTTEN);
         let late = |open: &Open| now.saturating_duration_since(open.since) >= self.timeout;
         for producer in self.producers.values_mut() {
             if let Some(open) = producer.open.take_if(|open| late(open)) {
@@ -260,7 +265,7 @@ impl Broker {
         self.committed.insert(open.transaction, commit);
         if commit {
             if let Some((group, kept)) = open.offset {
-                self.offsets.insert(group, kept);
+                self.offsets.insert(group, (kept, self.pace.now()));
             }
             for topic in self.topics.values() {
                 for written in topic.log.iter().rev() {
@@ -281,7 +286,7 @@ impl Broker {
         match pending {
             Some((_, kept)) if self.is(Mutant::ReadUncommitted) => Ok(Some(kept.clone())),
             Some(_) => Err(HeldBack),
-            None => Ok(self.offsets.get(group).cloned()),
+            None => Ok(self.offsets.get(group).map(|(kept, _)| kept.clone())),
         }
     }
 

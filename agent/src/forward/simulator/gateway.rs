@@ -241,9 +241,10 @@ impl Gateway {
         audit(&file, &self.memory, &self.broker);
     }
 
-    /// Whether the file knows of a position.
-    pub(super) fn remembers(&self) -> bool {
-        self.life.as_ref().is_some_and(|life| locked(&life.shared.memory).position.is_some())
+    /// The position that the file knows of.
+    pub(super) fn remembers(&self) -> Option<String> {
+        let file = self.life.as_ref()?.file.lock().unwrap();
+        Some(file.memory().position.as_ref()?.encode())
     }
 
     /// How many batches wait in the file.

@@ -19,6 +19,7 @@ mod gateway;
 mod judge;
 mod mutants;
 mod plan;
+mod renewal;
 pub(crate) mod sender;
 mod stuck;
 mod twins;
@@ -45,6 +46,10 @@ pub(crate) enum Mutant {
     SilenceIsCommit,
     /// SAFETY 2: an error on reading is "no position".
     ErrorIsNoPosition,
+    /// SAFETY 3: while there is nothing to send, no position is committed.
+    NoRenewal,
+    /// SAFETY 3: a position that is gone is taken for one that covers everything.
+    GoneIsAll,
     /// SAFETY 5: after a fence nobody looks for a twin.
     NoLookForTwins,
     /// Two counters and an epoch: the position is not in the transaction.

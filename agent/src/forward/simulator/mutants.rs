@@ -1,7 +1,7 @@
 //! The simulator finds what each rule is for: with the rule taken out, some
 //! seed breaks the promise.
 
-use super::{Mutant, plan};
+use super::{Mutant, plan, renewal};
 
 /// Seeds within which a broken rule must show.
 const WITHIN: u64 = 200;
@@ -34,6 +34,16 @@ fn a_commit_believed_without_an_answer_is_found() {
 #[test]
 fn an_error_taken_for_no_position_is_found() {
     is_found(Mutant::ErrorIsNoPosition);
+}
+
+#[test]
+fn a_position_that_nobody_renews_is_found() {
+    renewal::a_fortnight_without_an_event(Some(Mutant::NoRenewal)).unwrap_err();
+}
+
+#[test]
+fn a_position_that_is_gone_taken_for_one_that_covers_all_is_found() {
+    is_found(Mutant::GoneIsAll);
 }
 
 #[test]

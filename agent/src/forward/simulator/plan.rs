@@ -144,6 +144,11 @@ impl World {
         }
     }
 
+    /// Time in which nobody does anything.
+    pub(super) fn idle(&self, time: Duration) {
+        self.pace.park(time);
+    }
+
     pub(super) fn store(&mut self, index: usize) {
         self.stored.extend(self.gateways[index].store());
     }
@@ -196,7 +201,7 @@ impl World {
             // The agent stood still, or the line did: the broker ends what is open.
             970..985 => {
                 let long = self.chance.millis(30_000);
-                self.pace.park(long);
+                self.idle(long);
                 self.broker.lock().unwrap().expire();
             }
             985..988 => self.broker.lock().unwrap().forget_ids(),
@@ -214,7 +219,7 @@ impl World {
             Kind::Plain | Kind::Twins => {}
             Kind::Forgotten => {
                 // Before it remembers one, a file cannot tell it from a first start.
-                if self.gateways[index].remembers() {
+                if self.gateways[index].remembers().is_some() {
                     self.broker.lock().unwrap().offsets.clear();
                 }
                 if self.chance.hits(500) {

@@ -13,7 +13,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 
 use super::Mutant;
 use super::broker::{Broker, Fate, HeldBack, Sent};
-use crate::buffer::{Shared, locked};
+use crate::buffer::{Shared, Store, locked};
 use crate::encode::record;
 use crate::event::Timestamp;
 use crate::flow::Create;
@@ -43,6 +43,8 @@ struct Client {
     unheard: Vec<Failure>,
     waits: bool,
     failures: Vec<Failure>,
+    /// The transaction has records in it.
+    carries: bool,
 }
 
 pub(super) struct Wire {
@@ -132,6 +134,17 @@ impl Wire {
         failed(Class::Abort, code)
     }
 
+    /// The position of a Kafka that has everything, where the file remembers one.
+    fn all_that_is_stored(&self) -> Option<Kept> {
+        let store = Store(Arc::clone(&self.shared));
+        let mut position = store.memory().position?;
+        let running = store.epochs().last()?.epoch;
+        for (flow, ..) in store.reader().unwrap().flows().unwrap() {
+            position.advance(flow, running, u64::MAX);
+        }
+        Some(Kept { offset: 0, position })
+    }
+
     fn call(&self) -> Result<MutexGuard<'_, Broker>, Trouble> {
         let mut broker = self.broker();
         if broker.call() == Fate::Fine && !broker.stuck.contains(&self.who) {
@@ -219,6 +232,7 @@ impl Line for Wire {
             called => called?,
         };
         match broker.offset(&self.id) {
+            Ok(None) if broker.is(Mutant::GoneIsAll) => Ok(self.all_that_is_stored()),
             Ok(kept) => Ok(kept),
             Err(HeldBack) if forgiving => Ok(None),
             Err(HeldBack) => {
@@ -261,6 +275,7 @@ impl Line for Wire {
     fn begin(&self) -> Result<(), Trouble> {
         let mut client = self.client.borrow_mut();
         client.failures.clear();
+        client.carries = false;
         match client.lost {
             Some(class) => Err(failed(class, Code::Fenced)),
             None => Ok(()),
@@ -280,7 +295,9 @@ impl Line for Wire {
         if self.broker().is(Mutant::OwnTimeAlways) {
             stamp = given.time.0 / 1_000_000;
         }
-        self.client.borrow_mut().queue.push(Sent {
+        let mut client = self.client.borrow_mut();
+        client.carries = true;
+        client.queue.push(Sent {
             index,
             topic: load.stream(given).topic.clone(),
             id: id.clone(),
@@ -352,7 +369,8 @@ impl Line for Wire {
         if fate == Fate::Unasked {
             return Err(failed(Class::Repeat, Code::OperationTimedOut));
         }
-        if broker.is(Mutant::NoPosition) {
+        let renews = !self.client.borrow().carries;
+        if broker.is(Mutant::NoPosition) || renews && broker.is(Mutant::NoRenewal) {
             return Ok(());
         }
         if broker.is(Mutant::DeleteBeforeCommit) {
