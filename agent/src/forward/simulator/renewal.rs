@@ -48,7 +48,7 @@ fn told(world: &mut World) -> String {
 }
 
 #[test]
-fn a_position_that_is_gone_is_said_and_all_that_is_stored_is_sent() {
+fn a_position_that_is_gone_is_said_and_what_kafka_has_is_not_sent_again() {
     let mut world = World::new(1, Kind::Lost, None);
     // There never was one: nothing is lost.
     let first = told(&mut world);
@@ -66,8 +66,8 @@ fn a_position_that_is_gone_is_said_and_all_that_is_stored_is_sent() {
     let again = told(&mut world);
     assert!(again.contains(LOST), "{again}");
     assert!(again.contains(&known), "it names how far it had come: {again}");
-    let sent: Vec<u32> = world.broker.lock().unwrap().arrived.values().copied().collect();
-    assert!(sent.contains(&1) && sent.contains(&2), "{sent:?}");
     world.drain().unwrap();
+    let sent: Vec<u32> = world.broker.lock().unwrap().arrived.values().copied().collect();
+    assert!(!sent.is_empty() && sent.iter().all(|times| *times == 1), "{sent:?}");
     judge::judge(&world).unwrap();
 }
