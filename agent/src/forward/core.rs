@@ -8,7 +8,7 @@
 //!     │                              ▲                    │
 //!  Watching ◄── fenced               └────────────────────┘
 //! ```
-//! Where the position is lost, Looking comes between ReadingPosition and Sending.
+//! Where the position is lost, Looking comes between `ReadingPosition` and Sending.
 //!
 //! Every new producer runs the whole start (SAFETY 1). A commit whose outcome
 //! is not known is only ever repeated, never aborted, and nothing is sent
