@@ -18,8 +18,8 @@ const MANY: u64 = 1_000;
 const MANY_WATCHED: Duration = Duration::from_secs(20);
 
 const FEW: u64 = 20;
-/// Long enough for the -wal to be written into the file some times: each commit
-/// writes some pages, and a thousand of them are the turn.
+/// What it leaves out is that the -wal is written into the file each twenty minutes:
+/// twenty pages, 2 MB a day.
 const FEW_WATCHED: Duration = Duration::from_mins(1);
 
 /// Messages that mosquitto has on their way to a client of MQTT 3.1.1 by default.

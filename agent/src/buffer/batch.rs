@@ -137,7 +137,7 @@ impl Batch {
     pub fn refused(&self, seq: u64) -> Result<Refused, Damaged> {
         let index = seq.checked_sub(self.first_seq).and_then(|index| usize::try_from(index).ok());
         let (time, raw) = codec::extract(&self.events, index.unwrap_or(usize::MAX))?;
-        let data = zstd::bulk::compress(&raw, super::file::LEVEL)
+        let data = zstd::bulk::compress(&raw, super::pack::LEVEL)
             .map_err(|cause| Damaged(cause.to_string()))?;
         Ok(Refused {
             place: self.id,

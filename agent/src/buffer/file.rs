@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
-use zstd::bulk::Compressor;
 
 use super::codec::Encoder;
 use super::drops::{Dropped, dropped, note_unnumbered};
 use super::evict::{Growing, newest_gap};
 use super::forget::{delivered, forget};
 use super::lock::Lock;
+use super::pack::Packer;
 use super::reserve::Reserve;
 use super::state::{Lost, cursors, put, put_totals, save};
 use super::usage::Usage;
@@ -25,9 +25,6 @@ use super::{Adopted, BatchId, Burial, FileEpoch, Loss, Memory, Position, damage,
 use crate::collect::{Checkpoint, DeadLetter};
 use crate::event::Timestamp;
 use crate::flow::{self, Flows};
-
-/// Level 3 makes these batches no smaller.
-pub(super) const LEVEL: i32 = 1;
 
 /// The file open for writing.
 pub(crate) struct File {
@@ -52,7 +49,7 @@ pub(crate) struct File {
     /// Definitions that are in the file, as text.
     streams: HashMap<flow::Hash, String>,
     dead_room: u64,
-    compressor: Compressor<'static>,
+    packer: Packer,
     raw: Vec<u8>,
     /// Last field: the lock goes after the connection.
     _lock: Lock,
@@ -289,8 +286,8 @@ impl File {
             }
             batch.events.finish(&mut self.raw);
             let data = self
-                .compressor
-                .compress(&self.raw)
+                .packer
+                .pack(&self.raw, cursors.as_ref().map_or(0, Vec::len))
                 .map_err(|cause| rusqlite::Error::ToSqlConversionFailure(cause.into()))?;
             let count = u64::from(batch.events.count());
             totals.number += 1;

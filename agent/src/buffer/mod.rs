@@ -26,6 +26,7 @@ mod evict;
 mod file;
 mod forget;
 mod lock;
+mod pack;
 mod position;
 mod reader;
 mod reserve;

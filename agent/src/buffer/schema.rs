@@ -15,10 +15,11 @@ const APPLICATION: i32 = 0x5447_4231;
 /// The newest layout that this program knows.
 const LAYOUT: i32 = 2;
 
-/// A commit of a quiet gateway changes three pages, and the file system writes
-/// whole blocks of 4 KiB: with pages of 4 KiB that are four blocks, with these
-/// two (1.4 GB and 0.6 GB a day at a commit a second). Rows of a loaded gateway
-/// are tens of kilobytes, and no larger for it.
+/// A commit of a quiet gateway changes three pages (`state`, the row, its index), and
+/// the file system writes whole blocks of 4 KiB: with pages of 4 KiB that are four
+/// blocks, with these two (1.4 GB and 0.7 GB a day at a commit a second). That its
+/// row fits into one is for `pack`. Rows of a loaded gateway are tens of kilobytes,
+/// and no larger for it.
 pub(super) const PAGE: u32 = 1024;
 
 /// Pages; the measured bytes per commit hardly depend on it. 4 MB of WAL are

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use rusqlite::Connection;
-use zstd::bulk::Compressor;
 
-use super::{File, LEVEL, Totals};
+use super::{File, Totals};
 use crate::buffer::drops::{Dropped, dropped};
 use crate::buffer::evict::Growing;
 use crate::buffer::lock::Lock;
+use crate::buffer::pack::Packer;
 use crate::buffer::reserve::Reserve;
 use crate::buffer::state::{Lost, epochs, get, memory, put_totals, saved};
 use crate::buffer::usage::Usage;
@@ -57,7 +57,6 @@ impl File {
         }
         let mut reserve = Reserve::default();
         reserve.take(path);
-        let compressor = checked_compressor();
         Ok(Self {
             connection,
             path: path.to_owned(),
@@ -75,7 +74,7 @@ impl File {
             reserve,
             streams: HashMap::new(),
             dead_room: dead::room(u64::MAX),
-            compressor,
+            packer: Packer::default(),
             raw: Vec::new(),
             _lock: lock,
         })
@@ -132,14 +131,6 @@ fn found(mut connection: Connection, gateway: &str, epoch: u64) -> Result<Begun,
         last_loss,
         connection,
     })
-}
-
-/// Each batch carries a checksum of its own: a flipped bit in it must not
-/// become a wrong value.
-fn checked_compressor() -> Compressor<'static> {
-    let mut compressor = Compressor::new(LEVEL).expect("level 1 exists");
-    compressor.include_checksum(true).expect("zstd knows its checksum");
-    compressor
 }
 
 /// Ends the epoch before and begins a new one, in one commit.

@@ -1,6 +1,7 @@
 //! The promises of the position, of the file and of what it drops.
 
 mod bounds;
+mod cost;
 mod definitions;
 mod histories;
 mod model;

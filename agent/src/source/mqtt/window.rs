@@ -6,13 +6,15 @@
 //! that, the commit should come at once. MQTT 3.1.1 does not tell W, and in
 //! version 5 a broker may hold less than it was allowed. So it is learned: reads
 //! went quiet with n un-acknowledged, and right after the acknowledgements new
-//! ones burst in: twice the same n, then that is W.
+//! ones burst in: twice the same n, then that is W. A few new ones are no burst:
+//! twenty a second that come at their own pace bring one or two in that time.
 //!
 //! A wrong guess costs a commit per W messages, so W is forgotten when more
 //! than W arrive, and now and then the hurry is left out to see whether they do.
 
 /// A smaller window than any broker is set to (mosquitto 20, `HiveMQ` 10): a
-/// few messages a second must not be taken for one.
+/// few messages a second must not be taken for one. A burst is as many: a broker
+/// that holds some back soon holds back these.
 const LEAST: usize = 8;
 
 /// One in so many stand-stills waits for the ordinary commit, as a test.
@@ -38,8 +40,11 @@ impl Window {
             self.learned = None;
             self.seen = None;
         }
-        if let Some(count) = self.candidate.take()
-            && just_after_answers
+        if !just_after_answers {
+            self.candidate = None;
+        }
+        if unanswered >= LEAST
+            && let Some(count) = self.candidate.take()
         {
             if self.seen == Some(count) && self.learned.is_none() {
                 self.learned = Some(count);
@@ -100,6 +105,32 @@ mod tests {
             burst(&mut window, 1);
         }
         assert!(!window.stands_still(1));
+    }
+
+    #[test]
+    fn a_steady_pace_is_never_taken_for_a_window() {
+        let mut window = Window::default();
+        for _ in 0..100 {
+            for count in 1..=20 {
+                window.arrived(count, count <= 2);
+                assert!(!window.stands_still(count));
+                window.went_quiet(count);
+            }
+            window.answered();
+        }
+    }
+
+    #[test]
+    fn a_burst_may_come_in_pieces() {
+        let mut window = Window::default();
+        for _ in 0..3 {
+            for count in [1, 5, 20] {
+                window.arrived(count, true);
+            }
+            window.went_quiet(20);
+            window.answered();
+        }
+        assert!(window.stands_still(20));
     }
 
     #[test]
