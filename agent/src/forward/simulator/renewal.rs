@@ -22,7 +22,9 @@ pub(super) fn a_fortnight_without_an_event(mutant: Option<Mutant>) -> Result<(),
     for day in 1..=DAYS {
         world.idle(QUIET);
         world.pass(DUE);
-        if world.broker.lock().unwrap().offsets.is_empty() {
+        let mut broker = world.broker.lock().unwrap();
+        broker.expire();
+        if broker.offsets.is_empty() {
             return Err(format!("the position is forgotten on day {day}"));
         }
     }

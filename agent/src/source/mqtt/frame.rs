@@ -256,6 +256,7 @@ mod tests {
             panic!("{found:?}");
         };
         assert_eq!(cut.length, 3_000_007);
+        assert!(cut.head.len() < 100_000);
         let publish = cut.parse(false).unwrap();
         assert_eq!((publish.qos, publish.id, publish.topic), (1, 7, b"a/b".as_slice()));
         assert_eq!(publish.payload.len(), DEAD_LETTER_BYTES);
