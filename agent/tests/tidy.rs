@@ -116,6 +116,32 @@ fn every_module_opens_with_why() {
     none(&silent, "begin with //! and what the module is for");
 }
 
+/// The tests that a text names: paths whose last word is a sentence.
+fn tests_named(text: &str) -> Vec<&str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let last = quoted.filter_map(|quote| quote.rsplit("::").next());
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    last.filter(|name| name.matches('_').count() > 1 && name.chars().all(plain)).collect()
+}
+
+#[test]
+fn every_rule_of_safety_has_a_row_and_every_test_in_it_exists() {
+    let read = |name: &str| std::fs::read_to_string(root().join("docs").join(name)).unwrap();
+    let (rules, table) = (read("safety.md"), read("safety-tests.md"));
+    let numbers = rules.lines().filter_map(|line| line.split_once(". ")?.0.parse::<u32>().ok());
+    let numbers: Vec<u32> = numbers.collect();
+    assert_eq!(numbers.first(), Some(&1), "the rules are written in another way");
+    let silent = numbers.iter().filter(|number| !table.contains(&format!("\n| {number}: ")));
+    let silent: Vec<String> = silent.map(|number| format!("rule {number}")).collect();
+    none(&silent, "docs/safety-tests.md says for each rule which test holds it");
+    let code: String = sources().into_iter().map(|(_, text)| text).collect();
+    let named = tests_named(&table);
+    assert!(named.len() > 40, "the tests are named in another way");
+    let gone = named.into_iter().filter(|name| !code.contains(&format!("fn {name}(")));
+    let gone: Vec<String> = gone.map(str::to_owned).collect();
+    none(&gone, "docs/safety-tests.md names tests that are there");
+}
+
 /// The modules of this crate that a text names in code, with their lines.
 /// What stands behind `mod tests` may name anything.
 fn used(text: &str) -> Vec<(usize, String)> {
