@@ -199,6 +199,21 @@ impl Kafka {
         assert!(status.success(), "cannot deny topic {name}\n{}", acl.log.tail());
     }
 
+    /// Deletes what the group has committed, as an operator or a retention does.
+    pub fn forget_group(&self, group: &str) {
+        let admin: AdminClient<DefaultClientContext> =
+            self.client().create().expect("the settings are valid");
+        let deleted = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime can be built")
+            .block_on(admin.delete_groups(&[group], &AdminOptions::new()));
+        for result in deleted.expect("the broker answers") {
+            result.unwrap_or_else(|(group, code)| {
+                panic_with(&format!("cannot delete group {group}: {code}"))
+            });
+        }
+    }
+
     /// Settings of a client on the plaintext listener.
     pub fn client(&self) -> ClientConfig {
         let mut client = ClientConfig::new();

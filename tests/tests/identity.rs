@@ -4,15 +4,19 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use tidegate_e2e::agent::Agent;
 use tidegate_e2e::judge::{self, Judge};
 use tidegate_e2e::kafka::Kafka;
 use tidegate_e2e::mosquitto::Mosquitto;
 use tidegate_e2e::proxy::Mode;
 use tidegate_e2e::publisher::Publisher;
-use tidegate_e2e::{folder, settings, wait_until};
+use tidegate_e2e::{folder, outage, settings, wait_until};
 
 const DELIVERY: Duration = Duration::from_mins(1);
+
+/// How long another's transaction stands open while it is looked at the topic.
+const OPEN: Duration = Duration::from_secs(3);
 
 /// Messages of one step.
 const STEP: u64 = 50;
@@ -190,4 +194,77 @@ fn an_older_file_sends_nothing_that_the_position_covers() {
     gateway.agent.stop();
     let numbers = gateway.judge.look().iter().map(|record| record.number("n"));
     judge::assert_each_once("message", gateway.publisher.acknowledged, numbers);
+}
+
+/// A gateway at rest whose file is one from before the sending, put back, and whose
+/// position Kafka has forgotten; `deliver` sees the sending.
+fn forgotten(name: &'static str, deliver: impl FnOnce(&mut Gateway)) -> Gateway {
+    let mut gateway = Gateway::start(name);
+    let image = gateway.folder.join("image");
+    gateway.publish();
+    gateway.wait_delivered();
+    gateway.offline();
+    gateway.publish();
+    gateway.agent.kill();
+    copy(&gateway.folder, &image);
+    deliver(&mut gateway);
+    gateway.agent.stop();
+    copy(&image, &gateway.folder);
+    gateway.kafka.forget_group(&format!("tidegate-{name}"));
+    gateway
+}
+
+/// Everything is there once, and the agent says what it found there.
+fn assert_looked(mut gateway: Gateway) {
+    gateway.wait_delivered();
+    gateway.agent.stop();
+    let numbers = gateway.judge.look().iter().map(|record| record.number("n"));
+    judge::assert_each_once("message", gateway.publisher.acknowledged, numbers);
+    let found = format!(r#""events":{STEP}"#);
+    let looked = gateway.agent.lines(&["looked for what is in Kafka already", &found]);
+    assert_eq!(looked.len(), 1, "what was found is told");
+}
+
+#[test]
+fn a_lost_position_is_made_up_for_by_a_look_at_the_topics() {
+    let mut gateway = forgotten("gwforgotten", |gateway| {
+        gateway.agent.start();
+        gateway.online();
+        gateway.wait_delivered();
+    });
+    gateway.offline();
+    gateway.agent.start();
+    gateway.publish();
+    gateway.online();
+    assert_looked(gateway);
+}
+
+/// What another gateway's open transaction keeps from readers is waited for.
+#[test]
+fn a_look_sees_what_stands_behind_an_open_transaction_of_another() {
+    let mut other = None;
+    let mut gateway = forgotten("gwbehind", |gateway| {
+        let producer: BaseProducer = gateway
+            .kafka
+            .client()
+            .set("transactional.id", "another")
+            .set("transaction.timeout.ms", "300000")
+            .create()
+            .expect("the settings are valid");
+        producer.init_transactions(DELIVERY).expect("the broker answers");
+        producer.begin_transaction().expect("nothing is open");
+        producer.send(BaseRecord::<str, str>::to("gwbehind").payload("{}")).expect("it fits");
+        producer.flush(DELIVERY).expect("the broker answers");
+        other = Some(producer);
+        gateway.online();
+        gateway.agent.start();
+        gateway.agent.wait_line(&["connected to Kafka"], DELIVERY);
+    });
+    gateway.agent.start();
+    gateway.agent.wait_line(&["the position in Kafka is lost"], DELIVERY);
+    outage(OPEN);
+    let other: BaseProducer = other.expect("it was opened");
+    other.abort_transaction(DELIVERY).expect("it is open");
+    gateway.publish();
+    assert_looked(gateway);
 }
