@@ -58,57 +58,72 @@ pub(crate) fn drain(bench: &mut Bench) {
     ]);
 }
 
-/// A backlog of so many bytes, beside one of the same events that is small.
+/// A backlog of so many bytes, between two of the same events that are small: all
+/// three are measured after the disk has taken the large one.
 pub(crate) fn open(bench: &mut Bench, bytes: u64) {
     let name = "open";
     let backlog = crate::collect::filled(bench);
-    // The small one must hold some more than are waited for.
+    // The small ones must hold some more than are waited for.
     let first = FIRST.min(backlog.events / 2);
-    let (small, _) = begin(bench, &backlog, "open-small", None, first);
-
     let disk = statvfs(bench.folder(name)).expect("a folder is on a disk");
     let free = disk.f_bavail * disk.f_frsize;
     let bytes = bytes.min(free.saturating_sub(ROOM));
-    let (large, ready) = begin(bench, &backlog, name, Some(bytes), first);
+    let source = backlog.copy(bench, name);
+    let events = Backlog::grow(bench, name, bytes);
+    let small = |name| {
+        let source = backlog.copy(bench, name);
+        begin(bench, name, &source, backlog.events, first)
+    };
+    let before = small("open-before");
+    let large = begin(bench, name, &source, events, first);
     std::fs::remove_dir_all(bench.folder(name)).expect("its folder is ours");
+    let after = small("open-after");
+    let mean = f64::midpoint(before.micros, after.micros);
     let note = format!("{:.1} GB of the same batches, none in the page cache", float(bytes) / 1e9);
     bench.lines.extend([
-        Line::told(name, "from start to READY", ready, "s").at_most(READY).note(note),
-        Line::told(name, "CPU of the first events", large, "µs/event")
-            .note(format!("{first} events")),
-        Line::told(name, "by that with a small file", large / small, "×")
+        Line::told(name, "from start to READY", large.ready, "s").at_most(READY).note(note),
+        Line::told(name, "CPU of the first events", large.micros, "µs/event")
+            .note(format!("{first} events; {:.2} in the kernel", large.kernel)),
+        Line::told(name, "by that with a small file", large.micros / mean, "×")
             .at_most(MORE)
-            .note(format!("{small:.2} µs/event")),
+            .note(format!("{before}; {after}")),
     ]);
 }
 
-/// CPU of each of the first events, from the start on, and how soon it was ready.
-fn begin(
-    bench: &Bench,
-    backlog: &Backlog,
-    name: &str,
-    bytes: Option<u64>,
-    first: u64,
-) -> (f64, f64) {
-    let source = backlog.copy(bench, name);
-    let path = bench.folder(name).join(BUFFER);
-    let events = bytes.map_or(backlog.events, |bytes| Backlog::grow(bench, name, bytes));
-    forget_pages(&path);
+/// What the first events took from the start on: microseconds of CPU of each, and
+/// what of it in the kernel.
+struct Begun {
+    micros: f64,
+    kernel: f64,
+    /// From the start to READY, in seconds.
+    ready: f64,
+}
+
+impl std::fmt::Display for Begun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:.2} µs/event, {:.2} in the kernel", self.micros, self.kernel)
+    }
+}
+
+/// Starts an agent on the file of so many events, of which nothing is in memory.
+fn begin(bench: &Bench, name: &str, source: &str, events: u64, first: u64) -> Begun {
+    forget_pages(&bench.folder(name).join(BUFFER));
     let keys = "max_size = \"1024 GiB\"\nmin_free_disk = \"1 %\"";
-    let agent = bench.start_agent(name, &bench.kafka.brokers(), keys, &source);
+    let agent = bench.start_agent(name, &bench.kafka.brokers(), keys, source);
     let topic = bench.topic(name);
     // A transaction's mark counts as an event there: one in some thousands, and in
     // the first transactions, which are small, one in 500.
     let enough = first + first / 100;
     let sent =
         wait_until("the first events", DEADLINE, || Some(topic.end()).filter(|end| *end >= enough));
-    let micros = agent.meter.cpu().as_secs_f64() * 1e6 / float(sent);
+    let each = |time: std::time::Duration| time.as_secs_f64() * 1e6 / float(sent);
+    let (micros, kernel) = (each(agent.meter.cpu()), each(agent.meter.kernel()));
     let left = agent.counted();
     assert!(left <= events, "{left} of {events} events are left");
     let ready = agent.ready.as_secs_f64();
     drop(agent);
     topic.check_order(first);
-    (micros, ready)
+    Begun { micros, kernel, ready }
 }
 
 /// An agent on a copy of the backlog.

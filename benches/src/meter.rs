@@ -30,17 +30,26 @@ impl Meter {
         self.ticks().max(self.nanoseconds())
     }
 
+    /// What of [`Self::cpu`] the kernel took for it.
+    pub(crate) fn kernel(&self) -> Duration {
+        TICK * self.times()[1]
+    }
+
     fn ticks(&self) -> Duration {
+        TICK * self.times().iter().sum()
+    }
+
+    /// Ticks in the program and in the kernel.
+    fn times(&self) -> [u32; 2] {
         let stat = self.read("stat");
         // The name in brackets may hold spaces; utime and stime are the 14th
         // and 15th field (proc(5)), the 12th and 13th after it.
         let (_, fields) = stat.rsplit_once(')').expect("stat has a name in brackets");
-        let ticks = fields
+        let mut ticks = fields
             .split_whitespace()
             .skip(11)
-            .take(2)
-            .map(|field| field.parse::<u32>().expect("a time in ticks is a number"));
-        TICK * ticks.sum()
+            .map(|field| field.parse().expect("a time in ticks is a number"));
+        [ticks.next(), ticks.next()].map(|ticks| ticks.expect("stat has both"))
     }
 
     fn nanoseconds(&self) -> Duration {
