@@ -2,6 +2,7 @@
 
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::*;
 use crate::event::Value;
@@ -262,4 +263,13 @@ fn a_look_sees_the_ids_at_the_end_of_a_topic_and_says_whether_that_is_all() {
     assert_eq!(last, (vec![8, 9, 10], Tail::Ended { whole: false }));
     let none = tail(link, &plant.config, "missing", 3);
     assert_eq!(none, (vec![], Tail::Closed(Presence::Missing)));
+}
+
+#[test]
+fn a_topic_that_must_not_be_read_cannot_be_looked_at() {
+    let Stage { plant, mut forward, mock, folder: _folder } = stage(&["plant"], |_| ());
+    let forbidden = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    mock.request_errors(RDKafkaApiKey::Fetch, &[forbidden]);
+    let none = tail(forward.link.as_mut().unwrap(), &plant.config, "plant", 100);
+    assert_eq!(none, (vec![], Tail::Closed(Presence::Forbidden)));
 }
