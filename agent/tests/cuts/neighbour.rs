@@ -77,7 +77,7 @@ fn run(folder: &Path, machine: &Machine) {
 }
 
 /// Whether what a start found beside a neighbour is there after a cut right behind it.
-/// `careless`: that start does not sync its commit.
+/// `careless`: that start syncs nothing.
 fn is_kept(seed: u64, careless: bool) -> bool {
     let mut dice = Dice::new(seed);
     let folder = tempfile::tempdir().expect("a folder for the lock");
@@ -109,6 +109,6 @@ fn what_a_start_finds_outlives_a_cut_though_nobody_had_synced_it() {
 }
 
 #[test]
-fn a_start_that_does_not_sync_its_commit_is_caught() {
+fn a_start_that_syncs_nothing_is_caught() {
     assert!(!(0..CUTS).all(|seed| is_kept(seed, true)));
 }

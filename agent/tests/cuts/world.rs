@@ -172,8 +172,8 @@ impl World {
         assert!(!self.epochs.contains(&epoch), "an epoch came again");
         self.epochs.push(epoch);
         // What it has found may only have been written by a process that was
-        // killed before it could sync; writing it back synced it, or the commit of
-        // the epoch, where another process was about to write it back.
+        // killed before it could sync; writing it back synced it, or a commit of this
+        // start, where another process was about to write it back.
         self.model.promised();
         let mut process = self.begin(buffer).ok_or(Cut)?;
         self.moment = Moment::Running;

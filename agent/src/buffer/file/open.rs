@@ -108,8 +108,8 @@ fn found(mut connection: Connection, gateway: &str, epoch: u64) -> Result<Begun,
     // What was recovered from the -wal may end within a sector, and the next frame
     // would be written beside it: it goes into the database first. Where that does
     // not go (a full disk, another process that is at it), the -wal is as good as it
-    // was, and the commit of the epoch syncs it: sources are answered for what is
-    // found here, though a process that was killed may have written it unsynced.
+    // was, and the commit of the epoch syncs it at the latest: sources are answered
+    // for what is found here, though a process that was killed may not have synced it.
     drop(room::empty_wal(&connection));
     let memory = memory(&connection)?;
     let told = |key| -> Result<Option<Loss>, rusqlite::Error> {
