@@ -267,6 +267,11 @@ pub(super) fn explain(connection: &Connection, cause: &rusqlite::Error) -> Strin
     format!("{cause}: {}", std::io::Error::from_raw_os_error(number))
 }
 
+/// Whether something was written and may not be on the medium.
+pub(super) fn is_unsynced(cause: &rusqlite::Error) -> bool {
+    extended(cause) == Some(ffi::SQLITE_IOERR_FSYNC)
+}
+
 /// Whether a value is of another type than the one that was written.
 pub(super) fn is_of_another_type(cause: &rusqlite::Error) -> bool {
     matches!(

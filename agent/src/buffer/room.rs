@@ -18,7 +18,9 @@ const SLICE: u64 = 2 * 1024 * 1024 / schema::PAGE as u64;
 /// commit begins it anew. A power cut costs nothing.
 pub(super) fn empty_wal(connection: &Connection) -> Result<bool, rusqlite::Error> {
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
-        Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
+        // Another process is at it: neither number is known.
+        let busy: bool = row.get(0)?;
+        Ok(!busy && row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
     })
 }
 

@@ -151,9 +151,11 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     connection.busy_timeout(BUSY).map_err(failed)?;
     // What turns out to be damaged is set aside as it is, with its -wal.
     keep_wal(&connection, true).map_err(failed)?;
-    lay_out(&connection).map_err(failed)?;
     let number = |query: &str| connection.query_row(query, [], |row| row.get::<_, i64>(0));
     let tables = number("SELECT count(*) FROM sqlite_schema").map_err(failed)?;
+    if tables == 0 {
+        lay_out(&connection).map_err(failed)?;
+    }
     let pages = number("PRAGMA page_count").map_err(failed)?;
     let application = number("PRAGMA application_id").map_err(failed)?;
     let layout = number("PRAGMA user_version").map_err(failed)?;
@@ -231,7 +233,8 @@ pub(super) fn expected() -> Result<&'static [String], rusqlite::Error> {
     Ok(EXPECTED.get_or_init(|| made))
 }
 
-/// Both take effect only before the first table.
+/// Both take effect only before the first table; set again, the second would be a
+/// commit of its own.
 fn lay_out(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.pragma_update(None, "page_size", PAGE)?;
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")

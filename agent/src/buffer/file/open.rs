@@ -110,7 +110,13 @@ fn found(mut connection: Connection, gateway: &str, epoch: u64) -> Result<Begun,
     // not go (a full disk, another process that is at it), the -wal is as good as it
     // was, and the commit of the epoch syncs it at the latest: sources are answered
     // for what is found here, though a process that was killed may not have synced it.
-    drop(room::empty_wal(&connection));
+    if let Err(cause) = room::empty_wal(&connection)
+        && damage::is_unsynced(&cause)
+    {
+        // The system does not write it a second time by itself, and the next sync
+        // would say that all is well: the next start writes it into the database.
+        return Err(cause);
+    }
     let memory = memory(&connection)?;
     let told = |key| -> Result<Option<Loss>, rusqlite::Error> {
         Ok(get(&connection, key)?.and_then(|text| serde_json::from_slice(&text).ok()))
