@@ -6,7 +6,7 @@ use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::buffer::{ReadError, Scrub, Seen, Store};
+use crate::buffer::{ReadError, Scrub, Scrubbed, Store};
 
 /// A start has better things to do, and a gateway that is restarted each minute.
 const FIRST: Duration = Duration::from_mins(1);
@@ -14,8 +14,8 @@ const FIRST: Duration = Duration::from_mins(1);
 /// Pause between two passes.
 const NEXT: Duration = Duration::from_hours(24);
 
-/// Pause between two steps of a megabyte: below half a percent of a core, and
-/// 10 GB in some hours.
+/// Pause between two steps, of a megabyte or 256 batches: a percent of a core at most,
+/// and a full buffer of 1 GiB in less than an hour where its batches are not small.
 const BREATH: Duration = Duration::from_secs(1);
 
 /// Reads the file again and again until `stop`.
@@ -31,7 +31,7 @@ pub(super) async fn run(store: Store, stop: CancellationToken) {
     stop.run_until_cancelled(passes).await;
 }
 
-async fn pass(store: Store) -> Result<Result<Seen, ReadError>, JoinError> {
+async fn pass(store: Store) -> Result<Result<Scrubbed, ReadError>, JoinError> {
     let mut scrub = match tokio::task::spawn_blocking(|| Scrub::begin(store)).await? {
         Ok(scrub) => scrub,
         Err(error) => return Ok(Err(error)),
@@ -45,24 +45,24 @@ async fn pass(store: Store) -> Result<Result<Seen, ReadError>, JoinError> {
         .await?;
         match more {
             Ok(true) => tokio::time::sleep(BREATH).await,
-            Ok(false) => return Ok(Ok(scrub.seen().clone())),
+            Ok(false) => return Ok(Ok(scrub.read().clone())),
             Err(error) => return Ok(Err(error)),
         }
     }
 }
 
-fn tell(passed: Result<Result<Seen, ReadError>, JoinError>) {
+fn tell(passed: Result<Result<Scrubbed, ReadError>, JoinError>) {
     match passed {
-        Ok(Ok(Seen { batches, events, unreadable, first: Some(first) })) => {
+        Ok(Ok(Scrubbed { batches, events, wrong, first: Some(first) })) => {
             warn!(
                 batches,
                 events,
-                unreadable,
+                wrong,
                 first,
-                "the buffer was read whole: what cannot be read becomes a dead letter when its turn comes"
+                "the buffer was read whole: what of it cannot be decoded becomes a dead letter when its turn comes"
             );
         }
-        Ok(Ok(Seen { batches, events, .. })) => {
+        Ok(Ok(Scrubbed { batches, events, .. })) => {
             debug!(batches, events, "the buffer was read whole, nothing is wrong with it");
         }
         // Damage was told to the writer, which says so; else the next pass looks again.

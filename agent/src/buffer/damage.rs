@@ -253,7 +253,7 @@ pub(crate) fn is_full(cause: &rusqlite::Error) -> bool {
 /// An error of this connection in words: with what the system said, where that
 /// is what failed.
 pub(super) fn explain(connection: &Connection, cause: &rusqlite::Error) -> String {
-    let of_system = [ErrorCode::SystemIoFailure, ErrorCode::CannotOpen, ErrorCode::ReadOnly];
+    let of_system = [ErrorCode::SystemIoFailure, ErrorCode::CannotOpen];
     if !cause.sqlite_error_code().is_some_and(|code| of_system.contains(&code)) {
         return cause.to_string();
     }

@@ -14,7 +14,7 @@ use super::drops::{Dropped, Ids, Reason, dropped, note};
 use super::file::{File, Totals};
 use super::state::put_totals;
 use super::usage::{Usage, size};
-use super::{BatchId, Birth, Epoch, FileEpoch};
+use super::{BatchId, Birth, Epoch, FileEpoch, Position};
 use crate::event::Timestamp;
 use crate::flow;
 
@@ -58,11 +58,12 @@ pub(super) type Growing = HashMap<Kind, Noted>;
 /// Of which flow, why, in which epoch the ids count, whether perhaps sent.
 type Kind = (flow::Hash, Reason, Epoch, bool);
 
-/// A gap, and the batch behind which everything went.
+/// A gap: everything behind `after` went, up to `last`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Noted {
     gap: i64,
     after: BatchId,
+    last: BatchId,
 }
 
 /// A flow's rows while the oldest of several flows are sought.
@@ -184,6 +185,16 @@ impl File {
         Ok(())
     }
 
+    /// No gap grows over what this position says was sent behind it.
+    pub(super) fn end_gaps(&mut self, position: &Position) {
+        let Self { growing, epochs, .. } = self;
+        growing.retain(|(flow, ..), noted| {
+            let Some((epoch, number)) = position.flows.get(flow) else { return true };
+            let known = epochs.iter().find(|known| known.epoch == *epoch);
+            known.is_some_and(|known| BatchId::new(known.ordinal, *number) <= noted.last)
+        });
+    }
+
     /// One commit. A power cut before its end leaves the events and no count, one
     /// behind it the count and no events.
     fn drop_all(
@@ -274,11 +285,13 @@ fn drop_range(
         }
         let what = Dropped { stream: range.stream.clone(), reason, events, bytes };
         let kind = ids.as_ref().map(|ids| (range.flow, reason, ids.epoch, perhaps_sent));
-        // What was loaded in between was perhaps sent: no gap goes over it.
+        // What was loaded in between was perhaps sent: no gap goes over it. (Nor over
+        // what a position covers, see `end_gaps`: who begins anew has loaded nothing.)
         let adjoins = |noted: &&Noted| noted.gap > told && noted.after == range.after;
         let into = kind.and_then(|kind| growing.get(&kind)).filter(adjoins).map(|noted| noted.gap);
         let gap = note(transaction, &what, ids.as_ref(), perhaps_sent, into)?;
-        growing.extend(kind.map(|kind| (kind, Noted { gap, after: range.after })));
+        growing
+            .extend(kind.map(|kind| (kind, Noted { gap, after: range.after, last: range.last })));
     }
     transaction
         .prepare_cached("DELETE FROM batch WHERE flow = ?1 AND id > ?2 AND id <= ?3")?

@@ -334,6 +334,12 @@ impl File {
         transaction.commit()?;
         // From here on a power cut costs nothing.
         (self.totals, self.usage) = (totals, usage);
+        for (position, _) in &changes.positions {
+            self.end_gaps(position);
+        }
+        if !changes.delivered.is_empty() {
+            self.growing.clear();
+        }
         if let Some(counted) = counted {
             self.dropped = counted;
         }

@@ -59,7 +59,7 @@ pub use position::{BadPosition, FileEpoch, Named, Position};
 pub use reader::{ReadError, Reader};
 pub(crate) use room::State;
 pub use salvage::Loss;
-pub(crate) use scrub::{Scrub, Seen};
+pub(crate) use scrub::{Scrub, Scrubbed};
 #[cfg(test)]
 pub(crate) use store::Serve;
 pub use store::{Adopted, ErrandError, Gone, Memory, Stats, Store};

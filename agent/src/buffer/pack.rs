@@ -18,6 +18,9 @@ pub(super) const LEVEL: i32 = 1;
 /// millisecond; a lower level does not.
 const HARD: i32 = 12;
 
+/// The most that is compressed so.
+const MOST_HARD: usize = 32 * 1024;
+
 /// Bytes of a row that stand in its page (`SQLite`'s file format, 1.6).
 const IN_PAGE: usize = PAGE as usize - 35;
 
@@ -42,8 +45,8 @@ impl Packer {
     pub(super) fn pack(&mut self, raw: &[u8], cursors: usize) -> io::Result<Vec<u8>> {
         let room = IN_PAGE.saturating_sub(HEAD + cursors);
         let quick = self.quick.compress(raw)?;
-        // It takes off a quarter at best.
-        if quick.len() <= room || quick.len() > room / 3 * 4 {
+        // It takes off a quarter at best, and much memory for a large event.
+        if quick.len() <= room || quick.len() > room / 3 * 4 || raw.len() > MOST_HARD {
             return Ok(quick);
         }
         let hard = self.hard.compress(raw)?;

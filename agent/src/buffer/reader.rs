@@ -73,6 +73,11 @@ impl Reader {
         &self.connection
     }
 
+    /// Whether the file knew the epoch of this batch when it was opened.
+    pub(super) fn knows(&self, batch: BatchId) -> bool {
+        self.epochs.contains_key(&batch.ordinal())
+    }
+
     /// What was compressed; the bytes as they are where they are damaged.
     pub(super) fn plain(&mut self, data: &[u8], raw: i64) -> Vec<u8> {
         plain(&mut self.decompressor, data, usize::try_from(raw).unwrap_or(usize::MAX))

@@ -230,9 +230,7 @@ impl<L: Line> Forward<L> {
         let outcome = match &result {
             Ok(outcome) => *outcome,
             Err(trouble) => {
-                let told = self.link.as_ref().and_then(Line::told);
-                let now = self.pace.now();
-                self.voice.trouble(trouble, told.as_deref(), &self.config.brokers, now);
+                self.say(trouble);
                 // Whatever took the transaction may have been its length.
                 let lost = match state {
                     State::Sending | State::Sifting => true,
@@ -256,6 +254,11 @@ impl<L: Line> Forward<L> {
         let pause = self.core.settle(outcome);
         self.report();
         pause
+    }
+
+    fn say(&mut self, trouble: &Trouble) {
+        let told = self.link.as_ref().and_then(Line::told);
+        self.voice.trouble(trouble, told.as_deref(), &self.config.brokers, self.pace.now());
     }
 
     /// The watchdog: a client that gets nowhere is made anew, which runs the

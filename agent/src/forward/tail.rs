@@ -26,6 +26,12 @@ const SLICE: Duration = Duration::from_millis(250);
 /// Kibibytes that the client keeps ahead: a gateway has little memory.
 const AHEAD_KBYTES: &str = "2048";
 
+/// Bytes of one answer: 16 s at 64 kbit/s, and the client waits for 60.
+const ANSWER: &str = "131072";
+
+/// The same of one partition.
+const ANSWER_OF_ONE: &str = "65536";
+
 /// Offsets by partition.
 type Places = BTreeMap<i32, Offset>;
 
@@ -103,10 +109,13 @@ impl TailReader {
             }
             match self.consumer.poll(left) {
                 Some(Ok(message)) => {
-                    news = true;
-                    each(id(&message), message.payload_len() + message.key_len());
                     let (partition, next) = (message.partition(), message.offset() + 1);
-                    if self.parts.get(&partition).is_some_and(|(_, end)| *end <= next) {
+                    let Some((_, end)) = self.parts.get(&partition) else { continue };
+                    if next <= *end {
+                        news = true;
+                        each(id(&message), message.payload_len() + message.key_len());
+                    }
+                    if next >= *end {
                         self.parts.remove(&partition);
                     }
                 }
@@ -168,7 +177,11 @@ fn client(
         .set("enable.partition.eof", "true")
         // What retention deletes meanwhile is passed over.
         .set("auto.offset.reset", "earliest")
-        .set("queued.max.messages.kbytes", AHEAD_KBYTES);
+        .set("queued.max.messages.kbytes", AHEAD_KBYTES)
+        // An answer is as long as this in any case.
+        .set("message.max.bytes", ANSWER)
+        .set("fetch.max.bytes", ANSWER)
+        .set("fetch.message.max.bytes", ANSWER_OF_ONE);
     settings
         .create_with_context(context.clone())
         .map_err(|error| Trouble::of_call("cannot look at what is in Kafka", &error))

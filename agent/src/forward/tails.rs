@@ -253,13 +253,15 @@ impl Look {
         } else {
             self.idle += took;
         }
+        self.spent().or_else(|| (self.idle >= PATIENCE).then_some("it cannot be read to its end"))
+    }
+
+    /// Why nothing more is read in any topic, if that is so.
+    pub(super) fn spent(&self) -> Option<&'static str> {
         if self.bytes >= MOST_BYTES {
             return Some("more bytes stand there than are read");
         }
-        if self.reading >= LONGEST {
-            return Some("reading it takes too long");
-        }
-        (self.idle >= PATIENCE).then_some("it cannot be read to its end")
+        (self.reading >= LONGEST).then_some("reading takes too long")
     }
 
     /// The line is broken: time that passes says nothing about the topic.
@@ -268,7 +270,7 @@ impl Look {
     }
 
     /// Whether it has read for so long since it last said so.
-    pub(super) fn has_news(&mut self) -> bool {
+    pub(super) fn is_due_to_tell(&mut self) -> bool {
         let due = self.reading.saturating_sub(self.said) >= SAID_EACH;
         if due {
             self.said = self.reading;
@@ -276,8 +278,8 @@ impl Look {
         due
     }
 
-    /// The topic in hand is read.
-    pub(super) fn read(&mut self, verdict: Verdict) {
+    /// The topic in hand is read no further.
+    pub(super) fn ended(&mut self, verdict: Verdict) {
         self.idle = Duration::ZERO;
         if let Some(target) = self.targets.front_mut() {
             self.topics.push(target.topic.clone());

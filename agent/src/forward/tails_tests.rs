@@ -77,12 +77,12 @@ fn ranges_hold_what_was_noted_and_nothing_else() {
 fn ids_are_seen_in_their_own_topic_only() {
     let mut look = look(&["a", "b", "a"], NOW);
     look.note(Some("gw1/0000000000000001/2"), 10);
-    look.read(Verdict::Whole);
+    look.ended(Verdict::Whole);
     let mut first = look.targets.pop_front().unwrap();
     assert_eq!(first.flows.len(), 2);
     assert_eq!(first.judge(&[batch(1, 2, 1, &[]), batch(1, 3, 1, &[])]), [BatchId(2)]);
     assert_eq!(first.doubt, Doubt::default(), "what was not seen is not there");
-    look.read(Verdict::Partly("a reason"));
+    look.ended(Verdict::Partly("a reason"));
     let mut second = look.targets.pop_front().unwrap();
     assert!(second.judge(&[batch(1, 2, 1, &[]), batch(1, 3, 2, &[])]).is_empty());
     let range = ("gw1/0000000000000001/2".to_owned(), "gw1/0000000000000001/4".to_owned());

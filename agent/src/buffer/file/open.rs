@@ -104,7 +104,6 @@ fn begin(path: &Path, gateway: &str) -> Result<Begun, OpenError> {
 
 fn found(mut connection: Connection, gateway: &str, epoch: u64) -> Result<Begun, rusqlite::Error> {
     damage::check(&connection)?;
-    schema::keep_wal(&connection, false)?;
     // What was recovered from the -wal may end within a sector, and the next frame
     // would be written beside it: it goes into the database first. Where that does
     // not go (a full disk, another process that is at it), the -wal is as good as it
@@ -117,6 +116,7 @@ fn found(mut connection: Connection, gateway: &str, epoch: u64) -> Result<Begun,
         // would say that all is well: the next start writes it into the database.
         return Err(cause);
     }
+    schema::keep_wal(&connection, false)?;
     let memory = memory(&connection)?;
     let told = |key| -> Result<Option<Loss>, rusqlite::Error> {
         Ok(get(&connection, key)?.and_then(|text| serde_json::from_slice(&text).ok()))

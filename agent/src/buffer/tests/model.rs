@@ -326,7 +326,10 @@ impl World {
         });
         if let Some(adopted) = adopted {
             assert_eq!(adopted[0].deleted_batches, count as u64);
-            self.model.queues[flow].drain(..count);
+            let last = self.model.queues[flow].drain(..count).next_back();
+            if let Some(last) = last {
+                self.model.sent(flow, last.id);
+            }
             self.position = position;
         }
     }

@@ -217,10 +217,10 @@ async fn damage_that_only_the_bounds_meet_is_salvaged_at_start() {
 }
 
 /// Reads the file whole, as the agent does beside everything else.
-fn scrub(store: &Store) -> Result<buffer::Seen, buffer::ReadError> {
+fn scrub(store: &Store) -> Result<buffer::Scrubbed, buffer::ReadError> {
     let mut scrub = buffer::Scrub::begin(store.clone())?;
     while scrub.step()? {}
-    Ok(scrub.seen().clone())
+    Ok(scrub.read().clone())
 }
 
 #[tokio::test]
@@ -262,7 +262,49 @@ async fn a_batch_that_cannot_be_decoded_is_told_before_its_turn() {
     let other = Connection::open(folder.path().join("buffer.db")).unwrap();
     other.execute("UPDATE batch SET data = x'00' WHERE first_seq = 20", []).unwrap();
     let seen = scrub(&collector.store()).unwrap();
-    assert_eq!((seen.batches, seen.unreadable), (40, 1));
+    assert_eq!((seen.batches, seen.wrong), (40, 1));
     assert!(seen.first.unwrap().starts_with("batch 20 of epoch "));
     assert!(!collector.is_damaged(), "the others go on");
+}
+
+#[tokio::test]
+async fn a_batch_that_its_index_has_lost_is_damage_before_a_position_passes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { mut collector, flow, .. } = filled(folder.path(), 40).await;
+    forget_in_index(folder.path(), 20);
+    scrub(&collector.store()).unwrap_err();
+    assert!(collector.is_damaged());
+    collector.ended().await;
+    collector.close();
+    check(folder.path(), &flow);
+}
+
+/// Has the index not name a batch, as after a write that the medium has lost.
+fn forget_in_index(folder: &Path, first_seq: i64) {
+    let other = Connection::open(folder.join("buffer.db")).unwrap();
+    let select = "SELECT sql FROM sqlite_schema WHERE name = 'batch_flow'";
+    let sql: String = other.query_row(select, [], |row| row.get(0)).unwrap();
+    let set = |sql: &str| {
+        other.pragma_update(None, "writable_schema", true).unwrap();
+        let update = "UPDATE sqlite_schema SET sql = ?1 WHERE name = 'batch_flow'";
+        other.execute(update, [sql]).unwrap();
+        other.pragma_update(None, "writable_schema", "RESET").unwrap();
+    };
+    set(&format!("{sql} WHERE first_seq <> {first_seq}"));
+    other.execute_batch("REINDEX batch_flow").unwrap();
+    set(&sql);
+}
+
+#[tokio::test]
+async fn a_pass_ends_though_something_comes_all_the_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let Fixture { collector, mut intakes, id, .. } = filled(folder.path(), 10).await;
+    let mut scrub = buffer::Scrub::begin(collector.store()).unwrap();
+    let mut time = 10;
+    while scrub.step().unwrap() {
+        let ticket = intakes[0].deliver(noisy(id, time, 10)).await.unwrap();
+        intakes[0].wait_committed(ticket).await.unwrap();
+        time += 1;
+    }
+    assert_eq!(scrub.read().batches, 10);
 }

@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::{Forward, Line, Outcome, Trouble, gone, linked, no_link, unreadable};
+use super::{Class, Forward, Line, Outcome, Trouble, gone, linked, no_link, unreadable};
 use crate::buffer::{BatchId, Position};
 use crate::forward::line::Tail;
 use crate::forward::tails::{Look, Verdict, closed};
+
+/// Pause after a topic has given an error though Kafka answers.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Batches that are judged, and deleted, at a time.
 const PORTION: u32 = 1_000;
@@ -56,7 +59,10 @@ impl<L: Line> Forward<L> {
         let Some(target) = look.targets.front() else { return Ok(Outcome::Done) };
         if target.verdict.is_none() {
             let topic = target.topic.clone();
-            self.read_tail(look, &topic)?;
+            match look.spent() {
+                Some(reason) => look.ended(Verdict::Partly(reason)),
+                None => self.read_tail(look, &topic)?,
+            }
         } else {
             self.judge(look)?;
         }
@@ -72,18 +78,26 @@ impl<L: Line> Forward<L> {
         let mut note = |id: Option<&str>, bytes: usize| look.note(id, bytes);
         let read = link.read_tail(&self.config, &self.gateway, &wanted, &mut note);
         let verdict = match read {
-            Ok(Tail::Ended { whole: true }) => Some(Verdict::Whole),
+            Ok(Tail::Ended { whole: true }) => {
+                look.passed(self.pace.since(began), true);
+                Some(Verdict::Whole)
+            }
             Ok(Tail::Ended { whole: false }) => {
                 Some(Verdict::Partly("only its end was looked at, or its beginning is deleted"))
             }
             Ok(Tail::Closed(presence)) => Some(Verdict::Partly(closed(presence))),
             Ok(Tail::Reading { news }) => self.patience(look, began, news)?,
+            Err(trouble) if trouble.class > Class::Repeat => return Err(trouble),
             Err(trouble) => {
                 self.answers(look)?;
-                Some(self.patience(look, began, false)?.ok_or(trouble)?)
+                self.say(&trouble);
+                // Within this step, so that it counts: else the watchdog would have
+                // the look begin anew for ever.
+                self.rest(ASK_AGAIN);
+                self.patience(look, began, false)?
             }
         };
-        if look.has_news() {
+        if look.is_due_to_tell() {
             info!(topic, records = look.records, "still looking for what is in Kafka already");
         }
         let Some(verdict) = verdict else { return Ok(()) };
@@ -93,7 +107,7 @@ impl<L: Line> Forward<L> {
         if let Verdict::Partly(reason) = verdict {
             warn!(topic, reason, "cannot see all that may be in Kafka already");
         }
-        look.read(verdict);
+        look.ended(verdict);
         Ok(())
     }
 

@@ -34,6 +34,8 @@ pub(super) struct Twin {
     /// What its position was, and since when it stands.
     stands: Option<(Kept, Instant)>,
     told: Option<Epoch>,
+    /// Since when there is no position, where there was one.
+    lost: Option<Instant>,
 }
 
 impl Twin {
@@ -81,6 +83,10 @@ impl<L: Line> Forward<L> {
         link.poll();
         let kept = link.read_position(&self.config, &self.gateway);
         let kept = kept.inspect_err(|_| self.twin.unread())?;
+        if kept.is_none() && self.may_be_looked_for() {
+            return Ok(Outcome::Aside);
+        }
+        self.twin.lost = None;
         let Some(kept) = kept.filter(|k| k.position.is_of(self.store.epochs(), &self.cluster))
         else {
             return Ok(Outcome::Done);
@@ -108,6 +114,21 @@ impl<L: Line> Forward<L> {
         info!(epoch = %sender, stood_for = ?TAKE_OVER, "the other agent's position stands still, taking over");
         self.twin = Twin::default();
         Ok(Outcome::Done)
+    }
+
+    /// Whether the position is gone, and whoever fenced this run may just be looking
+    /// for what is in Kafka: it commits none before it is done.
+    fn may_be_looked_for(&mut self) -> bool {
+        let memory = self.store.memory();
+        if memory.position.is_none() || memory.cluster.as_ref() != Some(&self.cluster) {
+            return false;
+        }
+        if self.twin.lost.is_none() {
+            warn!(gateway = %self.gateway, take_over_after = ?TAKE_OVER,
+                "the position in Kafka is lost, and another agent under this gateway's id may be looking for what is there: forwarding stands aside until one is there again");
+        }
+        let since = *self.twin.lost.get_or_insert(self.pace.now());
+        self.pace.since(since) < TAKE_OVER
     }
 
     /// The twin came between a commit and its answer, and its position may no

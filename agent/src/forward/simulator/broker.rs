@@ -90,6 +90,8 @@ pub(crate) struct Broker {
     pub(crate) arrived: BTreeMap<String, u32>,
     /// Topics of which some look could not see all.
     pub(super) blind: BTreeSet<String>,
+    /// A topic whose end gives only errors: a partition of it has no leader.
+    pub(super) sick: Option<String>,
     /// Origins of the dead letters that are on a medium.
     pub(super) buried: BTreeSet<String>,
     /// For each `init_transactions` who did it.
@@ -125,6 +127,7 @@ impl Broker {
             offsets: BTreeMap::new(),
             arrived: BTreeMap::new(),
             blind: BTreeSet::new(),
+            sick: None,
             buried: BTreeSet::new(),
             inits: Vec::new(),
             mute: false,

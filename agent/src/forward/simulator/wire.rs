@@ -250,6 +250,10 @@ impl Line for Wire {
         each: &mut dyn FnMut(Option<&str>, usize),
     ) -> Result<Tail, Trouble> {
         let mut broker = self.call()?;
+        if broker.sick.as_ref() == Some(&wanted.topic) {
+            broker.blind.insert(wanted.topic.clone());
+            return Err(failed(Class::Repeat, Code::LeaderNotAvailable));
+        }
         let known = self.tail.clone().filter(|(topic, ..)| *topic == wanted.topic);
         let (ids, whole) =
             match known.map_or_else(|| broker.tail(&wanted.topic), |k| Ok((k.1, k.2))) {

@@ -50,8 +50,9 @@ pub(super) struct Buried {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Gap {
     stream: &'static str,
-    /// Where it begins; the file does not tell.
-    behind: Option<BatchId>,
+    /// The places between which everything went, while it may grow; the file does not
+    /// tell.
+    between: Option<(BatchId, BatchId)>,
     epoch: u64,
     perhaps_sent: bool,
     events: u64,
@@ -196,14 +197,16 @@ impl Model {
             let queue = std::mem::take(&mut self.queues[flow]);
             let (gone, left) = queue.into_iter().partition(|row| doomed.contains(&row.id));
             self.queues[flow] = left;
+            let gone = Vec::<Row>::from(gone);
+            let Some(newest) = gone.last().map(|row| row.id) else { continue };
             let mut parts = BTreeMap::new();
-            for row in Vec::<Row>::from(gone) {
+            for row in gone {
                 let earlier = row.written != running;
                 let again = self.requeued.contains(&row.id);
                 let (first, last) = (row.first_seq, row.last_seq());
                 let gap = parts.entry((row.written.0, row.epoch.0, again)).or_insert(Gap {
                     stream,
-                    behind: Some(pins[flow]),
+                    between: Some((pins[flow], row.id)),
                     epoch: row.epoch.0,
                     perhaps_sent: earlier && pins[flow] == BatchId::default(),
                     events: 0,
@@ -212,6 +215,7 @@ impl Model {
                 });
                 gap.events += (row.times.len() - row.buried.len()) as u64;
                 (gap.first, gap.last) = (gap.first.min(first), gap.last.max(last));
+                gap.between = Some((pins[flow], newest));
             }
             for gap in parts.into_values().filter(|gap| gap.events > 0) {
                 *self.dropped.entry(stream).or_default() += gap.events;
@@ -228,12 +232,22 @@ impl Model {
                 == (gap.stream, gap.epoch, gap.perhaps_sent)
         };
         let last = self.gaps.iter_mut().skip(self.told).rev().find(same);
-        let Some(known) = last.filter(|known| known.behind == gap.behind) else {
+        let begin = |gap: &Gap| gap.between.map(|(after, _)| after);
+        let adjoins = |known: &&mut Gap| known.between.is_some() && begin(known) == begin(&gap);
+        let Some(known) = last.filter(adjoins) else {
             self.gaps.push(gap);
             return;
         };
         known.events += gap.events;
         (known.first, known.last) = (known.first.min(gap.first), known.last.max(gap.last));
+        known.between = gap.between;
+    }
+
+    /// Kafka has this batch: nothing is dropped together with what stands before it.
+    pub(super) fn sent(&mut self, flow: usize, batch: BatchId) {
+        for gap in self.gaps.iter_mut().filter(|gap| gap.stream == STREAMS[flow]) {
+            gap.between = gap.between.filter(|(_, last)| batch <= *last);
+        }
     }
 
     /// All gaps are told from now on. Gives their number.
@@ -263,7 +277,7 @@ impl Model {
             (&*one.stream, one.events)
         });
         assert!(dropped.eq(self.dropped.iter().map(|(stream, events)| (*stream, *events))));
-        let seen = |gap: &Gap| Gap { behind: None, ..gap.clone() };
+        let seen = |gap: &Gap| Gap { between: None, ..gap.clone() };
         let mut gaps: Vec<Gap> = self.gaps.iter().map(seen).collect();
         gaps.sort();
         assert_eq!(eyes.gaps(), gaps);
@@ -322,7 +336,7 @@ impl Eyes {
             let stream = STREAMS.into_iter().find(|stream| *stream == gap.what.stream).unwrap();
             Gap {
                 stream,
-                behind: None,
+                between: None,
                 epoch: ids.epoch.0,
                 perhaps_sent: gap.perhaps_sent,
                 events: gap.what.events,
