@@ -240,31 +240,38 @@ pub(crate) fn is_damage(cause: &rusqlite::Error) -> bool {
         )
 }
 
-/// Whether the disk has no room for it. A quota that is used up shows as a write
-/// that failed, as does a medium that takes no more, and a -shm that cannot grow
-/// as an error of its own: deletes are tried alone then too, which costs nothing.
-pub(crate) fn is_full(cause: &rusqlite::Error) -> bool {
+/// Whether the disk has no room for what this connection was to write.
+pub(super) fn is_full(connection: &Connection, cause: &rusqlite::Error) -> bool {
     cause.sqlite_error_code() == Some(ErrorCode::DiskFull)
-        || extended(cause).is_some_and(|code| {
-            [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_SHMSIZE].contains(&code)
-        })
+        || of_system(connection, cause).is_some_and(|error| is_want_of_room(&error))
+}
+
+/// A quota that is used up, or a -shm that cannot grow: `SQLite` says of neither that
+/// the disk is full.
+fn is_want_of_room(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// An error of this connection in words: with what the system said, where that
 /// is what failed.
 pub(super) fn explain(connection: &Connection, cause: &rusqlite::Error) -> String {
-    let of_system = [ErrorCode::SystemIoFailure, ErrorCode::CannotOpen];
-    if !cause.sqlite_error_code().is_some_and(|code| of_system.contains(&code)) {
-        return cause.to_string();
+    match of_system(connection, cause) {
+        Some(error) => format!("{cause}: {error}"),
+        None => cause.to_string(),
+    }
+}
+
+/// What the system said to the call that failed, if it was one of its.
+fn of_system(connection: &Connection, cause: &rusqlite::Error) -> Option<std::io::Error> {
+    let calls = [ErrorCode::SystemIoFailure, ErrorCode::CannotOpen];
+    if !cause.sqlite_error_code().is_some_and(|code| calls.contains(&code)) {
+        return None;
     }
     #[expect(unsafe_code, reason = "the crate has no way to SQLite's number of the system's error")]
     // SAFETY: the handle belongs to `connection`, which outlives the call, and the
     // call only reads a number.
     let number = unsafe { ffi::sqlite3_system_errno(connection.handle()) };
-    if number == 0 {
-        return cause.to_string();
-    }
-    format!("{cause}: {}", std::io::Error::from_raw_os_error(number))
+    (number != 0).then(|| std::io::Error::from_raw_os_error(number))
 }
 
 /// Whether something was written and may not be on the medium.
@@ -420,12 +427,11 @@ mod tests {
 
     #[test]
     fn a_quota_that_is_used_up_is_a_full_disk() {
-        let of = |code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None);
-        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_SHMSIZE] {
-            assert!(is_full(&of(code)));
-        }
-        for code in [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_READ, ffi::SQLITE_BUSY] {
-            assert!(!is_full(&of(code)));
-        }
+        let of = std::io::Error::from_raw_os_error;
+        assert!(is_want_of_room(&of(libc::EDQUOT)) && is_want_of_room(&of(libc::ENOSPC)));
+        assert!(!is_want_of_room(&of(libc::EIO)) && !is_want_of_room(&of(libc::EROFS)));
+        let connection = Connection::open_in_memory().unwrap();
+        let full = rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None);
+        assert!(is_full(&connection, &full));
     }
 }

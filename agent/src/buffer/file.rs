@@ -154,6 +154,12 @@ impl File {
         &self.dropped
     }
 
+    /// Whether the disk has no room for what was to be written, after a write that
+    /// failed.
+    pub(crate) fn is_full(&self, cause: &rusqlite::Error) -> bool {
+        damage::is_full(&self.connection, cause)
+    }
+
     /// What failed, in words, after a commit that did.
     pub(crate) fn explain(&self, cause: &rusqlite::Error) -> String {
         damage::explain(&self.connection, cause)

@@ -48,7 +48,7 @@ use std::path::PathBuf;
 pub use batch::{ArrayRef, Batch, Birth, Damaged, EventRef, FieldRef, Refused, ValueRef, Waiting};
 pub(crate) use codec::{Encoder, Labels};
 pub use config::Config;
-pub(crate) use damage::{is_damage, is_full};
+pub(crate) use damage::is_damage;
 pub(crate) use dead::{Burial, Done, ERRAND_LETTERS, Errand, Skip};
 pub(crate) use disk::{Disk, disk};
 pub use drops::{Dropped, Gap, Ids, Reason};

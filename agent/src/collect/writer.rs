@@ -436,7 +436,7 @@ impl Writer {
         }
         self.failing = Some(text);
         self.tries = self.tries.saturating_add(1);
-        self.disk_full = buffer::is_full(cause);
+        self.disk_full = self.file.is_full(cause);
         // A delete changes pages before it frees any.
         let alone = others && (events || self.file.give_reserve());
         let at_once = self.disk_full && (alone || events && self.make_way());

@@ -161,7 +161,7 @@ impl Salvage {
             let kept = self.totals;
             match self.chunk(next) {
                 Ok(after) => next = after,
-                Err(cause) if is_full(&cause) => {
+                Err(cause) if is_full(&self.out, &cause) => {
                     // What is undone makes the room for the end.
                     if !self.out.is_autocommit() {
                         self.out.execute_batch("ROLLBACK")?;

@@ -219,7 +219,7 @@ fn delete<T>(
     mut rows: impl FnMut(&mut File) -> Result<T, rusqlite::Error>,
 ) -> Result<T, rusqlite::Error> {
     match rows(file) {
-        Err(cause) if buffer::is_full(&cause) && file.give_reserve() => rows(file),
+        Err(cause) if file.is_full(&cause) && file.give_reserve() => rows(file),
         done => done,
     }
 }
