@@ -21,7 +21,7 @@ use super::pack::Packer;
 use super::reserve::Reserve;
 use super::state::{Lost, cursors, put, put_totals, save};
 use super::usage::Usage;
-use super::{Adopted, BatchId, Burial, FileEpoch, Loss, Memory, Position, damage, dead};
+use super::{Adopted, BatchId, Burial, FileEpoch, Loss, Memory, Position, damage, dead, failure};
 use crate::collect::{Checkpoint, DeadLetter};
 use crate::event::Timestamp;
 use crate::flow::{self, Flows};
@@ -157,12 +157,12 @@ impl File {
     /// Whether the disk has no room for what was to be written, after a write that
     /// failed.
     pub(crate) fn is_full(&self, cause: &rusqlite::Error) -> bool {
-        damage::is_full(&self.connection, cause)
+        failure::is_full(&self.connection, cause)
     }
 
     /// What failed, in words, after a commit that did.
     pub(crate) fn explain(&self, cause: &rusqlite::Error) -> String {
-        damage::explain(&self.connection, cause)
+        failure::explain(&self.connection, cause)
     }
 
     /// The newest gap of the file.

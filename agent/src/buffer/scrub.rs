@@ -5,8 +5,6 @@
 //! while more of the file can still be read. What `verify` adds up needs one
 //! look at everything at once, and is left to it.
 
-use std::time::Duration;
-
 use rusqlite::Connection;
 
 use super::schema::damaged;
@@ -49,7 +47,7 @@ impl Scrub {
     /// Begins a pass. Blocking, as is each step.
     pub(crate) fn begin(store: Store) -> Result<Self, ReadError> {
         let reader = store.reader()?;
-        let newest = store.wait_newer(BatchId(0), Duration::ZERO);
+        let newest = store.newest();
         let letter = last_letter(reader.connection()).map_err(ReadError);
         let letter = letter.inspect_err(|error| store.alarm(error))?;
         let (batches, letters) = ((BatchId(0), newest), (0, letter));

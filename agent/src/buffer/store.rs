@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use super::damage::{is_damage, is_of_another_type};
 use super::dead::{Burial, Done, Errand};
+use super::failure::{is_damage, is_of_another_type};
 use super::{Batch, BatchId, Dropped, FileEpoch, Gap, Pins, Position, ReadError, Reader, Refused};
 use crate::collect::{DeadLetter, Delivery, SourceId, Ticket};
 use crate::event::Timestamp;
@@ -364,6 +364,11 @@ impl Store {
     /// Does what an operator asks for, in a commit of its own; waits.
     pub(crate) fn errand(&self, errand: Errand) -> Result<Done, ErrandError> {
         self.0.call(|reply| Call::Errand { errand, reply })?.map_err(ErrandError::File)
+    }
+
+    /// The newest batch that is stored, or was.
+    pub fn newest(&self) -> BatchId {
+        locked(&self.0.newest).id
     }
 
     /// Waits until something is stored behind `seen`, `stop` was called or the

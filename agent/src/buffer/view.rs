@@ -16,7 +16,7 @@ use super::lock::Lock;
 use super::usage::Usage;
 use super::{
     Batch, BatchId, Birth, Dropped, Epoch, Memory, OpenError, ReadError, Reader, damage, drops,
-    schema, state,
+    failure, schema, state,
 };
 use crate::event::Timestamp;
 use crate::flow::{self, Stream};
@@ -41,7 +41,7 @@ impl AtRest {
             return Err(damaged(cause.to_owned()));
         }
         match schema::open(path) {
-            Err(OpenError::File { cause, .. }) if damage::is_damage_at_start(&cause) => {
+            Err(OpenError::File { cause, .. }) if failure::is_damage_at_start(&cause) => {
                 Err(damaged(cause.to_string()))
             }
             Err(other) => Err(other),

@@ -182,7 +182,7 @@ impl Life {
         let sender = Sender::new(ground.kafka, shared, 0, GATEWAY, time);
         let reader = stepped.store().reader().unwrap();
         let side = rusqlite::Connection::open(ground.path).unwrap();
-        let newest = stepped.store().wait_newer(BatchId(i64::MAX), std::time::Duration::ZERO);
+        let newest = stepped.store().newest();
         Self {
             stepped,
             sender,
@@ -274,7 +274,7 @@ impl Life {
 
     /// What the file has got since the last look.
     pub(super) fn look(&mut self) -> Vec<Stored> {
-        let newest = self.stepped.store().wait_newer(BatchId(i64::MAX), std::time::Duration::ZERO);
+        let newest = self.stepped.store().newest();
         let before = std::mem::replace(&mut self.newest, newest);
         let mut found = Vec::new();
         if newest == before {

@@ -15,7 +15,7 @@ use crate::buffer::reserve::Reserve;
 use crate::buffer::state::{Lost, epochs, get, memory, put_totals, saved};
 use crate::buffer::usage::Usage;
 use crate::buffer::{
-    BatchId, FileEpoch, Loss, Memory, OpenError, damage, dead, room, salvage, schema,
+    BatchId, FileEpoch, Loss, Memory, OpenError, damage, dead, failure, room, salvage, schema,
 };
 use crate::collect::Checkpoint;
 
@@ -30,7 +30,7 @@ impl File {
         let lock = Lock::take(path)?;
         damage::prepare(path, gateway)?;
         let begun = match begin(path, gateway) {
-            Err(OpenError::File { cause, .. }) if damage::is_damage_at_start(&cause) => {
+            Err(OpenError::File { cause, .. }) if failure::is_damage_at_start(&cause) => {
                 damage::set_aside(path, gateway, &cause.to_string())?;
                 begin(path, gateway)?
             }
@@ -110,7 +110,7 @@ fn found(mut connection: Connection, gateway: &str, epoch: u64) -> Result<Begun,
     // was, and the commit of the epoch syncs it at the latest: sources are answered
     // for what is found here, though a process that was killed may not have synced it.
     if let Err(cause) = room::empty_wal(&connection)
-        && damage::is_unsynced(&cause)
+        && failure::is_unsynced(&cause)
     {
         // The system does not write it a second time by itself, and the next sync
         // would say that all is well: the next start writes it into the database.

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use zstd::bulk::Decompressor;
 
 use super::batch::Damaged;
-use super::damage::is_full;
+use super::failure::is_full;
 use super::file::Totals;
 use super::reader::MOST_RAW;
 use super::{BatchId, codec, dead, schema, state};

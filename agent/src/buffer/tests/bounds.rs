@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::event;
 use crate::buffer::{
     BatchId, Changes, Demand, Dropped, Encoder, File, Pins, Reader, Reason, Sealed, drops, schema,
 };
-use crate::event::{Event, Quality, Timestamp};
+use crate::event::Timestamp;
 use crate::flow::{self, Flows, Lane};
 
 const DAY: i64 = 86_400_000_000_000;
@@ -20,15 +21,7 @@ fn open(folder: &std::path::Path) -> File {
 fn store(file: &mut File, flows: &Flows, flow: flow::Id, count: u32) {
     let mut events = Encoder::default();
     for n in 0..count {
-        let event = Event {
-            flow,
-            device: "d".into(),
-            time: Timestamp(n.into()),
-            read_at: None,
-            quality: Quality::Good,
-            fields: Vec::new(),
-        };
-        events.add(0, &Arc::from([]), &event);
+        events.add(0, &Arc::from([]), &event(flow, n.into()));
     }
     let batches = vec![Sealed { flow: flows.get(flow), events: &events }];
     file.commit(&Changes { batches, ..Changes::default() }, Timestamp(0)).unwrap();

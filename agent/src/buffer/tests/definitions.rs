@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::event;
 use crate::buffer::{Changes, Encoder, File, Position, Reader, Sealed};
-use crate::event::{Event, Quality, Timestamp};
+use crate::event::Timestamp;
 use crate::flow::{Flows, Lane, Stream};
 
 fn open(folder: &Path) -> File {
@@ -17,15 +18,7 @@ fn store(file: &mut File, topic: &str) {
     let mut flows = Flows::new([plant]);
     let flow = flows.id("plant", Lane::Live);
     let mut events = Encoder::default();
-    let event = Event {
-        flow,
-        device: "d".into(),
-        time: Timestamp(1),
-        read_at: None,
-        quality: Quality::Good,
-        fields: Vec::new(),
-    };
-    events.add(0, &Arc::from([]), &event);
+    events.add(0, &Arc::from([]), &event(flow, 1));
     let batches = vec![Sealed { flow: flows.get(flow), events: &events }];
     file.commit(&Changes { batches, ..Changes::default() }, Timestamp(0)).unwrap();
 }

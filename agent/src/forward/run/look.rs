@@ -11,12 +11,15 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::{Class, Forward, Line, Outcome, Trouble, gone, linked, no_link, unreadable};
-use crate::buffer::{BatchId, Position};
+use crate::buffer::Position;
 use crate::forward::line::Tail;
 use crate::forward::tails::{Look, Verdict, closed};
 
 /// Pause after a topic has given an error though Kafka answers.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Why a topic that was read to its end was not read whole.
+const SHORT: &str = "only its end was looked at, or its beginning is deleted";
 
 /// Batches that are judged, and deleted, at a time.
 const PORTION: u32 = 1_000;
@@ -39,7 +42,7 @@ impl<L: Line> Forward<L> {
         if waiting.is_empty() {
             return Ok(Outcome::Done);
         }
-        let until = self.store.wait_newer(BatchId(0), Duration::ZERO);
+        let until = self.store.newest();
         self.look = Some(Look::new(waiting, until, self.clock.now()));
         Ok(Outcome::Lost)
     }
@@ -59,9 +62,12 @@ impl<L: Line> Forward<L> {
         let Some(target) = look.targets.front() else { return Ok(Outcome::Done) };
         if target.verdict.is_none() {
             let topic = target.topic.clone();
-            match look.spent() {
-                Some(reason) => look.ended(Verdict::Partly(reason)),
+            let verdict = match look.spent() {
+                Some(reason) => Some(Verdict::Partly(reason)),
                 None => self.read_tail(look, &topic)?,
+            };
+            if let Some(verdict) = verdict {
+                self.leave(look, &topic, verdict);
             }
         } else {
             self.judge(look)?;
@@ -69,38 +75,38 @@ impl<L: Line> Forward<L> {
         Ok(Outcome::More)
     }
 
-    /// Reads on in a topic for a moment.
-    fn read_tail(&mut self, look: &mut Look, topic: &str) -> Result<(), Trouble> {
+    /// Reads on in a topic for a moment; gives what is known of it once that is over.
+    fn read_tail(&mut self, look: &mut Look, topic: &str) -> Result<Option<Verdict>, Trouble> {
         let began = self.pace.now();
         let wanted = look.wanted(topic);
         let link = self.link.as_mut().ok_or_else(no_link)?;
         link.poll();
         let mut note = |id: Option<&str>, bytes: usize| look.note(id, bytes);
         let read = link.read_tail(&self.config, &self.gateway, &wanted, &mut note);
-        let verdict = match read {
-            Ok(Tail::Ended { whole: true }) => {
+        if look.is_due_to_tell() {
+            info!(topic, records = look.records, "still looking for what is in Kafka already");
+        }
+        match read {
+            Ok(Tail::Reading { news }) => self.patience(look, began, news),
+            Ok(Tail::Ended { whole }) => {
                 look.passed(self.pace.since(began), true);
-                Some(Verdict::Whole)
+                Ok(Some(if whole { Verdict::Whole } else { Verdict::Partly(SHORT) }))
             }
-            Ok(Tail::Ended { whole: false }) => {
-                Some(Verdict::Partly("only its end was looked at, or its beginning is deleted"))
-            }
-            Ok(Tail::Closed(presence)) => Some(Verdict::Partly(closed(presence))),
-            Ok(Tail::Reading { news }) => self.patience(look, began, news)?,
-            Err(trouble) if trouble.class > Class::Repeat => return Err(trouble),
+            Ok(Tail::Closed(presence)) => Ok(Some(Verdict::Partly(closed(presence)))),
+            Err(trouble) if trouble.class > Class::Repeat => Err(trouble),
             Err(trouble) => {
                 self.answers(look)?;
                 self.say(&trouble);
                 // Within this step, so that it counts: else the watchdog would have
                 // the look begin anew for ever.
                 self.rest(ASK_AGAIN);
-                self.patience(look, began, false)?
+                self.patience(look, began, false)
             }
-        };
-        if look.is_due_to_tell() {
-            info!(topic, records = look.records, "still looking for what is in Kafka already");
         }
-        let Some(verdict) = verdict else { return Ok(()) };
+    }
+
+    /// Goes on with what waits for this topic.
+    fn leave(&mut self, look: &mut Look, topic: &str, verdict: Verdict) {
         if let Some(link) = &mut self.link {
             link.leave_tail();
         }
@@ -108,7 +114,6 @@ impl<L: Line> Forward<L> {
             warn!(topic, reason, "cannot see all that may be in Kafka already");
         }
         look.ended(verdict);
-        Ok(())
     }
 
     /// Whether a topic is read no further.

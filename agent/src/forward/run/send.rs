@@ -21,7 +21,7 @@ impl<L: Line> Forward<L> {
             return self.transmit_part();
         }
         let stopping = self.stopping().is_some();
-        self.seen = self.store.wait_newer(self.seen, Duration::ZERO);
+        self.seen = self.store.newest();
         if self.load.is_empty() {
             if self.must_announce() {
                 return self.transmit();

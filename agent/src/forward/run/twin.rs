@@ -126,6 +126,10 @@ impl<L: Line> Forward<L> {
         if self.twin.lost.is_none() {
             warn!(gateway = %self.gateway, take_over_after = ?TAKE_OVER,
                 "the position in Kafka is lost, and another agent under this gateway's id may be looking for what is there: forwarding stands aside until one is there again");
+            self.voice.aside(format!(
+                "the position in Kafka is lost, and another agent under the id {} may be looking for what is there",
+                self.gateway
+            ));
         }
         let since = *self.twin.lost.get_or_insert(self.pace.now());
         self.pace.since(since) < TAKE_OVER

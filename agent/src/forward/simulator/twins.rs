@@ -48,6 +48,31 @@ fn an_idle_start_says_at_once_who_sends() {
 }
 
 #[test]
+fn while_the_position_is_lost_one_of_them_looks_and_the_other_waits() {
+    let mut world = World::new(1, Kind::Twins, None);
+    world.store(0);
+    world.pass(Duration::from_secs(10));
+    world.broker.lock().unwrap().up = false;
+    world.store(0);
+    // Both have what waits, and know that there was a position.
+    world.add(Some(0));
+    let mut broker = world.broker.lock().unwrap();
+    broker.offsets.clear();
+    broker.sick = broker.topics.keys().next().cloned();
+    broker.up = true;
+    let before = broker.inits.len();
+    drop(broker);
+    world.pass(Duration::from_mins(10));
+    let mut ended = states(&world);
+    ended.sort_unstable();
+    assert_eq!(ended, ["sending", "standing aside"]);
+    let inits = world.broker.lock().unwrap().inits.len() - before;
+    assert!(inits <= 4, "they fenced each other {inits} times");
+    world.drain().unwrap();
+    judge::judge(&world).unwrap();
+}
+
+#[test]
 fn a_twin_that_is_gone_is_followed_and_nothing_is_lost() {
     for clone in [false, true] {
         let mut world = twins(clone);

@@ -54,6 +54,13 @@ impl World {
         Err(format!("not {state} after {SOON} steps"))
     }
 
+    /// Has the oldest readings with Kafka, in a transaction that is to be committed.
+    fn send_the_oldest(&mut self) -> Result<(), String> {
+        self.announce()?;
+        self.read()?;
+        self.send_until("committing")
+    }
+
     fn read_until_something_is_dropped(&mut self) -> Result<(), String> {
         for _ in 0..COMMITS {
             self.read()?;
@@ -77,9 +84,7 @@ pub(in crate::simulator) fn readings_behind_an_open_transaction(
     mutant: Option<Mutant>,
 ) -> Result<(), String> {
     within(small(mutant), |world| {
-        world.announce()?;
-        world.read()?;
-        world.send_until("committing")?;
+        world.send_the_oldest()?;
         world.read_until_something_is_dropped()?;
         world.end()
     })
@@ -91,9 +96,7 @@ pub(in crate::simulator) fn readings_of_an_earlier_process(
     mutant: Option<Mutant>,
 ) -> Result<(), String> {
     within(small(mutant), |world| {
-        world.announce()?;
-        world.read()?;
-        world.send_until("committing")?;
+        world.send_the_oldest()?;
         world.send_until("sending")?;
         world.kill();
         world.kafka.lock().unwrap().up = false;

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use super::plant::*;
 use super::*;
+use crate::buffer::failure;
 use crate::buffer::usage::Usage;
 
 /// A file to damage, made once: what its database and its -wal hold.
@@ -168,7 +169,7 @@ proptest! {
         let running = file.epochs().last().unwrap().epoch.0;
         prop_assert!(!AT_REST.epochs.contains(&running), "an epoch came twice");
         if let Err(cause) = file.commit(&Changes::default(), Timestamp(1)) {
-            prop_assert!(damage::is_damage(&cause), "{cause}");
+            prop_assert!(failure::is_damage(&cause), "{cause}");
         }
         let salvaged = !damage::all_aside(&path).is_empty();
         drop(file);

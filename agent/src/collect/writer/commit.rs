@@ -1,0 +1,164 @@
+//! One commit, and what becomes of those who wait for it.
+
+use std::sync::mpsc::SyncSender;
+
+use tracing::{debug, error, info, warn};
+
+use super::{AGAIN, LONGEST_AGAIN, Writer};
+use crate::buffer::{self, Call, Changes, Sealed, locked};
+use crate::collect::group::Group;
+
+impl Writer {
+    pub(super) fn commit(&mut self) -> bool {
+        // On a full disk the events wait, whatever makes room does not.
+        let others = self.forget.is_some() || self.call.is_some();
+        let events = !(self.disk_full && others);
+        let refused = if events { self.group.refused(&self.flows) } else { Vec::new() };
+        // Held over the commit only if a gap may grow by it.
+        let pins = (!refused.is_empty()).then(|| locked(&self.shared.pins));
+        let mut changes = Changes::default();
+        if events {
+            let saved = self.group.saved.iter().filter_map(|(source, checkpoint)| {
+                Some((&*self.sources.get(usize::from(*source))?.name, checkpoint))
+            });
+            changes.saved = saved.collect();
+            changes.refused = refused;
+            changes.told = pins.as_ref().map_or(0, |pins| pins.told);
+            changes.dead = self.group.dead.iter().collect();
+            changes.batches = self
+                .group
+                .batches()
+                .map(|(flow, events)| Sealed { flow: self.flows.get(flow), events })
+                .collect();
+        }
+        if let Some((position, cluster)) = &self.forget {
+            changes.positions.push((position, cluster));
+        }
+        match &self.call {
+            Some(Call::Adopt { position, cluster, .. }) => {
+                changes.positions.push((position, cluster));
+            }
+            Some(Call::Delivered { batches, .. }) => changes.delivered = batches,
+            Some(Call::Bury { dead, .. }) => changes.buried.extend(dead),
+            // In a commit of its own, behind this one.
+            Some(Call::Errand { .. }) | None => {}
+        }
+        let result = if changes.is_empty() {
+            Ok(Vec::new())
+        } else {
+            self.file.commit(&changes, self.clock.now())
+        };
+        drop(pins);
+        match result {
+            Ok(adopted) => self.committed(events, adopted),
+            Err(cause) => {
+                self.failed(&cause, events, others);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// All of it is on the medium: acknowledge.
+    fn committed(&mut self, events: bool, mut adopted: Vec<buffer::Adopted>) {
+        self.retry = None;
+        self.disk_full = false;
+        self.made_way = false;
+        let mut group = Group::default();
+        if events {
+            std::mem::swap(&mut group, &mut self.group);
+            self.due = None;
+        }
+        if self.group.is_empty() {
+            self.pause = AGAIN;
+            let tries = std::mem::take(&mut self.tries);
+            if self.failing.take().is_some() {
+                info!(tries, "the buffer can be written again");
+            }
+            self.file.take_reserve();
+        }
+        // Before the acknowledgement: who gets one sees whether it is full now.
+        self.measure();
+        for (source, part) in &group.parts {
+            if let Some(known) = self.sources.get(usize::from(*source)) {
+                known.committed.send_replace(part.ticket);
+                known.room.deliveries.add_permits(part.deliveries);
+                known.room.bytes.add_permits(part.permits);
+            }
+        }
+        self.forget = None;
+        self.forget_due = None;
+        *locked(&self.shared.memory) = self.file.memory().clone();
+        match self.call.take() {
+            Some(Call::Adopt { reply, .. } | Call::Delivered { reply, .. }) => {
+                answer(&reply, adopted.pop().unwrap_or_default());
+            }
+            Some(Call::Bury { reply, .. }) => answer(&reply, ()),
+            Some(Call::Errand { errand, reply }) => {
+                let done = self.carry_out(&errand);
+                answer(&reply, done);
+            }
+            None => {}
+        }
+        // What waited and has room now is handed in too.
+        if self.group.is_empty() {
+            self.settled();
+        }
+        self.shared.stored(self.file.newest());
+    }
+
+    fn failed(&mut self, cause: &rusqlite::Error, events: bool, others: bool) {
+        let text = self.file.explain(cause);
+        if buffer::is_damage(cause) {
+            self.broken(&text);
+            return;
+        }
+        if self.failing.as_ref() != Some(&text) {
+            warn!(error = %text, retry_in = ?self.pause, "cannot write the buffer, sources are held back");
+        }
+        self.failing = Some(text);
+        self.tries = self.tries.saturating_add(1);
+        self.disk_full = self.file.is_full(cause);
+        // A delete changes pages before it frees any.
+        let alone = others && (events || self.file.give_reserve());
+        let at_once = self.disk_full && (alone || events && self.make_way());
+        if at_once {
+            self.retry = None;
+        } else {
+            self.retry = Some(self.time.now() + self.pause);
+            self.pause = (self.pause * 2).min(LONGEST_AGAIN);
+        }
+        if self.settling {
+            // The forwarder would wait for it until its grace is over.
+            self.call = None;
+        }
+        self.settled();
+        self.measure();
+    }
+
+    /// The file is damaged: nothing more is written to it. What is not
+    /// acknowledged is delivered again to the next run.
+    pub(super) fn broken(&mut self, cause: &str) {
+        if std::mem::replace(&mut self.damaged, true) {
+            return;
+        }
+        error!(error = cause, "the buffer is damaged, it is opened anew");
+        self.file.ask_for_salvage(cause);
+        locked(&self.shared.damage).get_or_insert_with(|| cause.to_owned());
+        self.closing = true;
+        self.call = None;
+        self.settled();
+    }
+
+    pub(super) fn settled(&mut self) {
+        if let Some(reply) = self.settle.take() {
+            answer(&reply, self.group.is_empty() && self.waiting.is_empty());
+        }
+    }
+}
+
+fn answer<T>(reply: &SyncSender<T>, what: T) {
+    if reply.send(what).is_err() {
+        debug!("who asked the buffer has gone away");
+    }
+}
