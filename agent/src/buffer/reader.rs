@@ -284,7 +284,25 @@ fn named(definition: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::StatementStatus;
+
     use super::*;
+
+    #[test]
+    fn a_statement_is_prepared_once_whatever_it_is_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("buffer.db");
+        let writer = schema::open(&path).unwrap();
+        let reader = Reader::open(&path).unwrap();
+        for connection in [&writer, reader.connection()] {
+            let mut behind =
+                connection.prepare("SELECT id FROM batch WHERE flow = ?1 AND id > ?2").unwrap();
+            for after in 0..10 {
+                assert!(!behind.exists((7, after)).unwrap());
+            }
+            assert_eq!(behind.get_status(StatementStatus::RePrepare), 0);
+        }
+    }
 
     #[test]
     fn a_definition_that_is_not_understood_is_told_under_its_name() {

@@ -148,7 +148,7 @@ const STEPS: [&str; LAYOUT as usize] = [
 pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     let failed = |cause| OpenError::File { path: path.to_owned(), cause };
     let mut connection = Connection::open(path).map_err(failed)?;
-    connection.busy_timeout(BUSY).map_err(failed)?;
+    settle(&connection).map_err(failed)?;
     // What turns out to be damaged is set aside as it is, with its -wal.
     keep_wal(&connection, true).map_err(failed)?;
     let number = |query: &str| connection.query_row(query, [], |row| row.get::<_, i64>(0));
@@ -189,6 +189,15 @@ pub(super) fn open(path: &Path) -> Result<Connection, OpenError> {
     connection.pragma_update(None, "cache_size", -CACHE).map_err(failed)?;
     build(&mut connection, steps).map_err(failed)?;
     Ok(connection)
+}
+
+/// What connections that write and those that read have in common.
+fn settle(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.busy_timeout(BUSY)?;
+    // Plans are those of the statement alone. Else each range by a bound value
+    // (`id > ?`) has its statement prepared again whenever the value changes.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 /// Makes a new file for salvage: quick to fill and not safe before all of it is
@@ -288,7 +297,7 @@ pub(super) fn known(connection: &Connection, path: &Path) -> Result<(), OpenErro
 pub(super) fn open_reader(path: &Path) -> Result<Connection, rusqlite::Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
+    settle(&connection)?;
     connection.pragma_update(None, "query_only", true)?;
     connection.pragma_update(None, "cache_size", -CACHE)?;
     Ok(connection)
