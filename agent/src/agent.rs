@@ -5,6 +5,7 @@ mod mend;
 mod scrub;
 #[cfg(test)]
 mod tests;
+mod watchdog;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use mend::Again;
+pub use watchdog::{Vitals, Watchdog};
 
 use crate::buffer::{self, Epoch};
 use crate::clock::Clock;
@@ -26,7 +28,7 @@ use crate::flow::Flows;
 use crate::forward::{self, Forwarder};
 use crate::source::{Setup, Source};
 use crate::supervise::{self, Link};
-use crate::system;
+use crate::{pulse, system};
 
 /// Kept of the grace for closing the buffer.
 const CLOSING: Duration = Duration::from_millis(500);
@@ -79,6 +81,8 @@ impl Agent {
     /// The file cannot be opened or is another agent's, or a source cannot be
     /// set up. Nothing runs then.
     pub fn start(config: Config) -> anyhow::Result<Self> {
+        // A salvage takes long.
+        let _told = pulse::calling(watchdog::works);
         let clock = Clock::system();
         let streams = config.streams.iter().map(crate::config::Stream::rules);
         let mut flows = Flows::new(streams.chain(config.system.rules()));
@@ -167,6 +171,12 @@ impl Agent {
     /// The epoch of this run: part of the id of every event that it takes.
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// How its threads get on, for the watchdog.
+    pub fn vitals(&self) -> Vitals {
+        let pulses = [self.collector.pulse().clone(), self.forwarder.pulse().clone()];
+        Vitals::new(pulses, self.collector.store())
     }
 
     pub fn stats(&self) -> Stats {

@@ -14,6 +14,7 @@ pub mod config;
 
 pub mod clock;
 pub mod flow;
+pub mod pulse;
 
 pub mod source;
 pub mod supervise;

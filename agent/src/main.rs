@@ -9,10 +9,12 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use tidegate::agent::{Again, Agent, Broken};
+use tidegate::agent::{Again, Agent, Broken, Watchdog};
 use tidegate::config::{self, Config, LogFormat, LogLevel};
 use tidegate::{memory, notify};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 /// Exit code of a wrong configuration (`EX_CONFIG` of sysexits.h): the unit
@@ -154,6 +156,9 @@ async fn run_until_signal(config: Config) -> anyhow::Result<()> {
     info!(%gateway, version = env!("CARGO_PKG_VERSION"), epoch = %agent.epoch(), "READY");
     tell(notify::State::Ready);
     memory::let_go_of_the_start();
+    let (vitals, watched) = watch::channel(Some(agent.vitals()));
+    let mut watchdog = JoinSet::new();
+    watchdog.spawn(Watchdog::default().run(watched));
     let mut drain = agent.drain_requests();
     let mut connected = std::pin::pin!(agent.connected());
     let mut started = false;
@@ -174,6 +179,7 @@ async fn run_until_signal(config: Config) -> anyhow::Result<()> {
             return Err(cause);
         }
         // The process stays: all that a restart does is done here.
+        vitals.send_replace(None);
         tokio::select! {
             _ = terminate.recv() => {
                 stopped_early("SIGTERM");
@@ -186,6 +192,7 @@ async fn run_until_signal(config: Config) -> anyhow::Result<()> {
             mended = again.mend(agent, &config) => agent = mended,
         }
         info!(epoch = %agent.epoch(), "started anew with a salvaged buffer");
+        vitals.send_replace(Some(agent.vitals()));
         drain = agent.drain_requests();
         connected.set(agent.connected());
         started = false;
@@ -200,6 +207,7 @@ async fn run_until_signal(config: Config) -> anyhow::Result<()> {
         };
     }
     tell(notify::State::Stopping);
+    vitals.send_replace(None);
     info!(signal, "stopping");
     let left = agent.stop().await?;
     info!(events_left = left, "stopped");

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 pub mod process;
+pub mod thread;
 
 pub mod certificates;
 pub mod disk;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,10 @@ use super::failure::{is_damage, is_of_another_type};
 use super::{Batch, BatchId, Dropped, FileEpoch, Gap, Pins, Position, ReadError, Reader, Refused};
 use crate::collect::{DeadLetter, Delivery, SourceId, Ticket};
 use crate::event::Timestamp;
-use crate::flow;
+use crate::{flow, pulse};
+
+/// Between two beats of who waits for the writer.
+const BREATH: Duration = Duration::from_secs(1);
 
 /// What wakes the writer.
 #[derive(Debug)]
@@ -243,7 +246,15 @@ impl Shared {
             return answer.recv().map_err(|_| Gone);
         }
         self.inbox.send(Message::Call(call)).map_err(|_| Gone)?;
-        answer.recv().map_err(|_| Gone)
+        // The writer may wait long for a medium that is full or broken; who waits
+        // for it does not hang.
+        loop {
+            match answer.recv_timeout(BREATH) {
+                Ok(answer) => return Ok(answer),
+                Err(RecvTimeoutError::Timeout) => pulse::beat(),
+                Err(RecvTimeoutError::Disconnected) => return Err(Gone),
+            }
+        }
     }
 
     /// True when everything that was handed in is on disk.
@@ -385,6 +396,12 @@ impl Store {
                 self.0.stored.wait_timeout(newest, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         newest.id
+    }
+
+    /// Wakes the writer, which leaves a beat then.
+    pub fn nudge(&self) {
+        // One that has ended leaves none.
+        drop(self.0.look());
     }
 
     /// Ends every [`Store::wait_newer`], now and from now on.

@@ -34,6 +34,7 @@ use crate::buffer::{self, Epoch, File, Handed, Message, Pins, Shared, Stats, Sto
 use crate::clock::{Clock, Steady};
 use crate::event::Event;
 use crate::flow::Flows;
+use crate::pulse::Pulse;
 
 /// Index of a source in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -374,6 +375,7 @@ pub struct Collector {
     thread: Option<JoinHandle<()>>,
     /// Closed when the thread has ended, whatever ended it.
     ended: watch::Receiver<()>,
+    pulse: Pulse,
 }
 
 /// The writer's thread could not be started.
@@ -391,12 +393,15 @@ pub fn start(
     let shared = Arc::clone(&buffer.shared);
     let (writer, intakes) = assemble(buffer, sources, flows, Steady::default());
     let (end, ended) = watch::channel(());
+    let pulse = Pulse::new("buffer");
+    let beats = pulse.clone();
     let thread = std::thread::Builder::new().name("buffer".to_owned()).spawn(move || {
+        beats.is_of_this_thread();
         writer.run();
         // Gone too when the writer panics.
         drop(end);
     })?;
-    Ok((Collector { shared, thread: Some(thread), ended }, intakes))
+    Ok((Collector { shared, thread: Some(thread), ended, pulse }, intakes))
 }
 
 /// The writer, which no thread runs yet, and the ways into it.
@@ -456,6 +461,11 @@ impl Collector {
 
     pub fn store(&self) -> Store {
         Store(Arc::clone(&self.shared))
+    }
+
+    /// The thread's beat. One that rests leaves one when it is [nudged](Store::nudge).
+    pub const fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     /// Commits what is queued, deletes included, and ends the thread. Blocking.

@@ -39,6 +39,7 @@ use crate::buffer::{self, Call, File, Handed, Labels, Message, Position, Shared,
 use crate::clock::{Clock, Steady};
 use crate::event::Event;
 use crate::flow::Flows;
+use crate::pulse;
 use crate::units::Period;
 
 /// Events that are worth a commit of their own.
@@ -169,6 +170,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         self.begin();
         while !self.closing {
+            pulse::beat();
             let message = match self.wake() {
                 // Idle: no wake-up at all.
                 None => self.inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),

@@ -48,6 +48,7 @@ pub use config::{Compression, Config, Delivery, Finding, Login, Mechanism, Tls};
 
 use crate::buffer::Store;
 use crate::clock::Clock;
+use crate::pulse::Pulse;
 
 /// How the forwarder is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +69,7 @@ pub struct Forwarder {
     /// Changes with each transaction and each change of state.
     pub status: watch::Receiver<Status>,
     stop: run::StopAt,
+    pulse: Pulse,
     thread: JoinHandle<()>,
     ended: Receiver<std::convert::Infallible>,
 }
@@ -100,15 +102,23 @@ pub fn start(
         Arc::clone(&stop),
         sender,
     );
+    let pulse = Pulse::new("forward");
+    let beats = pulse.clone();
     let thread = std::thread::Builder::new().name("forward".to_owned()).spawn(move || {
+        beats.is_of_this_thread();
         forward.run();
         // Dropping the sender says that the thread is done.
         drop(end);
     })?;
-    Ok(Forwarder { status, stop, thread, ended })
+    Ok(Forwarder { status, stop, pulse, thread, ended })
 }
 
 impl Forwarder {
+    /// The thread's beat.
+    pub const fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
     /// Sends what is stored until the grace is over or nothing is left, then
     /// ends. Blocking, never longer than the grace: a call that a dead broker
     /// holds up is left behind, what was not committed is sent at the next

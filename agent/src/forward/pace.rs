@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::buffer::{BatchId, Store};
 use crate::clock::Steady;
+use crate::pulse;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pace(Steady);
@@ -24,7 +25,9 @@ impl Pace {
         Self(time)
     }
 
+    /// Whoever looks at the time gets on: each wait for Kafka does, again and again.
     pub(super) fn now(&self) -> Instant {
+        pulse::beat();
         self.0.now()
     }
 

@@ -37,6 +37,7 @@ use super::reader::MOST_RAW;
 use super::{BatchId, codec, dead, schema, state};
 use crate::clock::Clock;
 use crate::collect::{DEAD_LETTER_BYTES, DeadLetter};
+use crate::pulse;
 use cells::{Cell, Kind, Value};
 use pages::Pages;
 
@@ -185,6 +186,7 @@ impl Salvage {
         self.taken = 0;
         let mut page = first;
         while page <= self.pages.count() && self.taken < CHUNK {
+            pulse::beat();
             if self.pages.is_used(page) {
                 self.page(page)?;
             }

@@ -12,6 +12,7 @@ use std::io::{BufReader, ErrorKind, Read};
 use std::path::Path;
 
 use super::{PAGE, be32};
+use crate::pulse;
 
 const HEADER: usize = 32;
 const FRAME: usize = 24;
@@ -89,6 +90,7 @@ impl Wal {
         let mut frame = [0; FRAME + PAGE];
         let mut place = HEADER as u64;
         while full(&mut input, &mut frame)? {
+            pulse::beat();
             let (page, size) = (be32(&frame, 0), be32(&frame, 4));
             let mine = *salts.get_or_insert((be32(&frame, 8), be32(&frame, 12)));
             let ours = mine == (be32(&frame, 8), be32(&frame, 12));
