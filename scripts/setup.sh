@@ -21,6 +21,8 @@ if [ "$what" = test ]; then
   # Kafka 4 needs Java 17.
   java=$(java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -1) || true
   if [ "${java:-0}" -lt 17 ]; then packages+=(default-jre-headless); fi
+  # tests/tests/instructions.rs counts with it.
+  if lacks valgrind; then packages+=(valgrind); fi
   if lacks mvn && [ ! -d "$cache/kafka-$kafka" ]; then packages+=(maven); fi
   if lacks setpriv || lacks unshare || lacks nsenter; then packages+=(util-linux); fi
 fi

@@ -55,6 +55,11 @@ impl Agent {
         self.environment.push((name.to_owned(), value.to_owned()));
     }
 
+    /// It runs under this program, which is given the agent and its arguments.
+    pub fn under(&mut self, program: &[&str]) {
+        self.entry = program.iter().map(|word| (*word).to_owned()).collect();
+    }
+
     /// It runs where this disk is mounted.
     pub fn on(&mut self, disk: &SmallDisk) {
         self.entry = disk.entry();
