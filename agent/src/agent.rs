@@ -2,9 +2,12 @@
 //! and the sources, and takes them down in the order in which an event goes.
 
 mod mend;
+mod reload;
+mod running;
 mod scrub;
 #[cfg(test)]
 mod tests;
+mod wanted;
 mod watchdog;
 
 use std::sync::Arc;
@@ -17,18 +20,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use mend::Again;
+pub use reload::{Refused, Reloaded};
+use running::Running;
+use wanted::{rules, wanted};
 pub use watchdog::{Vitals, Watchdog};
 
 use crate::buffer::{self, Epoch};
 use crate::clock::Clock;
-use crate::collect::{self, Buffer, Checkpoint, Collector, SourceInfo};
+use crate::collect::{self, Buffer, Collector, Joined};
 use crate::config::Config;
 use crate::control::{self, Desk, Live};
 use crate::flow::Flows;
 use crate::forward::{self, Forwarder};
-use crate::source::{Setup, Source};
-use crate::supervise::{self, Link};
-use crate::{pulse, system};
+use crate::{pulse, supervise};
 
 /// Kept of the grace for closing the buffer.
 const CLOSING: Duration = Duration::from_millis(500);
@@ -40,18 +44,28 @@ const LEAST_GRACE: Duration = Duration::from_secs(2);
 /// A running agent. It runs until [`Agent::stop`].
 #[derive(Debug)]
 pub struct Agent {
-    sources: JoinSet<()>,
-    links: Vec<watch::Receiver<supervise::State>>,
+    /// What it runs by.
+    config: Config,
+    clock: Clock,
+    flows: Flows,
+    tasks: JoinSet<()>,
+    running: Vec<Running>,
+    /// How the sources stand, in the order of the configuration.
+    links: watch::Sender<Links>,
     stop: CancellationToken,
     collector: Collector,
-    forwarder: Forwarder,
+    /// None only while another configuration of Kafka is taken over.
+    forwarder: Option<Forwarder>,
+    forward: watch::Sender<forward::Status>,
     buffer: watch::Receiver<buffer::Stats>,
     epoch: Epoch,
-    grace: Duration,
     /// Answers commands until the agent is gone.
     control: JoinSet<()>,
     drain: watch::Receiver<Option<Duration>>,
 }
+
+/// Where each source tells how it stands.
+pub type Links = Vec<watch::Receiver<supervise::State>>;
 
 /// Why an agent is of no use any more.
 #[derive(Debug)]
@@ -84,66 +98,41 @@ impl Agent {
         // A salvage takes long.
         let _told = pulse::calling(watchdog::works);
         let clock = Clock::system();
-        let streams = config.streams.iter().map(crate::config::Stream::rules);
-        let mut flows = Flows::new(streams.chain(config.system.rules()));
+        let mut flows = Flows::new(rules(&config));
+        let wanted = wanted(&config, &mut flows, &clock);
         let file = Buffer::open(&config.buffer, &config.gateway.id, clock.clone())?;
         let epoch = file.epoch();
-        let mut sources = Vec::new();
-        let mut infos = Vec::new();
-        for wanted in config.sources {
-            let name: Arc<str> = wanted.name().into();
-            let mut labels = config.gateway.labels.clone();
-            labels.extend(wanted.labels().clone());
-            let saved = file.saved(&name).map(|saved| match saved {
-                Checkpoint::Cursor(bytes) | Checkpoint::Session(bytes) => bytes,
-            });
-            let gateway = &config.gateway.id;
-            let lost = saved.is_none() && file.is_lost(&name);
-            let setup = Setup { gateway, flows: &mut flows, clock: clock.clone(), saved, lost };
-            let source = Source::new(&wanted, setup);
-            let labels = labels.into_iter().map(|(name, value)| (name.into(), value.into()));
-            infos.push(SourceInfo { name: Arc::clone(&name), labels: labels.collect() });
-            sources.push((name, source));
-        }
-        // The agent's own source is the last one.
-        let saved = file.saved(system::SOURCE);
-        let loss = file.last_loss();
-        let system = system::Plan::new(&config.system, &mut flows, saved, loss);
-        if system.is_some() {
-            let labels = config.gateway.labels.iter();
-            let labels = labels.map(|(name, value)| (name.as_str().into(), value.as_str().into()));
-            infos.push(SourceInfo { name: system::SOURCE.into(), labels: labels.collect() });
-        }
+        let damage = file.last_loss().cloned();
+        let saved: Vec<_> = wanted
+            .iter()
+            .map(|wanted| {
+                let saved = file.saved(&wanted.info.name);
+                let lost = saved.is_none() && file.is_lost(&wanted.info.name);
+                (saved, lost)
+            })
+            .collect();
         let stats = file.stats();
         let store = file.store();
-        let (collector, mut intakes) = collect::start(file, infos, flows)?;
-        let gateway = &config.gateway.id;
-        let forwarder = forward::start(config.kafka, gateway, store.clone(), clock.clone())?;
-        let desk_store = store.clone();
-        let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        if let Some(plan) = system
-            && let Some(intake) = intakes.pop()
-        {
-            let system = plan.start(gateway, clock, store, forwarder.status.clone());
-            tasks.spawn(system.run(intake, stop.clone()));
-        }
-        tasks.spawn(scrub::run(collector.store(), stop.clone()));
-        let mut links = Vec::new();
-        for ((name, source), intake) in sources.into_iter().zip(intakes) {
-            let link = Link::new(name);
-            links.push(link.watch());
-            tasks.spawn(supervise::supervise(source, intake, link, stop.clone()));
-        }
+        let infos = wanted.iter().map(|wanted| wanted.info.clone()).collect();
+        let (collector, intakes) = collect::start(file, infos, flows.clone())?;
+        let forward = watch::Sender::new(forward::Status::default());
+        let forwarder = forward::start(
+            config.kafka.clone(),
+            &config.gateway.id,
+            store.clone(),
+            clock.clone(),
+            forward.clone(),
+        )?;
+        let links = watch::Sender::new(Links::new());
         let (asked, drain) = watch::channel(None);
         let live = Live {
-            sources: links.clone(),
+            sources: links.subscribe(),
             buffer: stats.clone(),
-            forward: forwarder.status.clone(),
+            forward: forward.subscribe(),
             drain: asked,
         };
         let desk =
-            Desk { buffer: config.buffer.path.clone(), store: Some(desk_store), live: Some(live) };
+            Desk { buffer: config.buffer.path.clone(), store: Some(store), live: Some(live) };
         let mut control = JoinSet::new();
         let socket = config.control.socket(&config.buffer.path);
         match take_commands(&config.buffer.path, &socket) {
@@ -154,18 +143,28 @@ impl Agent {
                 warn!(socket = %socket.display(), error = %cause, "cannot open the socket for commands, running without");
             }
         }
-        Ok(Self {
-            sources: tasks,
+        let mut agent = Self {
+            config,
+            clock,
+            flows,
+            tasks: JoinSet::new(),
+            running: Vec::new(),
             links,
-            stop,
+            stop: CancellationToken::new(),
             collector,
-            forwarder,
+            forwarder: Some(forwarder),
+            forward,
             buffer: stats,
             epoch,
-            grace: config.gateway.shutdown_grace.get(),
             control,
             drain,
-        })
+        };
+        agent.tasks.spawn(scrub::run(agent.collector.store(), agent.stop.clone()));
+        for ((wanted, intake), (saved, lost)) in wanted.into_iter().zip(intakes).zip(saved) {
+            agent.run(wanted, Joined { intake, saved, lost }, damage.as_ref());
+        }
+        agent.show_links();
+        Ok(agent)
     }
 
     /// The epoch of this run: part of the id of every event that it takes.
@@ -175,22 +174,28 @@ impl Agent {
 
     /// How its threads get on, for the watchdog.
     pub fn vitals(&self) -> Vitals {
-        let pulses = [self.collector.pulse().clone(), self.forwarder.pulse().clone()];
-        Vitals::new(pulses, self.collector.store())
+        let forward = self.forwarder.as_ref().map(Forwarder::pulse);
+        let pulses = [Some(self.collector.pulse()), forward];
+        Vitals::new(pulses.into_iter().flatten().cloned().collect(), self.collector.store())
+    }
+
+    /// What it runs by.
+    pub const fn config(&self) -> &Config {
+        &self.config
     }
 
     pub fn stats(&self) -> Stats {
         Stats {
-            sources: self.links.iter().map(|link| link.borrow().clone()).collect(),
+            sources: self.links.borrow().iter().map(|link| link.borrow().clone()).collect(),
             buffer: self.buffer.borrow().clone(),
-            forward: self.forwarder.status.borrow().clone(),
+            forward: self.forward.borrow().clone(),
         }
     }
 
     /// Waits until Kafka's position is known for the first time: the start is
     /// over. Never, where the forwarder ends before.
     pub fn connected(&self) -> impl Future<Output = ()> + use<> {
-        let mut status = self.forwarder.status.clone();
+        let mut status = self.forward.subscribe();
         async move {
             let sending = status.wait_for(|status| status.state == "sending").await.is_ok();
             if !sending {
@@ -201,14 +206,26 @@ impl Agent {
 
     /// Waits until a part has ended that must not end.
     pub async fn broken(&mut self) -> Broken {
+        let forwarder = async {
+            match &mut self.forwarder {
+                Some(forwarder) => forwarder.ended().await,
+                None => std::future::pending().await,
+            }
+        };
+        let failed = async {
+            loop {
+                match self.tasks.join_next().await {
+                    Some(Err(cause)) if !cause.is_cancelled() => return cause,
+                    // A source that another configuration has stopped.
+                    Some(_) => {}
+                    None => std::future::pending().await,
+                }
+            }
+        };
         let cause = tokio::select! {
             () = self.collector.ended() => anyhow::anyhow!("the buffer's thread has ended"),
-            _ = self.forwarder.status.wait_for(|_| false) => {
-                anyhow::anyhow!("the forwarder's thread has ended")
-            }
-            Some(Err(cause)) = self.sources.join_next() => {
-                anyhow::Error::new(cause).context("a source's task has ended")
-            }
+            () = forwarder => anyhow::anyhow!("the forwarder's thread has ended"),
+            cause = failed => anyhow::Error::new(cause).context("a source's task has ended"),
         };
         // Whoever asks a writer that has ended ends with it.
         if self.collector.is_damaged() { Broken::Damaged } else { Broken::Part(cause) }
@@ -230,7 +247,7 @@ impl Agent {
     /// is then to be stopped.
     pub async fn drain(&mut self, within: Duration) -> anyhow::Result<bool> {
         let began = tokio::time::Instant::now();
-        self.end_sources(began + (self.grace / 2).min(within)).await;
+        self.end_sources(began + (self.grace() / 2).min(within)).await;
         let store = self.collector.store();
         let (done, settled) = tokio::sync::oneshot::channel();
         std::thread::Builder::new().name("drain".to_owned()).spawn(move || {
@@ -254,12 +271,16 @@ impl Agent {
         }
     }
 
+    fn grace(&self) -> Duration {
+        self.config.gateway.shutdown_grace.get()
+    }
+
     async fn end_sources(&mut self, latest: tokio::time::Instant) {
         self.stop.cancel();
-        let all_ended = async { while self.sources.join_next().await.is_some() {} };
+        let all_ended = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout_at(latest, all_ended).await.is_err() {
             info!("a source did not stop in time and is left behind");
-            self.sources.shutdown().await;
+            self.tasks.shutdown().await;
         }
     }
 
@@ -268,17 +289,20 @@ impl Agent {
     /// file. Gives the number of events that are still in it.
     pub async fn stop(mut self) -> anyhow::Result<u64> {
         let began = tokio::time::Instant::now();
+        let grace = self.grace();
         // The other half is for what they handed over.
-        self.end_sources(began + self.grace / 2).await;
+        self.end_sources(began + grace / 2).await;
         self.control.shutdown().await;
         let (forwarder, collector) = (self.forwarder, self.collector);
-        let sending = began + self.grace.saturating_sub(CLOSING.min(self.grace / 4));
+        let sending = began + grace.saturating_sub(CLOSING.min(grace / 4));
         let (done, closed) = tokio::sync::oneshot::channel();
         // A thread of its own: those of the runtime may all be held by reads of
         // databases and look-ups of names that no longer come back.
         std::thread::Builder::new().name("stop".to_owned()).spawn(move || {
             collector.settle();
-            forwarder.stop(sending.saturating_duration_since(tokio::time::Instant::now()));
+            if let Some(forwarder) = forwarder {
+                forwarder.stop(sending.saturating_duration_since(tokio::time::Instant::now()));
+            }
             collector.close();
             if done.send(()).is_err() {
                 info!("the buffer was closed behind the grace");
@@ -286,7 +310,7 @@ impl Agent {
         })?;
         // A medium that neither writes nor errs holds the writer for ever; what
         // it was not told to be on the medium is not acknowledged.
-        tokio::time::timeout_at(began + self.grace.max(LEAST_GRACE), closed)
+        tokio::time::timeout_at(began + grace.max(LEAST_GRACE), closed)
             .await
             .context("the buffer was not closed in time")?
             .context("the buffer did not close")?;

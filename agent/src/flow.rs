@@ -76,6 +76,8 @@ pub struct Flow {
     when_full: Option<WhenFull>,
     /// A source that feeds it can wait until there is room.
     can_wait: bool,
+    /// A source of the running configuration feeds it.
+    is_fed: bool,
 }
 
 impl Flow {
@@ -164,12 +166,17 @@ impl From<Stream> for Rules {
     }
 }
 
+/// Flows that a process may have had in all its configurations, 200 at a time.
+const MOST_FLOWS: usize = 60_000;
+
 /// All flows of the running configuration. A flow is made when a source asks
 /// for it at start, so that the hot path only carries its [`Id`].
 #[derive(Debug, Clone, Default)]
 pub struct Flows {
     streams: BTreeMap<String, (Arc<Stream>, Rules)>,
-    flows: Vec<Flow>,
+    all: Vec<Flow>,
+    /// Asked for since [`Flows::take_asked`].
+    asked: Vec<Id>,
 }
 
 impl Flows {
@@ -180,7 +187,21 @@ impl Flows {
             let rules: Rules = rules.into();
             (rules.stream.name.clone(), (Arc::new(rules.stream.clone()), rules))
         });
-        Self { streams: known.collect(), flows: Vec::new() }
+        Self { streams: known.collect(), all: Vec::new(), asked: Vec::new() }
+    }
+
+    /// Those of another configuration, in the place of these: a flow of both keeps
+    /// its [`Id`], and one that no source asks for any more is there for its id
+    /// alone.
+    #[must_use]
+    pub fn renewed<S: Into<Rules>>(&self, streams: impl IntoIterator<Item = S>) -> Self {
+        let unfed = |flow: &Flow| Flow { is_fed: false, can_wait: false, ..flow.clone() };
+        Self { all: self.all.iter().map(unfed).collect(), ..Self::new(streams) }
+    }
+
+    /// The flows that were asked for since the last call.
+    pub fn take_asked(&mut self) -> Vec<Id> {
+        std::mem::take(&mut self.asked)
     }
 
     /// The flow of this stream and lane, made on first use, of a source that
@@ -202,22 +223,36 @@ impl Flows {
             (Arc::new(definition.clone()), definition.into())
         });
         let lane = lane.unwrap_or(rules.lane);
-        let known = self.flows.iter().position(|f| f.stream.name == stream && f.lane == lane);
-        let index = known.unwrap_or_else(|| {
-            self.flows.push(Flow {
-                stream: Arc::clone(definition),
-                lane,
-                hash: Hash::of(stream, lane),
-                share: rules.share,
-                when_full: rules.when_full,
-                can_wait: false,
-            });
-            self.flows.len() - 1
-        });
-        if let Some(flow) = self.flows.get_mut(index) {
-            flow.can_wait |= can_wait;
+        let known = self.all.iter().position(|f| f.stream.name == stream && f.lane == lane);
+        let index = known.unwrap_or(self.all.len());
+        let can_wait = can_wait || self.all.get(index).is_some_and(|flow| flow.can_wait);
+        let flow = Flow {
+            stream: Arc::clone(definition),
+            lane,
+            hash: Hash::of(stream, lane),
+            share: rules.share,
+            when_full: rules.when_full,
+            can_wait,
+            is_fed: true,
+        };
+        match self.all.get_mut(index) {
+            Some(known) => *known = flow,
+            None => self.all.push(flow),
         }
-        Id(u16::try_from(index).expect("check refuses more than 200 flows"))
+        let id = Self::id_of(index);
+        self.asked.push(id);
+        id
+    }
+
+    /// `check` refuses more than 200 flows; a reload adds those of its new names.
+    fn id_of(index: usize) -> Id {
+        Id(u16::try_from(index).expect("reloads are refused long before"))
+    }
+
+    /// Whether another configuration may be taken over: names that came and went
+    /// are kept for their ids.
+    pub const fn is_worn(&self) -> bool {
+        self.all.len() > MOST_FLOWS
     }
 
     /// What the configuration says of each stream that it defines or uses.
@@ -231,13 +266,13 @@ impl Flows {
     }
 
     pub fn get(&self, id: Id) -> &Flow {
-        self.flows.get(usize::from(id.0)).expect("ids are only made by `id`")
+        self.all.get(usize::from(id.0)).expect("ids are only made by `id`")
     }
 
+    /// The flows that the running configuration feeds.
     pub fn iter(&self) -> impl Iterator<Item = (Id, &Flow)> {
-        self.flows.iter().enumerate().map(|(index, flow)| {
-            (Id(u16::try_from(index).expect("check refuses more than 200 flows")), flow)
-        })
+        let known = self.all.iter().enumerate().filter(|(_, flow)| flow.is_fed);
+        known.map(|(index, flow)| (Self::id_of(index), flow))
     }
 }
 
@@ -254,6 +289,25 @@ mod tests {
         assert_eq!(flows.get(alarm).when_full(), WhenFull::Block);
         assert_eq!(flows.id("plant", Lane::Live), live);
         assert_eq!(flows.get(live).when_full(), WhenFull::Block, "one of its sources can wait");
+    }
+
+    #[test]
+    fn a_flow_of_both_configurations_keeps_its_id_and_follows_its_stream() {
+        let stream =
+            |topic: &str| Stream { name: "plant".into(), topic: topic.into(), create: None };
+        let mut old = Flows::new([stream("before")]);
+        let (gone, plant) = (old.id("gone", None), old.id("plant", None));
+        let mut renewed = old.renewed([stream("after")]);
+        assert!(renewed.iter().next().is_none(), "nobody asked for one yet");
+        assert_eq!(renewed.polled("plant", None), plant);
+        let new = renewed.id("new", None);
+        assert_eq!(renewed.take_asked(), [plant, new]);
+        assert!(new > plant && plant > gone);
+        let fed: Vec<&str> = renewed.iter().map(|(_, flow)| &*flow.stream.name).collect();
+        assert_eq!(fed, ["plant", "new"]);
+        assert_eq!(renewed.get(plant).stream.topic, "after");
+        assert_eq!(renewed.get(plant).when_full(), WhenFull::DropOldest, "it is only polled now");
+        assert_eq!(renewed.get(gone).stream.name, "gone", "what was handed over still finds it");
     }
 
     #[test]

@@ -4,12 +4,12 @@ mod command;
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use tidegate::agent::{Again, Agent, Broken, Watchdog};
+use tidegate::agent::{Again, Agent, Broken, Refused, Watchdog};
 use tidegate::config::{self, Config, LogFormat, LogLevel};
 use tidegate::{memory, notify};
 use tokio::signal::unix::{SignalKind, signal};
@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     memory::set_up();
     match Cli::parse().command {
         Command::Run { config } => match load(&config) {
-            Ok(config) => run(config),
+            Ok(loaded) => run(&config, loaded),
             Err(code) => code,
         },
         Command::Check { config, json } => check(&config, json),
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn load(path: &std::path::Path) -> Result<Config, ExitCode> {
+fn load(path: &Path) -> Result<Config, ExitCode> {
     match config::load(path) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
@@ -90,7 +90,7 @@ fn load(path: &std::path::Path) -> Result<Config, ExitCode> {
     }
 }
 
-fn check(path: &std::path::Path, json: bool) -> ExitCode {
+fn check(path: &Path, json: bool) -> ExitCode {
     let loaded = config::load(path);
     if json {
         let (problems, warnings) = match &loaded {
@@ -124,11 +124,11 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-fn run(config: Config) -> ExitCode {
+fn run(path: &Path, config: Config) -> ExitCode {
     start_log(&config.log);
     let outcome = match runtime() {
         Ok(runtime) => {
-            let outcome = runtime.block_on(run_until_signal(config));
+            let outcome = runtime.block_on(run_until_signal(path, config));
             // Dropping it would wait for such a call without limit.
             runtime.shutdown_background();
             outcome
@@ -147,11 +147,12 @@ fn run(config: Config) -> ExitCode {
 /// What ends the agent where no signal does.
 const DRAIN: &str = "drain";
 
-async fn run_until_signal(config: Config) -> anyhow::Result<()> {
+async fn run_until_signal(path: &Path, config: Config) -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let gateway = config.gateway.id.clone();
-    let mut agent = Agent::start(config.clone())?;
+    let mut agent = Agent::start(config)?;
     let mut again = Again::default();
     info!(%gateway, version = env!("CARGO_PKG_VERSION"), epoch = %agent.epoch(), "READY");
     tell(notify::State::Ready);
@@ -168,6 +169,15 @@ async fn run_until_signal(config: Config) -> anyhow::Result<()> {
             _ = interrupt.recv() => break "SIGINT",
             Ok(_) = drain.wait_for(Option::is_some) => break DRAIN,
             broken = agent.broken() => broken,
+            _ = hangup.recv() => {
+                tokio::select! {
+                    _ = terminate.recv() => break "SIGTERM",
+                    _ = interrupt.recv() => break "SIGINT",
+                    reloaded = reload(&mut agent, path) => reloaded?,
+                }
+                vitals.send_replace(Some(agent.vitals()));
+                continue;
+            }
             () = &mut connected, if !started => {
                 started = true;
                 memory::let_go_of_the_start();
@@ -180,6 +190,7 @@ async fn run_until_signal(config: Config) -> anyhow::Result<()> {
         }
         // The process stays: all that a restart does is done here.
         vitals.send_replace(None);
+        let config = agent.config().clone();
         tokio::select! {
             _ = terminate.recv() => {
                 stopped_early("SIGTERM");
@@ -212,6 +223,30 @@ async fn run_until_signal(config: Config) -> anyhow::Result<()> {
     let left = agent.stop().await?;
     info!(events_left = left, "stopped");
     Ok(())
+}
+
+/// Looks at the file again, which may be wrong: then the agent goes on as it is.
+/// An error means that it is going down.
+async fn reload(agent: &mut Agent, path: &Path) -> anyhow::Result<()> {
+    tell(notify::State::Reloading);
+    let file = path.to_owned();
+    // It reads a file, maybe of a slow card.
+    let loaded = tokio::task::spawn_blocking(move || load(&file)).await?;
+    let outcome = if let Ok(config) = loaded {
+        agent.reload(config).await.map(|_| ())
+    } else {
+        error!(file = %path.display(), "configuration is refused, the running one goes on");
+        Ok(())
+    };
+    // The unit is as ready as it was, whatever became of it.
+    tell(notify::State::Ready);
+    match outcome {
+        Err(cause) if cause.is::<Refused>() => {
+            error!(file = %path.display(), error = %cause, "configuration is refused, the running one goes on");
+            Ok(())
+        }
+        outcome => outcome,
+    }
 }
 
 /// A signal while no agent runs: all that is left is in the file.

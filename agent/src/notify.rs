@@ -14,6 +14,8 @@ use std::time::Duration;
 pub enum State {
     /// The start is done: sources are running.
     Ready,
+    /// Another configuration is being looked at; [`State::Ready`] ends it.
+    Reloading,
     /// The stop has begun.
     Stopping,
     /// Every stage gets on: feeds the watchdog.
@@ -30,6 +32,7 @@ impl State {
     fn text(self) -> Cow<'static, str> {
         match self {
             Self::Ready => "READY=1".into(),
+            Self::Reloading => "RELOADING=1".into(),
             Self::Stopping => "STOPPING=1".into(),
             Self::Watchdog => "WATCHDOG=1".into(),
             Self::Working => {

@@ -21,12 +21,12 @@ const LOOKS: u32 = 4;
 /// What can be seen of a running agent's threads.
 #[derive(Debug, Clone)]
 pub struct Vitals {
-    pulses: [Pulse; 2],
+    pulses: Vec<Pulse>,
     store: Store,
 }
 
 impl Vitals {
-    pub(super) const fn new(pulses: [Pulse; 2], store: Store) -> Self {
+    pub(super) const fn new(pulses: Vec<Pulse>, store: Store) -> Self {
         Self { pulses, store }
     }
 

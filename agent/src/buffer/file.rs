@@ -19,7 +19,7 @@ use super::forget::{delivered, forget};
 use super::lock::Lock;
 use super::pack::Packer;
 use super::reserve::Reserve;
-use super::state::{Lost, cursors, put, put_totals, save};
+use super::state::{self, Lost, cursors, put, put_totals, save};
 use super::usage::Usage;
 use super::{Adopted, BatchId, Burial, FileEpoch, Loss, Memory, Position, damage, dead, failure};
 use crate::collect::{Checkpoint, DeadLetter};
@@ -177,6 +177,12 @@ impl File {
 
     pub(crate) fn saved(&self, source: &str) -> Option<&Checkpoint> {
         self.saved.get(source)
+    }
+
+    /// Learns the checkpoints that were committed since the opening.
+    pub(crate) fn learn_saved(&mut self) -> Result<(), rusqlite::Error> {
+        self.saved = state::saved(&self.connection)?;
+        Ok(())
     }
 
     /// Whether the source has no checkpoint because a salvage did not find it.

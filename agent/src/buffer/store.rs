@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::dead::{Burial, Done, Errand};
 use super::failure::{is_damage, is_of_another_type};
 use super::{Batch, BatchId, Dropped, FileEpoch, Gap, Pins, Position, ReadError, Reader, Refused};
-use crate::collect::{DeadLetter, Delivery, SourceId, Ticket};
+use crate::collect::{Change, DeadLetter, Delivery, SourceId, Ticket};
 use crate::event::Timestamp;
 use crate::{flow, pulse};
 
@@ -30,6 +30,8 @@ pub(crate) enum Message {
     Settle {
         reply: SyncSender<bool>,
     },
+    /// Take another configuration over.
+    Change(Box<Change>),
     Close,
 }
 

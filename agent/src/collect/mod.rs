@@ -12,6 +12,7 @@
 //! full fills only that, and the others go on.
 
 mod bounds;
+mod change;
 #[cfg(test)]
 mod full_tests;
 mod group;
@@ -25,6 +26,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
+
+pub(crate) use change::{Asked, Change, Joined};
 
 #[cfg(test)]
 pub(crate) use stepped::Stepped;
@@ -156,6 +159,11 @@ impl Room {
 }
 
 impl Intake {
+    /// Which of the writer's sources it is of.
+    pub(crate) const fn source(&self) -> SourceId {
+        self.source
+    }
+
     /// Hands a delivery over; waits while the queue is full. When this future
     /// is dropped before it is done, nothing was handed over.
     pub async fn deliver(&mut self, delivery: Delivery) -> Result<Ticket, Stopping> {
@@ -416,29 +424,53 @@ fn assemble(
     if let Err(error) = file.settle(&names, &flows) {
         tracing::warn!(%error, "cannot note what the salvage left open, the next start does");
     }
-    let bytes = (QUEUE_BYTES / sources.len().max(1)).max(LEAST_BYTES);
-    let mut intakes = Vec::new();
-    let mut known = Vec::new();
-    for (index, source) in (0..=u16::MAX).zip(sources) {
-        let committed = watch::Sender::new(Ticket::default());
-        let room = Arc::new(Room::new(QUEUE_DELIVERIES, bytes));
-        intakes.push(Intake {
-            source: SourceId(index),
-            shared: Arc::clone(&shared),
-            room: Arc::clone(&room),
-            committed: committed.subscribe(),
-            last: Ticket::default(),
-            #[cfg(test)]
-            test: None,
-        });
-        let labels = source.labels.into();
-        known.push(writer::Known { name: source.name, labels, room, committed });
-    }
+    let bytes = room_of_each(sources.len());
+    let (known, intakes) = (0..=u16::MAX)
+        .zip(sources)
+        .map(|(index, source)| join(&shared, SourceId(index), bytes, source))
+        .unzip();
     let writer = writer::Writer::new(file, inbox, shared, known, flows, &config, (clock, time));
     (writer, intakes)
 }
 
+/// Bytes of each source's room where there are so many.
+fn room_of_each(sources: usize) -> usize {
+    (QUEUE_BYTES / sources.max(1)).max(LEAST_BYTES)
+}
+
+/// A source as the writer knows it, and its way in.
+fn join(
+    shared: &Arc<Shared>,
+    source: SourceId,
+    bytes: usize,
+    info: SourceInfo,
+) -> (writer::Known, Intake) {
+    let committed = watch::Sender::new(Ticket::default());
+    let room = Arc::new(Room::new(QUEUE_DELIVERIES, bytes));
+    let intake = Intake {
+        source,
+        shared: Arc::clone(shared),
+        room: Arc::clone(&room),
+        committed: committed.subscribe(),
+        last: Ticket::default(),
+        #[cfg(test)]
+        test: None,
+    };
+    (writer::Known { name: info.name, labels: info.labels.into(), room, committed }, intake)
+}
+
 impl Collector {
+    /// Takes another configuration over: the sources that ended are forgotten once
+    /// all that they handed over is on disk, however full it is, and the new ones
+    /// join. Their intakes, in the order of [`Change::added`].
+    pub(crate) async fn change(&self, change: Asked) -> Result<Vec<Joined>, Stopping> {
+        let (reply, joined) = tokio::sync::oneshot::channel();
+        let change = Message::Change(Box::new(Change { asked: change, reply }));
+        // Never waits: the queue holds more than there are senders at a time.
+        self.shared.inbox.try_send(change).map_err(|_| Stopping)?;
+        joined.await.map_err(|_| Stopping)
+    }
+
     /// Takes no more deliveries and commits those that were handed in; the
     /// forwarder goes on. False when they could not be committed: nothing of
     /// them was acknowledged. Blocking.

@@ -33,8 +33,9 @@ use tracing::error;
 
 use self::tend::Told;
 use super::bounds::{Bounds, Verdict};
+use super::change::Change;
 use super::group::Group;
-use super::{Room, Ticket};
+use super::{Room, SourceId, Ticket};
 use crate::buffer::{self, Call, File, Handed, Labels, Message, Position, Shared, locked};
 use crate::clock::{Clock, Steady};
 use crate::event::Event;
@@ -50,7 +51,7 @@ const COMMIT_EVENTS: u32 = 1_000;
 const MOST_EVENTS: u32 = 5_000;
 
 /// Pause after a commit that failed; it doubles up to [`LONGEST_AGAIN`].
-const AGAIN: Duration = Duration::from_secs(1);
+pub(super) const AGAIN: Duration = Duration::from_secs(1);
 
 /// A disk that has room again is used within half a minute.
 const LONGEST_AGAIN: Duration = Duration::from_secs(30);
@@ -70,30 +71,34 @@ pub(super) struct Known {
     reason = "each is a note of its own, no state of a machine"
 )]
 pub(super) struct Writer {
-    file: File,
+    pub(super) file: File,
     inbox: Receiver<Message>,
-    shared: Arc<Shared>,
-    sources: Vec<Known>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) sources: Vec<Known>,
     flows: Flows,
     clock: Clock,
-    time: Steady,
+    pub(super) time: Steady,
     interval: Duration,
     max_age: Option<Duration>,
     bounds: Bounds,
-    group: Group,
+    pub(super) group: Group,
     /// Of each source what is held back, oldest first.
-    waiting: BTreeMap<u16, VecDeque<Handed>>,
+    pub(super) waiting: BTreeMap<u16, VecDeque<Handed>>,
     /// More came than goes into one commit.
-    more: bool,
+    pub(super) more: bool,
     /// Somebody stands still: what was handed over is committed at once.
     flush: bool,
     call: Option<Call>,
     settle: Option<SyncSender<bool>>,
+    /// Another configuration, to be taken over once nothing is gathered.
+    pub(super) change: Option<Change>,
+    /// Places of sources that are no more.
+    pub(super) free: Vec<SourceId>,
     /// The agent is stopping: who asks for what cannot be written gets no answer.
     settling: bool,
     forget: Option<(Position, String)>,
     /// When the group or the deletes must be committed.
-    due: Option<Instant>,
+    pub(super) due: Option<Instant>,
     forget_due: Option<Instant>,
     /// After a failure: not before.
     retry: Option<Instant>,
@@ -148,6 +153,8 @@ impl Writer {
             flush: false,
             call: None,
             settle: None,
+            change: None,
+            free: Vec::new(),
             settling: false,
             forget: None,
             due: None,
@@ -210,6 +217,20 @@ impl Writer {
         } else {
             self.tend();
         }
+        self.end_change();
+    }
+
+    /// From now on by these rules.
+    pub(super) fn obey(&mut self, flows: Flows, config: &buffer::Config) {
+        self.bounds = Bounds::new(config, &flows);
+        self.flows = flows;
+        self.interval = config.commit_interval.get();
+        self.max_age = config.max_age.map(Period::get);
+        self.expire_due = config.max_age.map(|_| self.time.now());
+        if let Err(cause) = self.file.limit(config.max_size.get()) {
+            self.notice(&cause);
+        }
+        self.measure();
     }
 
     /// When to wake without a message.
@@ -240,6 +261,7 @@ impl Writer {
                 // Who stops does not wait for the next try.
                 self.retry = None;
             }
+            Message::Change(change) => self.begin_change(*change),
             Message::Close => self.closing = true,
         }
     }
@@ -281,7 +303,8 @@ impl Writer {
 
     fn arrive(&mut self, handed: Handed) {
         let behind = self.waiting.contains_key(&handed.source.0);
-        if behind || self.must_wait(&handed) {
+        let goes = self.is_retired(handed.source);
+        if !goes && (behind || self.must_wait(&handed)) {
             self.waiting.entry(handed.source.0).or_default().push_back(handed);
         } else {
             self.admit(handed);
@@ -295,7 +318,7 @@ impl Writer {
         !self.bounds.is_open() && handed.delivery.events.iter().any(waits)
     }
 
-    fn admit(&mut self, handed: Handed) {
+    pub(super) fn admit(&mut self, handed: Handed) {
         let Some(known) = self.sources.get(usize::from(handed.source.0)) else { return };
         let (bounds, flows, open) = (&self.bounds, &self.flows, self.bounds.is_open());
         let refused = |flow| !open && bounds.verdict(flows.get(flow)) == Verdict::Refuse;

@@ -28,6 +28,17 @@ pub struct Error {
 }
 
 impl Secret {
+    /// The file that it stands in, if it does.
+    pub fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Env(_) => None,
+            Self::File(path) => Some(path.clone()),
+            Self::Credential(name) => {
+                Some(PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?).join(name))
+            }
+        }
+    }
+
     /// The secret itself.
     pub fn read(&self) -> Result<String, Error> {
         match self {

@@ -160,7 +160,8 @@ impl Desk {
         let survey = self.view()?.survey().map_err(|e| in_full(&e))?;
         let live = self.live.as_ref();
         let buffer = live.map(|live| live.buffer.borrow().clone()).unwrap_or_default();
-        let sources = live.into_iter().flat_map(|live| &live.sources).map(|source| {
+        let links = live.map(|live| live.sources.borrow().clone()).unwrap_or_default();
+        let sources = links.iter().map(|source| {
             let state = source.borrow();
             words::Source {
                 name: state.source.to_string(),

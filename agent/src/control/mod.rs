@@ -30,7 +30,7 @@ use crate::buffer::{self, Which};
 use crate::{forward, supervise};
 
 /// `[control]`: how commands reach the running agent.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The Unix socket on which the agent takes commands (dlq, buffer, drain),
@@ -94,7 +94,7 @@ impl Request {
 /// What only a running agent can tell, or be told.
 #[derive(Debug)]
 pub struct Live {
-    pub sources: Vec<watch::Receiver<supervise::State>>,
+    pub sources: watch::Receiver<Vec<watch::Receiver<supervise::State>>>,
     pub buffer: watch::Receiver<buffer::Stats>,
     pub forward: watch::Receiver<forward::Status>,
     /// Somebody asked to end the agent once its buffer is empty, within this

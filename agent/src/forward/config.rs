@@ -222,6 +222,20 @@ impl Config {
     /// With less, an event of the largest size would wait for hours.
     pub const LEAST_BACKFILL: ByteSize = ByteSize(1024);
 
+    /// The files that it names: certificates, keys, secrets.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let (tls, login) = (self.tls.as_ref(), self.login.as_ref());
+        let of_tls = tls.map(|tls| [tls.ca.clone(), tls.certificate.clone(), tls.key.clone()]);
+        let secrets = [
+            tls.and_then(|tls| tls.key_password.as_ref()),
+            login.and_then(|login| login.password.as_ref()),
+            login.and_then(|login| login.token.as_ref()),
+            login.and_then(|login| login.client_secret.as_ref()),
+        ];
+        let secrets = secrets.into_iter().flatten().filter_map(Secret::file);
+        of_tls.into_iter().flatten().flatten().chain(secrets).collect()
+    }
+
     /// What only shows between keys.
     pub fn check(&self) -> Vec<Finding> {
         let mut found = Vec::new();

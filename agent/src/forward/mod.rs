@@ -50,7 +50,7 @@ use crate::buffer::Store;
 use crate::clock::Clock;
 use crate::pulse::Pulse;
 
-/// How the forwarder is.
+/// How the forwarder is; it changes with each transaction and each change of state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// A word for it: connecting, reading position, looking, sending, committing,
@@ -66,32 +66,38 @@ pub struct Status {
 /// The running forward thread.
 #[derive(Debug)]
 pub struct Forwarder {
-    /// Changes with each transaction and each change of state.
-    pub status: watch::Receiver<Status>,
     stop: run::StopAt,
     pulse: Pulse,
     thread: JoinHandle<()>,
     ended: Receiver<std::convert::Infallible>,
+    /// The same, to be waited for.
+    gone: watch::Receiver<()>,
 }
 
 /// Kept of the grace for closing the client.
 const CLOSING: Duration = Duration::from_millis(500);
 
-/// Starts forwarding what `store` holds.
+impl Default for Status {
+    fn default() -> Self {
+        Self { state: "connecting", delivered_events: 0, delivered_bytes: 0, last_error: None }
+    }
+}
+
+/// Longer than a healthy broker takes for a commit.
+const LEAVING: Duration = Duration::from_secs(2);
+
+/// Starts forwarding what `store` holds; how it is stands in `status`, which goes
+/// on with the next one after a change of the configuration.
 pub fn start(
     config: Config,
     gateway: &str,
     store: Store,
     clock: Clock,
+    status: watch::Sender<Status>,
 ) -> std::io::Result<Forwarder> {
     let stop = run::StopAt::default();
-    let (sender, status) = watch::channel(Status {
-        state: "connecting",
-        delivered_events: 0,
-        delivered_bytes: 0,
-        last_error: None,
-    });
     let (end, ended) = sync_channel(1);
+    let (alive, gone) = watch::channel(());
     let forward = run::Forward::new(
         config,
         gateway.to_owned(),
@@ -100,17 +106,17 @@ pub fn start(
         pace::Pace::default(),
         Box::new(link::Link::open),
         Arc::clone(&stop),
-        sender,
+        status,
     );
     let pulse = Pulse::new("forward");
     let beats = pulse.clone();
     let thread = std::thread::Builder::new().name("forward".to_owned()).spawn(move || {
         beats.is_of_this_thread();
         forward.run();
-        // Dropping the sender says that the thread is done.
-        drop(end);
+        // Dropping them says that the thread is done.
+        drop((end, alive));
     })?;
-    Ok(Forwarder { status, stop, pulse, thread, ended })
+    Ok(Forwarder { stop, pulse, thread, ended, gone })
 }
 
 impl Forwarder {
@@ -119,14 +125,31 @@ impl Forwarder {
         &self.pulse
     }
 
+    /// Waits until the thread has ended, which only [`Forwarder::stop`] should make
+    /// it do. May be dropped and called again.
+    pub async fn ended(&mut self) {
+        // Nothing is ever sent: it only closes.
+        while self.gone.changed().await.is_ok() {}
+    }
+
+    /// Asks the thread to end soon: another one takes its place. What it is about
+    /// to commit it may.
+    pub fn leave(&self) {
+        self.stop_at(Instant::now() + LEAVING);
+    }
+
+    fn stop_at(&self, end: Instant) {
+        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+        self.thread.thread().unpark();
+    }
+
     /// Sends what is stored until the grace is over or nothing is left, then
     /// ends. Blocking, never longer than the grace: a call that a dead broker
     /// holds up is left behind, what was not committed is sent at the next
     /// start, and the transaction that stands open is fenced by it.
     pub fn stop(self, grace: Duration) {
         let sending = grace.saturating_sub(CLOSING.min(grace / 4));
-        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + sending);
-        self.thread.thread().unpark();
+        self.stop_at(Instant::now() + sending);
         match self.ended.recv_timeout(grace) {
             Ok(never) => match never {},
             Err(RecvTimeoutError::Disconnected) => {

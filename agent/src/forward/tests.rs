@@ -31,6 +31,7 @@ pub(super) struct Plant {
     flows: Flows,
     runtime: tokio::runtime::Runtime,
     forwarder: Option<Forwarder>,
+    status: watch::Receiver<Status>,
     pub(super) config: Config,
     next: u64,
 }
@@ -67,6 +68,7 @@ impl Plant {
             flows,
             runtime,
             forwarder: None,
+            status: watch::Sender::new(Status::default()).subscribe(),
             config,
             next: 0,
         }
@@ -74,7 +76,10 @@ impl Plant {
 
     fn forward(&mut self) {
         let store = self.collector.store();
-        let forwarder = start(self.config.clone(), "gw1", store, Clock::fixed(NOW)).unwrap();
+        let status = watch::Sender::new(Status::default());
+        self.status = status.subscribe();
+        let forwarder =
+            start(self.config.clone(), "gw1", store, Clock::fixed(NOW), status).unwrap();
         self.forwarder = Some(forwarder);
     }
 
@@ -107,7 +112,7 @@ impl Plant {
     }
 
     fn wait(&mut self, done: impl Fn(&Status) -> bool) -> Status {
-        let status = &mut self.forwarder.as_mut().unwrap().status;
+        let status = &mut self.status;
         self.runtime.block_on(async {
             tokio::time::timeout(PATIENCE, status.wait_for(|s| done(s)))
                 .await

@@ -11,6 +11,7 @@ pub mod mqtt;
 pub mod sql;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,14 @@ impl Config {
             Self::Modbus(c) => &c.labels,
             Self::Mqtt(c) => &c.labels,
             Self::Sqlite(c) => &c.labels,
+        }
+    }
+
+    /// The files that it names besides what it reads: certificates, keys, secrets.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Modbus(_) | Self::Sqlite(_) => Vec::new(),
+            Self::Mqtt(c) => c.files(),
         }
     }
 

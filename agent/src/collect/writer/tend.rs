@@ -173,7 +173,7 @@ impl Writer {
     }
 
     /// An error beside a commit: only damage is acted on.
-    fn notice(&mut self, cause: &rusqlite::Error) {
+    pub(in crate::collect) fn notice(&mut self, cause: &rusqlite::Error) {
         if buffer::is_damage(cause) {
             self.broken(&cause.to_string());
         }

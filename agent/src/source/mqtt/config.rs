@@ -238,6 +238,14 @@ fn default_field() -> String {
 }
 
 impl Config {
+    /// The files that it names.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let tls = self.tls.as_ref();
+        let of_tls = tls.map(|tls| [tls.ca.clone(), tls.certificate.clone(), tls.key.clone()]);
+        let password = self.password.as_ref().and_then(Secret::file);
+        of_tls.into_iter().flatten().chain([password]).flatten().collect()
+    }
+
     /// What is wrong: the key's path inside the source, and a sentence.
     pub fn check(&self) -> Vec<(String, String)> {
         let mut wrong = Vec::new();

@@ -1,0 +1,145 @@
+//! Another configuration, taken over by the running agent: only what changed is
+//! stopped and started, an unchanged source keeps its connection, and what is
+//! stored is never touched (SAFETY 14). What a source that changes had read is on
+//! disk before the new one begins where it ended.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tracing::info;
+
+use super::running::Made;
+use super::wanted::{Wanted, rules, wanted};
+use super::{Agent, LEAST_GRACE};
+use crate::collect::Asked;
+use crate::config::Config;
+use crate::forward;
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The running process cannot change this.
+    #[error("`{0}` changes only by a restart: systemctl restart tidegate")]
+    Restart(&'static str),
+    /// It has had too many streams since its start.
+    #[error("too many streams came and went since the start: systemctl restart tidegate")]
+    Worn,
+}
+
+/// What a change of the configuration did: names of sources.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// They went on as they were.
+    pub kept: Vec<Arc<str>>,
+    pub started: Vec<Arc<str>>,
+    pub stopped: Vec<Arc<str>>,
+    /// Kafka is connected to anew.
+    pub kafka: bool,
+}
+
+impl Agent {
+    /// Takes another configuration over, which was checked whole. May be dropped
+    /// before it is done, if the agent is stopped then.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`]: nothing was changed. Any other: the agent is going down.
+    pub async fn reload(&mut self, new: Config) -> anyhow::Result<Reloaded> {
+        only_by_restart(&self.config, &new)?;
+        let mut flows = self.flows.renewed(rules(&new));
+        if flows.is_worn() {
+            return Err(Refused::Worn.into());
+        }
+        let wanted = wanted(&new, &mut flows, &self.clock);
+        let began = tokio::time::Instant::now();
+        let mut done = Reloaded::default();
+        let (mut kept, mut retired) = (BTreeMap::new(), Vec::new());
+        for running in std::mem::take(&mut self.running) {
+            let same =
+                |wanted: &&Wanted| wanted.info.name == running.name && wanted.made == running.made;
+            if wanted.iter().any(|wanted| same(&wanted)) {
+                done.kept.push(Arc::clone(&running.name));
+                kept.insert(Arc::clone(&running.name), running);
+            } else {
+                done.stopped.push(Arc::clone(&running.name));
+                running.stop.cancel();
+                retired.push(running);
+            }
+        }
+        let latest = began + (self.grace() / 2).max(LEAST_GRACE);
+        let mut places = Vec::new();
+        for running in retired {
+            places.push(running.id);
+            running.end(latest).await;
+        }
+        let added = wanted.iter().filter(|wanted| !kept.contains_key(&wanted.info.name));
+        let asked = Asked {
+            flows: flows.clone(),
+            buffer: new.buffer.clone(),
+            retired: places,
+            added: added.map(|wanted| wanted.info.clone()).collect(),
+        };
+        let mut joined = self.collector.change(asked).await?.into_iter();
+        let kafka = kafka(&self.config) != kafka(&new);
+        (self.flows, self.config) = (flows, new);
+        for wanted in wanted {
+            if let Some(running) = kept.remove(&wanted.info.name) {
+                self.running.push(running);
+            } else if let Some(joined) = joined.next() {
+                done.started.push(Arc::clone(&wanted.info.name));
+                self.run(wanted, joined, None);
+            }
+        }
+        self.show_links();
+        if kafka {
+            self.connect_anew().await?;
+            done.kafka = true;
+        }
+        info!(
+            kept = done.kept.len(),
+            started = done.started.join(", "),
+            stopped = done.stopped.join(", "),
+            kafka = done.kafka,
+            "configuration is taken over"
+        );
+        Ok(done)
+    }
+
+    /// Ends the forwarder between two transactions, and starts it with what the
+    /// configuration says now; it runs the whole start (SAFETY 1).
+    async fn connect_anew(&mut self) -> anyhow::Result<()> {
+        if let Some(mut old) = self.forwarder.take() {
+            old.leave();
+            // One that goes on would be fenced, and look like a twin.
+            old.ended().await;
+        }
+        let forwarder = forward::start(
+            self.config.kafka.clone(),
+            &self.config.gateway.id,
+            self.collector.store(),
+            self.clock.clone(),
+            self.forward.clone(),
+        );
+        self.forwarder = Some(forwarder.context("cannot start the forwarder")?);
+        Ok(())
+    }
+}
+
+fn kafka(config: &Config) -> Made {
+    Made::new(&config.kafka, config.kafka.files(), Vec::new(), Vec::new())
+}
+
+fn only_by_restart(old: &Config, new: &Config) -> Result<(), Refused> {
+    let json = |part: &dyn Fn(&Config) -> serde_json::Value| part(old) == part(new);
+    let keys: [(&'static str, bool); 4] = [
+        ("gateway.id", old.gateway.id == new.gateway.id),
+        ("buffer.path", old.buffer.path == new.buffer.path),
+        ("control", old.control == new.control),
+        ("log", json(&|config| serde_json::to_value(&config.log).unwrap_or_default())),
+    ];
+    match keys.into_iter().find(|(_, same)| !same) {
+        Some((key, _)) => Err(Refused::Restart(key)),
+        None => Ok(()),
+    }
+}
