@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use tidegate::agent::{Again, Agent, Broken, Refused, Watchdog};
+use tidegate::collect::Stopping;
 use tidegate::config::{self, Config, LogFormat, LogLevel};
 use tidegate::{memory, notify};
 use tokio::signal::unix::{SignalKind, signal};
@@ -243,6 +244,11 @@ async fn reload(agent: &mut Agent, path: &Path) -> anyhow::Result<()> {
     match outcome {
         Err(cause) if cause.is::<Refused>() => {
             error!(file = %path.display(), error = %cause, "configuration is refused, the running one goes on");
+            Ok(())
+        }
+        // Why the writer has gone is seen by who waits for that.
+        Err(cause) if cause.is::<Stopping>() => {
+            error!(file = %path.display(), "configuration is not taken over: the buffer went away; reload again once it is there");
             Ok(())
         }
         outcome => outcome,

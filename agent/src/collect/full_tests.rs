@@ -10,20 +10,20 @@ use crate::buffer::{BatchId, Dropped, Errand, Foreign, Reason, Skip};
 use crate::flow::{Flow, Id, Lane, Rules, Stream, WhenFull};
 use crate::units::{ByteSize, Percent, Room as Free};
 
-struct Fixture {
-    collector: Collector,
-    intakes: Vec<Intake>,
-    store: Store,
-    flows: Flows,
+pub(super) struct Fixture {
+    pub(super) collector: Collector,
+    pub(super) intakes: Vec<Intake>,
+    pub(super) store: Store,
+    pub(super) flows: Flows,
 }
 
-fn rules(name: &str, when_full: Option<WhenFull>, share: u8) -> Rules {
+pub(super) fn rules(name: &str, when_full: Option<WhenFull>, share: u8) -> Rules {
     let stream = Stream { name: name.into(), topic: name.into(), create: None };
     Rules { when_full, share: Percent::new(share), ..stream.into() }
 }
 
 /// A file of half a MiB, and two sources.
-fn begin(folder: &std::path::Path, flows: &Flows) -> Fixture {
+pub(super) fn begin(folder: &std::path::Path, flows: &Flows) -> Fixture {
     let config = buffer::Config {
         max_size: ByteSize(512 * 1024),
         min_free_disk: Free::Size(ByteSize(0)),
@@ -43,7 +43,7 @@ impl Fixture {
     }
 
     /// Commits numbered events of this flow, one by one.
-    async fn fill(&mut self, source: usize, flow: Id, numbers: std::ops::Range<i64>) {
+    pub(super) async fn fill(&mut self, source: usize, flow: Id, numbers: std::ops::Range<i64>) {
         for number in numbers {
             self.commit(source, noisy(flow, number, 1)).await;
         }
@@ -53,7 +53,7 @@ impl Fixture {
         self.flows.get(id)
     }
 
-    fn stored(&self, id: Id) -> Vec<i64> {
+    pub(super) fn stored(&self, id: Id) -> Vec<i64> {
         stored(&self.store, self.flow(id))
     }
 

@@ -14,6 +14,8 @@
 mod bounds;
 mod change;
 #[cfg(test)]
+mod change_tests;
+#[cfg(test)]
 mod full_tests;
 mod group;
 #[cfg(test)]
