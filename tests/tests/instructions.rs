@@ -4,7 +4,7 @@
 //! The agent runs under callgrind, reads rows of a table, stores them, and sends
 //! them to Kafka, once few and once many. The difference is what the events cost;
 //! the start and the end, which are in both, are not in it. It counts the build
-//! that is tested: the agent's own code with little optimisation, SQLite, zstd and
+//! that is tested: the agent's own code with little optimisation, `SQLite`, zstd and
 //! librdkafka with theirs.
 
 use std::path::Path;

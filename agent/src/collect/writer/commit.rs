@@ -77,8 +77,10 @@ impl Writer {
             }
             self.file.take_reserve();
         }
-        // Before the acknowledgement: who gets one sees whether it is full now.
+        // Before the acknowledgement: who gets one sees what is stored, and whether it
+        // is full now.
         self.measure();
+        self.shared.stored(self.file.newest());
         for (source, part) in &group.parts {
             if let Some(known) = self.sources.get(usize::from(*source)) {
                 known.committed.send_replace(part.ticket);
@@ -104,7 +106,6 @@ impl Writer {
         if self.group.is_empty() {
             self.settled();
         }
-        self.shared.stored(self.file.newest());
     }
 
     fn failed(&mut self, cause: &rusqlite::Error, events: bool, others: bool) {
