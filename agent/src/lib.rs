@@ -13,6 +13,7 @@ pub mod units;
 pub mod config;
 
 pub mod clock;
+pub mod delays;
 pub mod flow;
 
 pub mod source;

@@ -124,6 +124,7 @@ pub struct Intake {
     room: Arc<Room>,
     committed: watch::Receiver<Ticket>,
     last: Ticket,
+    time: Steady,
     /// A test takes the writer's place.
     #[cfg(test)]
     test: Option<tokio::sync::mpsc::Sender<(Ticket, Delivery)>>,
@@ -165,6 +166,7 @@ impl Intake {
             room.send((self.last, delivery));
             return Ok(self.last);
         }
+        let since = self.time.now();
         // A delivery larger than the bound takes all of it.
         let most = self.room.most_bytes.max(1);
         let bytes = u32::try_from(delivery.bytes.clamp(1, most)).unwrap_or(u32::MAX);
@@ -172,7 +174,7 @@ impl Intake {
         let size = self.take(&self.room.bytes, bytes).await?;
         // Nothing waits from here on, so that it is handed over whole.
         let ticket = Ticket(self.last.0 + 1);
-        let handed = Handed { source: self.source, ticket, delivery, permits: bytes };
+        let handed = Handed { source: self.source, ticket, delivery, permits: bytes, since };
         locked(&self.shared.queue).push_back(handed);
         one.forget();
         size.forget();
@@ -254,6 +256,7 @@ impl Intake {
             room: Arc::new(Room::new(0, 0)),
             committed: receiver,
             last: Ticket::default(),
+            time: Steady::default(),
             test: Some(handed),
         };
         (intake, TestCommits { deliveries, committed })
@@ -357,6 +360,7 @@ fn counted(file: &File) -> Stats {
         events: totals.events,
         batches: totals.batches,
         committed: totals.committed,
+        commits: file.commits(),
         dead_letters: totals.dead_letters,
         dead_dropped: totals.dead_dropped,
         dropped: file.dropped().to_vec(),
@@ -423,6 +427,7 @@ fn assemble(
             room: Arc::clone(&room),
             committed: committed.subscribe(),
             last: Ticket::default(),
+            time: time.clone(),
             #[cfg(test)]
             test: None,
         });
@@ -446,6 +451,11 @@ impl Collector {
     pub async fn ended(&mut self) {
         // Nothing is ever sent: it only closes.
         while self.ended.changed().await.is_ok() {}
+    }
+
+    /// Closed when the thread has ended, for whoever looks.
+    pub fn alive(&self) -> watch::Receiver<()> {
+        self.ended.clone()
     }
 
     /// Whether the thread has ended because the file is damaged: the next

@@ -48,18 +48,54 @@ pub use config::{Compression, Config, Delivery, Finding, Login, Mechanism, Tls};
 
 use crate::buffer::Store;
 use crate::clock::Clock;
+use crate::delays::Delays;
 
 /// How the forwarder is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// A word for it: connecting, reading position, looking, sending, committing,
-    /// aborting, stopped.
+    /// aborting, standing aside.
     pub state: &'static str,
     /// Since the start of the process; bytes are those of keys and values.
     pub delivered_events: u64,
     pub delivered_bytes: u64,
+    /// Transactions that Kafka has committed; with `at_least_once`, loads that
+    /// it has taken.
+    pub transactions: u64,
+    /// From the reading of each batch's first event to that commit.
+    pub took: Delays,
     /// What keeps it from delivering now.
     pub last_error: Option<String>,
+}
+
+impl Status {
+    /// Words that a state may have.
+    pub const STATES: [&str; 7] = [
+        "connecting",
+        "reading position",
+        "looking",
+        "sending",
+        "committing",
+        "aborting",
+        "standing aside",
+    ];
+
+    /// Of a forwarder that has done nothing yet.
+    pub fn begin() -> Self {
+        Self {
+            state: "connecting",
+            delivered_events: 0,
+            delivered_bytes: 0,
+            transactions: 0,
+            took: Delays::default(),
+            last_error: None,
+        }
+    }
+
+    /// Kafka is reached and its position known: what is stored is sent.
+    pub fn is_reached(&self) -> bool {
+        matches!(self.state, "sending" | "committing" | "aborting")
+    }
 }
 
 /// The running forward thread.
@@ -83,12 +119,7 @@ pub fn start(
     clock: Clock,
 ) -> std::io::Result<Forwarder> {
     let stop = run::StopAt::default();
-    let (sender, status) = watch::channel(Status {
-        state: "connecting",
-        delivered_events: 0,
-        delivered_bytes: 0,
-        last_error: None,
-    });
+    let (sender, status) = watch::channel(Status::begin());
     let (end, ended) = sync_channel(1);
     let forward = run::Forward::new(
         config,
