@@ -6,6 +6,7 @@ mod scrub;
 #[cfg(test)]
 mod tests;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use crate::control::{self, Desk, Live};
 use crate::flow::Flows;
 use crate::forward::{self, Forwarder};
 use crate::source::{Setup, Source};
+use crate::status::{self, Board};
 use crate::supervise::{self, Link};
 use crate::system;
 
@@ -46,8 +48,9 @@ pub struct Agent {
     buffer: watch::Receiver<buffer::Stats>,
     epoch: Epoch,
     grace: Duration,
-    /// Answers commands until the agent is gone.
+    /// Answers commands, and whoever asks for its status, until the agent is gone.
     control: JoinSet<()>,
+    status_at: Option<SocketAddr>,
     drain: watch::Receiver<Option<Duration>>,
 }
 
@@ -110,12 +113,16 @@ impl Agent {
             let labels = labels.map(|(name, value)| (name.as_str().into(), value.as_str().into()));
             infos.push(SourceInfo { name: system::SOURCE.into(), labels: labels.collect() });
         }
+        let streams = flows.rules().map(|rules| rules.stream.name.clone()).collect();
+        let cycles = sources.iter().map(|(name, source)| (Arc::clone(name), source.cycles()));
+        let cycles = cycles.collect();
         let stats = file.stats();
         let store = file.store();
         let (collector, mut intakes) = collect::start(file, infos, flows)?;
         let gateway = &config.gateway.id;
         let forwarder = forward::start(config.kafka, gateway, store.clone(), clock.clone())?;
-        let desk_store = store.clone();
+        let (desk_store, board_store) = (store.clone(), store.clone());
+        let board_clock = clock.clone();
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         if let Some(plan) = system
@@ -150,6 +157,17 @@ impl Agent {
                 warn!(socket = %socket.display(), error = %cause, "cannot open the socket for commands, running without");
             }
         }
+        let board = Board {
+            gateway: gateway.clone(),
+            clock: board_clock,
+            sources: links.clone(),
+            cycles,
+            streams,
+            store: board_store,
+            writer: collector.alive(),
+            forward: forwarder.status.clone(),
+        };
+        let status_at = status::start(&config.status, board, &mut control);
         Ok(Self {
             sources: tasks,
             links,
@@ -160,6 +178,7 @@ impl Agent {
             epoch,
             grace: config.gateway.shutdown_grace.get(),
             control,
+            status_at,
             drain,
         })
     }
@@ -167,6 +186,11 @@ impl Agent {
     /// The epoch of this run: part of the id of every event that it takes.
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// Where its status is served, if the port could be opened.
+    pub fn status(&self) -> Option<SocketAddr> {
+        self.status_at
     }
 
     pub fn stats(&self) -> Stats {

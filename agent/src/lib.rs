@@ -30,6 +30,7 @@ pub mod encode;
 pub mod forward;
 
 pub mod control;
+pub mod status;
 pub mod system;
 
 pub mod agent;
