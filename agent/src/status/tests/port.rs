@@ -141,7 +141,7 @@ async fn a_text_is_not_made_before_the_last_one_has_been_paid_for() {
     assert_eq!(desk.answer(&request("/healthz")).await.status(), 200);
     assert_eq!(began.elapsed(), Duration::ZERO, "what costs nothing is not held up");
     assert_eq!(desk.answer(&request("/metrics")).await.status(), 200);
-    assert_eq!(began.elapsed(), Duration::from_hours(1));
+    assert!(began.elapsed() >= Duration::from_hours(1));
 }
 
 #[tokio::test(start_paused = true)]
