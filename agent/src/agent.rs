@@ -10,6 +10,7 @@ mod tests;
 mod wanted;
 mod watchdog;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ use crate::config::Config;
 use crate::control::{self, Desk, Live};
 use crate::flow::Flows;
 use crate::forward::{self, Forwarder};
+use crate::status::{self, Board};
 use crate::{pulse, supervise};
 
 /// Kept of the grace for closing the buffer.
@@ -52,6 +54,8 @@ pub struct Agent {
     running: Vec<Running>,
     /// How the sources stand, in the order of the configuration.
     links: watch::Sender<Links>,
+    /// What whoever asks for its status may see.
+    seen: watch::Sender<status::Seen>,
     stop: CancellationToken,
     collector: Collector,
     /// None only while another configuration of Kafka is taken over.
@@ -59,8 +63,9 @@ pub struct Agent {
     forward: watch::Sender<forward::Status>,
     buffer: watch::Receiver<buffer::Stats>,
     epoch: Epoch,
-    /// Answers commands until the agent is gone.
+    /// Answers commands, and whoever asks for its status, until the agent is gone.
     control: JoinSet<()>,
+    status_at: Option<SocketAddr>,
     drain: watch::Receiver<Option<Duration>>,
 }
 
@@ -115,7 +120,7 @@ impl Agent {
         let store = file.store();
         let infos = wanted.iter().map(|wanted| wanted.info.clone()).collect();
         let (collector, intakes) = collect::start(file, infos, flows.clone())?;
-        let forward = watch::Sender::new(forward::Status::default());
+        let forward = watch::Sender::new(forward::Status::begin());
         let forwarder = forward::start(
             config.kafka.clone(),
             &config.gateway.id,
@@ -143,12 +148,22 @@ impl Agent {
                 warn!(socket = %socket.display(), error = %cause, "cannot open the socket for commands, running without");
             }
         }
+        let seen = watch::Sender::new(status::Seen::default());
+        let board = Board {
+            gateway: config.gateway.id.clone(),
+            clock: clock.clone(),
+            seen: seen.subscribe(),
+            store: collector.store(),
+            forward: forward.subscribe(),
+        };
+        let status_at = status::start(&config.status, board, &mut control);
         let mut agent = Self {
             config,
             clock,
             flows,
             tasks: JoinSet::new(),
             running: Vec::new(),
+            seen,
             links,
             stop: CancellationToken::new(),
             collector,
@@ -157,13 +172,14 @@ impl Agent {
             buffer: stats,
             epoch,
             control,
+            status_at,
             drain,
         };
         agent.tasks.spawn(scrub::run(agent.collector.store(), agent.stop.clone()));
         for ((wanted, intake), (saved, lost)) in wanted.into_iter().zip(intakes).zip(saved) {
             agent.run(wanted, Joined { intake, saved, lost }, damage.as_ref());
         }
-        agent.show_links();
+        agent.show();
         Ok(agent)
     }
 
@@ -174,14 +190,22 @@ impl Agent {
 
     /// How its threads get on, for the watchdog.
     pub fn vitals(&self) -> Vitals {
+        Vitals::new(self.pulses(), self.collector.store())
+    }
+
+    fn pulses(&self) -> Vec<pulse::Pulse> {
         let forward = self.forwarder.as_ref().map(Forwarder::pulse);
-        let pulses = [Some(self.collector.pulse()), forward];
-        Vitals::new(pulses.into_iter().flatten().cloned().collect(), self.collector.store())
+        [Some(self.collector.pulse()), forward].into_iter().flatten().cloned().collect()
     }
 
     /// What it runs by.
     pub const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Where its status is served, if the port could be opened.
+    pub fn status(&self) -> Option<SocketAddr> {
+        self.status_at
     }
 
     pub fn stats(&self) -> Stats {

@@ -13,6 +13,7 @@ pub mod units;
 pub mod config;
 
 pub mod clock;
+pub mod delays;
 pub mod flow;
 pub mod pulse;
 
@@ -30,6 +31,7 @@ pub mod encode;
 pub mod forward;
 
 pub mod control;
+pub mod status;
 pub mod system;
 
 pub mod agent;

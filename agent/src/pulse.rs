@@ -10,6 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+/// How long a stage may be silent where nobody says otherwise: longer than a worn
+/// card takes for one commit.
+pub const SILENCE: Duration = Duration::from_mins(2);
+
 /// The beat of one stage. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone)]
 pub struct Pulse {
@@ -31,6 +35,12 @@ impl Pulse {
     /// From now on [`beat`] on this thread is one of this stage.
     pub fn is_of_this_thread(&self) {
         MINE.with_borrow_mut(|mine| *mine = Some(Mine::Stage(self.clone())));
+    }
+
+    /// The last beat was an hour ago or more.
+    #[cfg(test)]
+    pub(crate) fn hang(&self) {
+        self.last.store(0, Ordering::Relaxed);
     }
 
     /// Since the last beat.
@@ -95,8 +105,12 @@ fn origin() -> Instant {
     *ORIGIN.get_or_init(Instant::now)
 }
 
+/// The first beat is no zero, so that a test can have one long before it.
+const BEFORE: u64 = 3_600_000;
+
 fn milliseconds(at: Instant) -> u64 {
-    u64::try_from(at.saturating_duration_since(origin()).as_millis()).unwrap_or(u64::MAX)
+    let since = at.saturating_duration_since(origin()).as_millis();
+    u64::try_from(since).unwrap_or(u64::MAX).saturating_add(BEFORE)
 }
 
 #[cfg(test)]

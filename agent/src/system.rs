@@ -377,12 +377,8 @@ mod tests {
         let source = |name: &str| SourceInfo { name: name.into(), labels: Vec::new() };
         let sources = vec![source("plc"), source(SOURCE)];
         let (collector, intakes) = collect::start(buffer, sources, flows).unwrap();
-        let (sender, forward) = watch::channel(forward::Status {
-            state: "sending",
-            delivered_events: 0,
-            delivered_bytes: 0,
-            last_error: None,
-        });
+        let (sender, forward) =
+            watch::channel(forward::Status { state: "sending", ..forward::Status::begin() });
         let store = collector.store();
         let system = plan.start("gw1", Clock::fixed(Timestamp(7)), store, forward);
         Run { collector, intakes, system, flow, _forward: sender }

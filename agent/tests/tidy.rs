@@ -21,11 +21,13 @@ const STAGES: &[(&str, &[&str])] = &[
     // Makes records of what stands in a batch.
     ("encode", &["buffer"]),
     ("forward", &["encode", "buffer", "collect"]),
+    // Only looks at what the stages have counted; none of them knows it.
+    ("status", &["source", "supervise", "buffer", "forward"]),
 ];
 
 /// Words that all stages share. `config` is made of every stage's own
 /// configuration, and so names the stages; the others do not.
-const SHARED: &[&str] = &["event", "flow", "units", "clock", "pulse", "config"];
+const SHARED: &[&str] = &["event", "flow", "units", "clock", "pulse", "delays", "config"];
 
 /// Folders of the repository that may hold Rust code of ours.
 const FOLDERS: &[&str] = &["agent", "demo", "loader", "tests", "benches"];

@@ -91,11 +91,11 @@ impl Agent {
                 self.run(wanted, joined, None);
             }
         }
-        self.show_links();
         if kafka {
             self.connect_anew().await?;
             done.kafka = true;
         }
+        self.show();
         info!(
             kept = done.kept.len(),
             started = done.started.join(", "),
@@ -132,10 +132,11 @@ fn kafka(config: &Config) -> Made {
 
 fn only_by_restart(old: &Config, new: &Config) -> Result<(), Refused> {
     let json = |part: &dyn Fn(&Config) -> serde_json::Value| part(old) == part(new);
-    let keys: [(&'static str, bool); 4] = [
+    let keys: [(&'static str, bool); 5] = [
         ("gateway.id", old.gateway.id == new.gateway.id),
         ("buffer.path", old.buffer.path == new.buffer.path),
         ("control", old.control == new.control),
+        ("status", old.status == new.status),
         ("log", json(&|config| serde_json::to_value(&config.log).unwrap_or_default())),
     ];
     match keys.into_iter().find(|(_, same)| !same) {

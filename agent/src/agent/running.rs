@@ -10,8 +10,8 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::collect::SourceId;
-use crate::flow;
-use crate::supervise;
+use crate::source::modbus::Cycles;
+use crate::{flow, supervise};
 
 /// What a source was made of. The same again needs no other source.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +56,8 @@ pub(super) struct Running {
     pub made: Made,
     /// How it stands; none for the agent's own.
     pub link: Option<watch::Receiver<supervise::State>>,
+    /// What it counts of each group that it polls.
+    pub cycles: Vec<Arc<Cycles>>,
     pub stop: CancellationToken,
     pub task: AbortHandle,
     /// Closed when the task has ended.

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::flow::{Flows, Rules};
 use crate::source::{self, Setup, Source};
 use crate::supervise::{self, Link};
-use crate::system;
+use crate::{status, system};
 
 /// A source that a configuration names, or the agent's own.
 #[derive(Debug)]
@@ -86,13 +86,14 @@ impl Agent {
         let stop = self.stop.child_token();
         let (alive, ended) = oneshot::channel::<()>();
         let (gateway, clock) = (&self.config.gateway.id, &self.clock);
-        let mut shown = None;
+        let (mut shown, mut cycles) = (None, Vec::new());
         let task = match kind {
             Kind::Source(config) => {
                 let saved = saved.map(|saved| match saved {
                     Checkpoint::Cursor(bytes) | Checkpoint::Session(bytes) => bytes,
                 });
                 let source = set_up(&config, gateway, &mut self.flows, clock, saved, lost);
+                cycles = source.cycles();
                 let link = Link::new(Arc::clone(&info.name));
                 shown = Some(link.watch());
                 let run = supervise::supervise(source, intake, link, stop.clone());
@@ -115,12 +116,31 @@ impl Agent {
                 })
             }
         };
-        self.running.push(Running { name: info.name, id, made, link: shown, stop, task, ended });
+        self.running.push(Running {
+            name: info.name,
+            id,
+            made,
+            link: shown,
+            cycles,
+            stop,
+            task,
+            ended,
+        });
     }
 
-    /// Lets everybody see the sources that run now.
-    pub(super) fn show_links(&self) {
-        let links = self.running.iter().filter_map(|running| running.link.clone());
-        self.links.send_replace(links.collect());
+    /// Lets everybody see what runs now.
+    pub(super) fn show(&self) {
+        let links: Vec<_> =
+            self.running.iter().filter_map(|running| running.link.clone()).collect();
+        let cycles = self.running.iter().filter(|running| !running.cycles.is_empty());
+        self.seen.send_replace(status::Seen {
+            sources: links.clone(),
+            cycles: cycles
+                .map(|running| (Arc::clone(&running.name), running.cycles.clone()))
+                .collect(),
+            streams: self.flows.rules().map(|rules| rules.stream.name.clone()).collect(),
+            pulses: self.pulses(),
+        });
+        self.links.send_replace(links);
     }
 }

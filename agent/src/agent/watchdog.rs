@@ -9,11 +9,7 @@ use tracing::{error, info, warn};
 
 use crate::buffer::Store;
 use crate::notify::{self, State};
-use crate::pulse::Pulse;
-
-/// How long a stage may be silent where no service manager sets a time: longer
-/// than a worn card takes for one commit.
-const SILENCE: Duration = Duration::from_mins(2);
+use crate::pulse::{Pulse, SILENCE};
 
 /// So many looks within the time: one that is late by a moment costs nothing.
 const LOOKS: u32 = 4;

@@ -32,7 +32,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 5] = [Self::Size, Self::Share, Self::Disk, Self::Age, Self::Newest];
+    pub const ALL: [Self; 5] = [Self::Size, Self::Share, Self::Disk, Self::Age, Self::Newest];
 
     /// The word that stands in the file and in records.
     pub const fn as_str(self) -> &'static str {

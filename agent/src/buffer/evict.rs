@@ -220,6 +220,7 @@ impl File {
         usage.save(&transaction)?;
         let counted = dropped(&transaction)?;
         transaction.commit()?;
+        self.commits += 1;
         let gone = self.totals.batches.saturating_sub(totals.batches);
         (self.totals, self.usage, self.dropped) = (totals, usage, counted);
         self.growing = growing;

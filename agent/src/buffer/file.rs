@@ -51,6 +51,8 @@ pub(crate) struct File {
     dead_room: u64,
     packer: Packer,
     raw: Vec<u8>,
+    /// Of this opening.
+    pub(super) commits: u64,
     /// Last field: the lock goes after the connection.
     _lock: Lock,
 }
@@ -147,6 +149,11 @@ impl File {
 
     pub(crate) fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// Commits that this opening has made.
+    pub(crate) fn commits(&self) -> u64 {
+        self.commits
     }
 
     /// What rules of the user's have dropped since the file was made.
@@ -344,6 +351,7 @@ impl File {
         }
         let counted = if changes.refused.is_empty() { None } else { Some(dropped(&transaction)?) };
         transaction.commit()?;
+        self.commits += 1;
         // From here on a power cut costs nothing.
         (self.totals, self.usage) = (totals, usage);
         for (position, _) in &changes.positions {

@@ -74,7 +74,7 @@ impl File {
 
     /// Makes the file shorter by a slice, in a commit of its own; a power cut
     /// costs nothing.
-    pub(crate) fn shrink(&self) -> Result<(), rusqlite::Error> {
+    pub(crate) fn shrink(&mut self) -> Result<(), rusqlite::Error> {
         let spare = SPARE / self.number("page_size")?.max(1);
         let pages = self.number("freelist_count")?.saturating_sub(spare).min(SLICE);
         if pages == 0 {
@@ -86,6 +86,7 @@ impl File {
             self.connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
         let mut rows = statement.query([])?;
         while rows.next()?.is_some() {}
+        self.commits += 1;
         Ok(())
     }
 

@@ -13,6 +13,7 @@ use super::dead::{Burial, Done, Errand};
 use super::failure::{is_damage, is_of_another_type};
 use super::{Batch, BatchId, Dropped, FileEpoch, Gap, Pins, Position, ReadError, Reader, Refused};
 use crate::collect::{Change, DeadLetter, Delivery, SourceId, Ticket};
+use crate::delays::Delays;
 use crate::event::Timestamp;
 use crate::{flow, pulse};
 
@@ -42,6 +43,8 @@ pub(crate) struct Handed {
     pub ticket: Ticket,
     pub delivery: Delivery,
     pub permits: u32,
+    /// When its source had it in hand.
+    pub since: Instant,
 }
 
 /// What waits for its commit; there is one at a time.
@@ -112,6 +115,12 @@ pub struct Stats {
     pub oldest: Option<Timestamp>,
     /// Events ever committed to this file.
     pub committed: u64,
+    /// Commits of this opening; each is a sync of the medium.
+    pub commits: u64,
+    /// How long those took that hold what sources handed over.
+    pub took: Delays,
+    /// From a source that had a delivery in hand to the commit that holds it.
+    pub waited: Delays,
     pub dead_letters: u64,
     /// Dead letters that made room for newer ones.
     pub dead_dropped: u64,
@@ -377,6 +386,11 @@ impl Store {
     /// Does what an operator asks for, in a commit of its own; waits.
     pub(crate) fn errand(&self, errand: Errand) -> Result<Done, ErrandError> {
         self.0.call(|reply| Call::Errand { errand, reply })?.map_err(ErrandError::File)
+    }
+
+    /// Whether somebody saw that the file is damaged: it is about to be opened anew.
+    pub fn is_damaged(&self) -> bool {
+        locked(&self.0.damage).is_some()
     }
 
     /// The newest batch that is stored, or was.

@@ -77,7 +77,7 @@ impl Writer {
             // Places do not grow with the reloads, only with the sources.
             let next = u16::try_from(self.sources.len()).unwrap_or(u16::MAX);
             let place = self.free.pop().unwrap_or(SourceId(next));
-            let (known, intake) = join(&self.shared, place, bytes, info);
+            let (known, intake) = join(&self.shared, place, bytes, info, &self.time);
             match self.sources.get_mut(usize::from(place.0)) {
                 Some(free) => *free = known,
                 None => self.sources.push(known),

@@ -2,6 +2,7 @@
 //! that they take little memory while they wait.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use tracing::warn;
 
@@ -32,6 +33,8 @@ pub(super) struct Group {
     pub saved: BTreeMap<u16, Checkpoint>,
     /// Of each source the newest ticket, and the room that it gets back.
     pub parts: BTreeMap<u16, Part>,
+    /// When the sources had its deliveries in hand.
+    pub since: Vec<Instant>,
     /// What came and is not stored, by stream.
     refused: BTreeMap<flow::Id, (u64, u64)>,
     pub events: u32,
@@ -60,7 +63,7 @@ impl Group {
         flows: &Flows,
         refused: impl Fn(flow::Id) -> bool,
     ) {
-        let Handed { source, ticket, delivery, permits } = handed;
+        let Handed { source, ticket, delivery, permits, since } = handed;
         for event in &delivery.events {
             if refused(event.flow) {
                 let (events, bytes) = self.refused.entry(event.flow).or_default();
@@ -93,6 +96,7 @@ impl Group {
         if let Some(checkpoint) = delivery.checkpoint {
             self.saved.insert(source.0, checkpoint);
         }
+        self.since.push(since);
         let part = self.parts.entry(source.0).or_default();
         part.ticket = ticket;
         part.deliveries += 1;

@@ -130,6 +130,7 @@ pub struct Intake {
     room: Arc<Room>,
     committed: watch::Receiver<Ticket>,
     last: Ticket,
+    time: Steady,
     /// A test takes the writer's place.
     #[cfg(test)]
     test: Option<tokio::sync::mpsc::Sender<(Ticket, Delivery)>>,
@@ -176,6 +177,7 @@ impl Intake {
             room.send((self.last, delivery));
             return Ok(self.last);
         }
+        let since = self.time.now();
         // A delivery larger than the bound takes all of it.
         let most = self.room.most_bytes.max(1);
         let bytes = u32::try_from(delivery.bytes.clamp(1, most)).unwrap_or(u32::MAX);
@@ -183,7 +185,7 @@ impl Intake {
         let size = self.take(&self.room.bytes, bytes).await?;
         // Nothing waits from here on, so that it is handed over whole.
         let ticket = Ticket(self.last.0 + 1);
-        let handed = Handed { source: self.source, ticket, delivery, permits: bytes };
+        let handed = Handed { source: self.source, ticket, delivery, permits: bytes, since };
         locked(&self.shared.queue).push_back(handed);
         one.forget();
         size.forget();
@@ -265,6 +267,7 @@ impl Intake {
             room: Arc::new(Room::new(0, 0)),
             committed: receiver,
             last: Ticket::default(),
+            time: Steady::default(),
             test: Some(handed),
         };
         (intake, TestCommits { deliveries, committed })
@@ -368,6 +371,7 @@ fn counted(file: &File) -> Stats {
         events: totals.events,
         batches: totals.batches,
         committed: totals.committed,
+        commits: file.commits(),
         dead_letters: totals.dead_letters,
         dead_dropped: totals.dead_dropped,
         dropped: file.dropped().to_vec(),
@@ -429,7 +433,7 @@ fn assemble(
     let bytes = room_of_each(sources.len());
     let (known, intakes) = (0..=u16::MAX)
         .zip(sources)
-        .map(|(index, source)| join(&shared, SourceId(index), bytes, source))
+        .map(|(index, source)| join(&shared, SourceId(index), bytes, source, &time))
         .unzip();
     let writer = writer::Writer::new(file, inbox, shared, known, flows, &config, (clock, time));
     (writer, intakes)
@@ -446,6 +450,7 @@ fn join(
     source: SourceId,
     bytes: usize,
     info: SourceInfo,
+    time: &Steady,
 ) -> (writer::Known, Intake) {
     let committed = watch::Sender::new(Ticket::default());
     let room = Arc::new(Room::new(QUEUE_DELIVERIES, bytes));
@@ -455,6 +460,7 @@ fn join(
         room: Arc::clone(&room),
         committed: committed.subscribe(),
         last: Ticket::default(),
+        time: time.clone(),
         #[cfg(test)]
         test: None,
     };

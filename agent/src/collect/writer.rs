@@ -38,6 +38,7 @@ use super::group::Group;
 use super::{Room, SourceId, Ticket};
 use crate::buffer::{self, Call, File, Handed, Labels, Message, Position, Shared, locked};
 use crate::clock::{Clock, Steady};
+use crate::delays::Delays;
 use crate::event::Event;
 use crate::flow::Flows;
 use crate::pulse;
@@ -117,6 +118,9 @@ pub(super) struct Writer {
     /// The file is being made shorter.
     shrinking: bool,
     held_back: bool,
+    /// How long commits took, and what is in them had waited by then.
+    took: Delays,
+    waited: Delays,
     /// What was said of drops, and when.
     told: Told,
     /// The file is damaged: nothing is written to it any more.
@@ -168,6 +172,8 @@ impl Writer {
             look_at_disk: None,
             shrinking: false,
             held_back: false,
+            took: Delays::default(),
+            waited: Delays::default(),
             told,
             damaged: false,
             closing: false,

@@ -17,7 +17,7 @@ use super::document::{Document, Kind, Node};
 use super::problem::{KeyPath, Place, Problem, Problems};
 use super::rules::{self, Parts};
 use super::{Config, Gateway, Log, Stream, environment, schema};
-use crate::{buffer, control, system};
+use crate::{buffer, control, status, system};
 
 /// A configuration that can be run.
 #[derive(Debug, Clone)]
@@ -157,6 +157,7 @@ fn parts(merged: &::config::Config, document: &Document, problems: &mut Vec<Prob
     make.section::<system::Config>(&root.key("system"), "system", root_node);
     make.section::<Log>(&root.key("log"), "log", root_node);
     make.section::<control::Config>(&root.key("control"), "control", root_node);
+    make.section::<status::Config>(&root.key("status"), "status", root_node);
     make.list::<Stream>(&root.key("stream"), "stream", root_node);
     Parts {
         kafka: make.section(&root.key("kafka"), "kafka", root_node),

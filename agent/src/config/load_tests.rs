@@ -367,3 +367,24 @@ fn the_agent_s_own_source_stream_and_topic_are_nobody_else_s() {
     let off = "[system]\nenabled = false\n[[stream]]\nname = \"x\"\ntopic = \"tidegate.system\"\n";
     with_env(&format!("{SMALLEST}{off}"), &[]).unwrap();
 }
+
+#[test]
+fn a_status_that_others_can_reach_is_a_warning_and_a_name_is_no_address() {
+    let listen = |address: &str| format!("{SMALLEST}[status]\nlisten = \"{address}\"\n");
+    for own in ["127.0.0.1:9464", "[::1]:9464"] {
+        let loaded = with_env(&listen(own), &[]).unwrap();
+        assert_eq!(loaded.warnings, []);
+        assert_eq!(loaded.config.status.address().unwrap().port(), 9464);
+    }
+    for open in ["0.0.0.0:9464", "[::]:9464", "192.168.1.5:9464"] {
+        let warnings = with_env(&listen(open), &[]).unwrap().warnings;
+        let told: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains(&format!("whoever reaches {open}")), "{told:?}");
+    }
+    for wrong in ["localhost:9464", "127.0.0.1", ":9464", "127.0.0.1:0", ""] {
+        let text = told(&listen(wrong), &[]);
+        assert!(text.contains("status.listen: "), "{wrong}: {text}");
+    }
+    assert_eq!(with_env(SMALLEST, &[]).unwrap().config.status.address(), None);
+}

@@ -50,6 +50,9 @@ pub struct Config {
     /// How commands reach the running agent.
     #[serde(default)]
     pub control: crate::control::Config,
+    /// Figures and health for machines, over HTTP.
+    #[serde(default)]
+    pub status: crate::status::Config,
 }
 
 /// `[gateway]`: who this machine is.

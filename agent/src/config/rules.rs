@@ -2,6 +2,7 @@
 //! and limits over the whole file.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use super::document::{Document, Kind, Node};
 use super::problem::{KeyPath, Problem};
@@ -41,6 +42,7 @@ pub(crate) fn check(parts: &Parts, document: &Document, problems: &mut Vec<Probl
     topics(root, problems);
     system(root, problems);
     replicas(root, problems);
+    status(root, problems);
     flows(root, problems);
     let at = KeyPath::root().key("kafka");
     for found in parts.kafka.iter().flat_map(forward::Config::check) {
@@ -127,6 +129,29 @@ fn system(root: &Node, problems: &mut Vec<Problem>) {
             let what = format!("the topic `{topic}` belongs to the agent itself");
             let remedy = "choose another one, or another `topic` in [system]";
             problems.push(Problem::new(&at, what, remedy));
+        }
+    }
+}
+
+/// A name is not looked up: at the start there may be nobody to ask.
+fn status(root: &Node, problems: &mut Vec<Problem>) {
+    let Some(listen) = text_at(root, "status", "listen") else { return };
+    let at = KeyPath::root().key("status").key("listen");
+    match listen.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => {
+            problems.push(Problem::new(&at, "port 0 is none", "write one from 1 to 65535"));
+        }
+        Ok(address) if !address.ip().is_loopback() => {
+            let what = format!(
+                "whoever reaches {listen} can read names of devices and streams, and what is wrong"
+            );
+            let remedy = "it is meant so, or write 127.0.0.1 for programs of this machine";
+            problems.push(Problem::warning(&at, what, remedy));
+        }
+        Ok(_) => {}
+        Err(_) => {
+            let what = format!("`{listen}` is no address with a port");
+            problems.push(Problem::new(&at, what, "as in \"127.0.0.1:9464\" or \"[::1]:9464\""));
         }
     }
 }

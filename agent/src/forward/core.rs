@@ -174,6 +174,28 @@ mod tests {
         core
     }
 
+    #[test]
+    fn every_word_for_a_state_stands_in_the_list_of_the_status() {
+        let states = [
+            State::Connecting,
+            State::ReadingPosition,
+            State::Looking,
+            State::Sending,
+            State::Committing,
+            State::Aborting,
+            State::Sifting,
+            State::Watching,
+        ];
+        let mut words = states.map(State::as_str).to_vec();
+        words.dedup();
+        let mut listed = crate::forward::Status::STATES.to_vec();
+        for list in [&mut words, &mut listed] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        assert_eq!(words, listed);
+    }
+
     use Outcome::{Aside, Done, Failed, Idle, Lost, More, Refused};
 
     #[test]

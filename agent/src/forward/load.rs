@@ -54,6 +54,8 @@ pub(super) struct Load {
     pub(super) ends: Vec<(flow::Hash, BatchId, Epoch, u64)>,
     /// For each batch that is in it the first of its records.
     places: Vec<(usize, flow::Hash, BatchId)>,
+    /// When the first event of each batch was read.
+    pub(super) taken: Vec<Timestamp>,
     /// What could not be encoded; buried before the position passes it.
     pub(super) dead: Vec<DeadLetter>,
     /// It took all that fits: more is stored.
@@ -80,6 +82,7 @@ impl Load {
         self.streams.clear();
         self.ends.clear();
         self.places.clear();
+        self.taken.clear();
         self.dead.clear();
         (self.full, self.alone, self.urgent) = (false, false, false);
     }
@@ -130,6 +133,9 @@ impl Load {
                 ),
                 &batch.events,
             ));
+        }
+        if let Some(first) = self.records.get(before.1) {
+            self.taken.push(first.read_at.unwrap_or(first.time));
         }
         self.places.push((before.1, batch.flow, batch.id));
         let end = (batch.flow, batch.id, batch.written, batch.number);

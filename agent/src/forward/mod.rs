@@ -48,19 +48,55 @@ pub use config::{Compression, Config, Delivery, Finding, Login, Mechanism, Tls};
 
 use crate::buffer::Store;
 use crate::clock::Clock;
+use crate::delays::Delays;
 use crate::pulse::Pulse;
 
 /// How the forwarder is; it changes with each transaction and each change of state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
     /// A word for it: connecting, reading position, looking, sending, committing,
-    /// aborting, stopped.
+    /// aborting, standing aside.
     pub state: &'static str,
     /// Since the start of the process; bytes are those of keys and values.
     pub delivered_events: u64,
     pub delivered_bytes: u64,
+    /// Transactions that Kafka has committed; with `at_least_once`, loads that
+    /// it has taken.
+    pub transactions: u64,
+    /// From the reading of each batch's first event to that commit.
+    pub took: Delays,
     /// What keeps it from delivering now.
     pub last_error: Option<String>,
+}
+
+impl Status {
+    /// Words that a state may have.
+    pub const STATES: [&str; 7] = [
+        "connecting",
+        "reading position",
+        "looking",
+        "sending",
+        "committing",
+        "aborting",
+        "standing aside",
+    ];
+
+    /// Of a forwarder that has done nothing yet.
+    pub fn begin() -> Self {
+        Self {
+            state: "connecting",
+            delivered_events: 0,
+            delivered_bytes: 0,
+            transactions: 0,
+            took: Delays::default(),
+            last_error: None,
+        }
+    }
+
+    /// Kafka is reached and its position known: what is stored is sent.
+    pub fn is_reached(&self) -> bool {
+        matches!(self.state, "sending" | "committing" | "aborting")
+    }
 }
 
 /// The running forward thread.
@@ -76,12 +112,6 @@ pub struct Forwarder {
 
 /// Kept of the grace for closing the client.
 const CLOSING: Duration = Duration::from_millis(500);
-
-impl Default for Status {
-    fn default() -> Self {
-        Self { state: "connecting", delivered_events: 0, delivered_bytes: 0, last_error: None }
-    }
-}
 
 /// Longer than a healthy broker takes for a commit.
 const LEAVING: Duration = Duration::from_secs(2);

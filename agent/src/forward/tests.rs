@@ -68,7 +68,7 @@ impl Plant {
             flows,
             runtime,
             forwarder: None,
-            status: watch::Sender::new(Status::default()).subscribe(),
+            status: watch::Sender::new(Status::begin()).subscribe(),
             config,
             next: 0,
         }
@@ -76,7 +76,7 @@ impl Plant {
 
     fn forward(&mut self) {
         let store = self.collector.store();
-        let status = watch::Sender::new(Status::default());
+        let status = watch::Sender::new(Status::begin());
         self.status = status.subscribe();
         let forwarder =
             start(self.config.clone(), "gw1", store, Clock::fixed(NOW), status).unwrap();

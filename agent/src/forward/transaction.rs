@@ -2,6 +2,7 @@
 
 use super::load::Load;
 use crate::buffer::{BatchId, Epoch};
+use crate::event::Timestamp;
 use crate::flow;
 
 /// A transaction goes out in parts: of a load that was handed over, only where
@@ -15,6 +16,8 @@ pub(super) struct Transaction {
     bytes: usize,
     /// For each flow the last batch that is in it.
     ends: Vec<(flow::Hash, BatchId, Epoch, u64)>,
+    /// When the first event of each batch was read.
+    taken: Vec<Timestamp>,
     /// Ids of its first and its last record.
     range: Option<(String, String)>,
 }
@@ -29,6 +32,7 @@ impl Transaction {
         self.parts += 1;
         self.events += load.records.iter().filter(|record| !record.buried).count();
         self.bytes += load.bytes();
+        self.taken.extend(&load.taken);
         for end in &load.ends {
             match self.ends.iter_mut().find(|known| known.0 == end.0) {
                 Some(known) => *known = *end,
@@ -56,6 +60,10 @@ impl Transaction {
 
     pub(super) fn ends(&self) -> &[(flow::Hash, BatchId, Epoch, u64)] {
         &self.ends
+    }
+
+    pub(super) fn taken(&self) -> &[Timestamp] {
+        &self.taken
     }
 
     pub(super) fn range(&self) -> Option<&(String, String)> {

@@ -125,6 +125,14 @@ impl Source {
         }
     }
 
+    /// Of a source that polls in groups, the counts of each.
+    pub fn cycles(&self) -> Vec<Arc<modbus::Cycles>> {
+        match self {
+            Self::Modbus(source) => source.cycles(),
+            Self::Sqlite(_) | Self::Mqtt(_) => Vec::new(),
+        }
+    }
+
     /// Runs one connection. `Ok` only after `stop` was cancelled and what was
     /// read has been handed over; any other end is an error. It is called
     /// again on the same value, so that what must outlive a connection stands

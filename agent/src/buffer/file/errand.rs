@@ -62,6 +62,7 @@ impl File {
             usage.save(&transaction)?;
         }
         transaction.commit()?;
+        self.commits += 1;
         (self.totals, self.usage) = (totals, usage);
         Ok(done)
     }

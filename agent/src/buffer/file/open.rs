@@ -76,6 +76,7 @@ impl File {
             dead_room: dead::room(u64::MAX),
             packer: Packer::default(),
             raw: Vec::new(),
+            commits: 0,
             _lock: lock,
         })
     }

@@ -1,6 +1,7 @@
 //! One commit, and what becomes of those who wait for it.
 
 use std::sync::mpsc::SyncSender;
+use std::time::Instant;
 
 use tracing::{debug, error, info, warn};
 
@@ -43,6 +44,7 @@ impl Writer {
             // In a commit of its own, behind this one.
             Some(Call::Errand { .. }) | None => {}
         }
+        let began = self.time.now();
         let result = if changes.is_empty() {
             Ok(Vec::new())
         } else {
@@ -50,7 +52,7 @@ impl Writer {
         };
         drop(pins);
         match result {
-            Ok(adopted) => self.committed(events, adopted),
+            Ok(adopted) => self.committed(events, began, adopted),
             Err(cause) => {
                 self.failed(&cause, events, others);
                 return false;
@@ -60,7 +62,7 @@ impl Writer {
     }
 
     /// All of it is on the medium: acknowledge.
-    fn committed(&mut self, events: bool, mut adopted: Vec<buffer::Adopted>) {
+    fn committed(&mut self, events: bool, began: Instant, mut adopted: Vec<buffer::Adopted>) {
         self.retry = None;
         self.disk_full = false;
         self.made_way = false;
@@ -69,6 +71,7 @@ impl Writer {
             std::mem::swap(&mut group, &mut self.group);
             self.due = None;
         }
+        self.count(&group, began);
         if self.group.is_empty() {
             self.pause = AGAIN;
             let tries = std::mem::take(&mut self.tries);
@@ -105,6 +108,17 @@ impl Writer {
         // What waited and has room now is handed in too.
         if self.group.is_empty() {
             self.settled();
+        }
+    }
+
+    /// How long it took, and what is in it had waited.
+    fn count(&mut self, group: &Group, began: Instant) {
+        let now = self.time.now();
+        if !group.is_empty() {
+            self.took.add(now.saturating_duration_since(began));
+        }
+        for since in &group.since {
+            self.waited.add(now.saturating_duration_since(*since));
         }
     }
 

@@ -113,6 +113,8 @@ impl Writer {
             held_back,
             unsettled: !self.group.is_empty() || !self.waiting.is_empty(),
             failing: self.failing.clone(),
+            took: self.took,
+            waited: self.waited,
             ..counted(&self.file)
         });
     }

@@ -1,6 +1,8 @@
 //! The end of a transaction: a commit that is repeated until it is known, or
 //! an abort.
 
+use std::time::Duration;
+
 use tracing::info;
 
 use super::{COMMIT_FIRST, Class, Forward, Line, Outcome, SLICE, Trouble, linked};
@@ -47,19 +49,27 @@ impl<L: Line> Forward<L> {
         }
         self.last_commit = self.pace.now();
         self.unannounced = false;
-        // The writer is gone only when the agent goes down; the position in
-        // Kafka then tells the next start what to delete.
-        drop(self.store.forget(self.kept.position.clone(), &self.cluster));
         self.load.clear();
         if let Some(link) = &self.link {
             link.well();
         }
         self.voice.well(&self.config.brokers);
+        let now = self.clock.now();
         self.status.send_modify(|status| {
+            status.transactions += 1;
+            for taken in done.taken() {
+                // A clock that was set back says nothing; it counts as none.
+                let nanos = u64::try_from(now.0.saturating_sub(taken.0)).unwrap_or(0);
+                status.took.add(Duration::from_nanos(nanos));
+            }
             status.delivered_events += events as u64;
             status.delivered_bytes += bytes as u64;
             status.last_error = None;
         });
+        // Behind the count, so that nobody sees it gone and not delivered. The
+        // writer is gone only when the agent goes down; the position in Kafka
+        // then tells the next start what to delete.
+        drop(self.store.forget(self.kept.position.clone(), &self.cluster));
     }
 
     pub(super) fn abort(&mut self) -> Result<Outcome, Trouble> {

@@ -23,12 +23,7 @@ fn forward(plant: &Plant) -> Forward<Link> {
 }
 
 fn forward_at(plant: &Plant, now: crate::event::Timestamp) -> Forward<Link> {
-    let (status, _) = watch::channel(Status {
-        state: "connecting",
-        delivered_events: 0,
-        delivered_bytes: 0,
-        last_error: None,
-    });
+    let (status, _) = watch::channel(Status::begin());
     Forward::new(
         plant.config.clone(),
         "gw1".to_owned(),

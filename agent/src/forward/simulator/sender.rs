@@ -33,12 +33,7 @@ impl Sender {
             "brokers": "model:1", "transaction_timeout": "10 s",
         }))
         .unwrap();
-        let (sender, status) = watch::channel(Status {
-            state: "connecting",
-            delivered_events: 0,
-            delivered_bytes: 0,
-            last_error: None,
-        });
+        let (sender, status) = watch::channel(Status::begin());
         // A few batches fill a load, and some loads a transaction.
         let part = [200, 1_000, 10_000][broker.lock().unwrap().chance.index(3)];
         let (broker, wired) = (Arc::clone(broker), Arc::clone(shared));

@@ -268,12 +268,13 @@ impl Device {
         let mut names = BTreeSet::new();
         for (index, group) in self.groups.iter().enumerate() {
             let at = format!("{at}.group[{index}]");
-            if let Some(name) = &group.name
-                && !names.insert(name)
-            {
+            // Without a name it is told by its place, in the log and elsewhere.
+            let name = group.name.clone().unwrap_or_else(|| index.to_string());
+            if names.contains(&name) {
                 let what = format!("`{name}` is already a group of this device");
                 wrong.add(format!("{at}.name"), what);
             }
+            names.insert(name);
             group.check(self, &at, wrong);
         }
     }

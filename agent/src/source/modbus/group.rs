@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::config::{Device, Group};
 use super::connection::{Failure, Peer, Reply};
+use super::cycles::Cycles;
 use super::plan::{Limits, Request, Span, plan};
 use super::schedule::{Health, LONGEST_REST, Pace};
 use super::{End, Error};
@@ -23,6 +24,7 @@ pub(super) struct Poll {
     pub(super) device: usize,
     /// That there are no values has been told by an event.
     pub(super) told: bool,
+    pub(super) cycles: Arc<Cycles>,
     /// Device and group, for the log.
     subject: String,
     interval: Period,
@@ -110,10 +112,12 @@ impl Poll {
             })
             .collect();
         let name = group.name.clone().unwrap_or_else(|| number.to_string());
+        let subject = format!("{} group {name}", device.name);
         Self {
             device: index,
             told: false,
-            subject: format!("{} group {name}", device.name),
+            cycles: Arc::new(Cycles::new(device.name.as_str().into(), name)),
+            subject,
             interval: group.interval,
             flow,
             requests: plan(&spans, limits)

@@ -35,6 +35,7 @@
 
 mod config;
 mod connection;
+mod cycles;
 mod group;
 mod plan;
 mod schedule;
@@ -49,6 +50,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, Device, Group, Order, Signal, Table, Type};
 use connection::Peer;
+pub use cycles::{Counts, Cycles};
 use schedule::{Health, Schedule};
 
 use super::{Error, Setup};
@@ -65,22 +67,6 @@ pub struct Source {
     devices: Vec<Unit>,
     groups: Vec<group::Poll>,
     schedule: Schedule,
-    counts: Counts,
-}
-
-/// What a source has done since the process started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Cycles in which a group was read, whole or in part.
-    pub read: u64,
-    /// Cycles skipped because their time went by.
-    pub missed: u64,
-    /// Cycles skipped because the device was resting.
-    pub rested: u64,
-    /// Cycles that ended without an answer, or with a wrong one.
-    pub failed: u64,
-    /// Requests that a device refused.
-    pub refused: u64,
 }
 
 /// A device as it is polled.
@@ -128,12 +114,12 @@ impl Source {
             devices,
             schedule: Schedule::new(groups.iter().map(group::Poll::interval).collect()),
             groups,
-            counts: Counts::default(),
         }
     }
 
-    pub const fn counts(&self) -> Counts {
-        self.counts
+    /// The counts of each group, which go on while the source runs.
+    pub fn cycles(&self) -> Vec<Arc<Cycles>> {
+        self.groups.iter().map(|group| Arc::clone(&group.cycles)).collect()
     }
 
     /// Polls until `stop`, or until the peer cannot be reached.
@@ -170,8 +156,8 @@ impl Source {
             sleep_until(due).await;
             let now = Instant::now();
             let Some(turn) = self.schedule.take(now) else { continue };
-            self.counts.missed += turn.missed;
             if let Some(group) = self.groups.get_mut(turn.group) {
+                group.cycles.add(Counts { missed: turn.missed, ..Counts::default() });
                 group.tell_pace(turn.missed, now, link);
             }
             if let Err(end) = self.cycle(turn.group, intake, link).await {
@@ -200,7 +186,7 @@ impl Source {
             reading = Some(group.read(&mut self.peer, device.id, sharers).await);
         }
         let Some(reading) = reading.filter(|reading| reading.asked) else {
-            self.counts.rested += 1;
+            group.cycles.add(Counts { rested: 1, ..Counts::default() });
             if group.told {
                 return Ok(());
             }
@@ -210,15 +196,19 @@ impl Source {
         };
         // The last answer has just come.
         let time = self.clock.now();
-        self.counts.refused += reading.refusals;
         group.tell_refusal(reading.refused.as_deref(), group.is_heard(), link);
         let mut end = None;
         // Silence that was told is not told again; a part that was read is.
         let worth_telling = reading.broken.is_none() || reading.answered || !group.told;
         group.told = !reading.heard;
         let failed = reading.broken.is_some();
+        group.cycles.add(Counts {
+            read: reading.answered.into(),
+            failed: failed.into(),
+            refused: reading.refusals,
+            ..Counts::default()
+        });
         if let Some(broken) = reading.broken {
-            self.counts.failed += 1;
             end = broken.end;
             // Once until all of it is well: which request it is that fails
             // changes from cycle to cycle.
@@ -227,7 +217,6 @@ impl Source {
                 link.fault(&device.name, &broken.what);
             }
         }
-        self.counts.read += u64::from(reading.answered);
         let event = group.event(&device.name, time, reading.fields);
         let of = group.device;
         if end.as_ref().is_none_or(|end| !end.unreachable) {

@@ -104,6 +104,29 @@ fn every_mistake_is_told_with_its_place() {
 }
 
 #[test]
+fn a_group_without_a_name_is_called_by_its_place_which_no_other_is() {
+    let config = parse(
+        r#"
+        name = "bus"
+        stream = "plant"
+        address = "10.0.0.5"
+        [[device]]
+        name = "boiler"
+        [[device.group]]
+        name = "1"
+        interval = "1 s"
+        signals = [{ name = "a", table = "holding", address = 0 }]
+        [[device.group]]
+        interval = "1 s"
+        signals = [{ name = "b", table = "holding", address = 1 }]
+        "#,
+    );
+    let told = config.unwrap().check();
+    let at = "device[0].group[1].name".to_owned();
+    assert_eq!(told, [(at, "`1` is already a group of this device".to_owned())]);
+}
+
+#[test]
 fn an_unknown_key_is_refused() {
     let error = parse("name = \"a\"\nstream = \"s\"\naddress = \"b\"\nintervall = 1\ndevice = []");
     assert!(error.unwrap_err().to_string().contains("unknown field `intervall`"));

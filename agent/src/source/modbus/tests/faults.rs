@@ -162,7 +162,7 @@ async fn a_refused_request_costs_its_own_signals_only() {
     assert!(bench.run(script).await.0.is_ok());
     let said = "exception 63 (not defined) on reading holding 10 to 10";
     assert_eq!(bench.faults(), [("boiler group fast".to_owned(), said.to_owned())]);
-    assert_eq!(bench.source.counts().refused, 6);
+    assert_eq!(bench.counts().refused, 6);
 }
 
 #[tokio::test]
@@ -255,7 +255,7 @@ async fn a_device_is_asked_again_after_its_rest_and_its_silence_is_told_once() {
     assert_eq!((asleep[0].quality, asleep[1].quality), (Quality::Timeout, Quality::Good));
     assert_eq!(fields(&asleep[1]), [("a", Value::U64(9), None)]);
     assert!(bench.faults().is_empty());
-    assert_eq!(bench.source.counts().failed, 1);
+    assert_eq!(bench.counts().failed, 1);
 }
 
 #[tokio::test]
@@ -329,7 +329,7 @@ async fn a_request_that_is_never_answered_does_not_slow_the_rest_of_its_group() 
     let (end, told) = bench.run(script).await;
     assert!(end.is_ok());
     assert!(told.iter().all(|e| fields(e)[2].1 == Value::Bool(true)), "all cycles read the coil");
-    assert!(bench.source.counts().rested == 0, "the group has not rested");
+    assert!(bench.counts().rested == 0, "the group has not rested");
 }
 
 #[tokio::test]

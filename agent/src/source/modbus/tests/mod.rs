@@ -52,6 +52,20 @@ fn bench(address: &str, devices: &str) -> (Bench, TestCommits) {
 }
 
 impl Bench {
+    /// Of all groups.
+    fn counts(&self) -> Counts {
+        self.source.cycles().iter().fold(Counts::default(), |sum, cycles| {
+            let one = cycles.counts();
+            Counts {
+                read: sum.read + one.read,
+                missed: sum.missed + one.missed,
+                rested: sum.rested + one.rested,
+                failed: sum.failed + one.failed,
+                refused: sum.refused + one.refused,
+            }
+        })
+    }
+
     /// What is wrong, besides the interval: that a busy machine breaks it is
     /// none of these tests' business.
     fn faults(&self) -> Vec<(String, String)> {

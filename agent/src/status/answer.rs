@@ -1,0 +1,114 @@
+//! A request → its answer.
+
+use std::sync::Arc;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use serde_json::json;
+use tokio::sync::{Mutex, oneshot};
+use tokio::time::{Instant, sleep_until};
+
+use super::health::{self, Reason};
+use super::{Board, metrics};
+
+/// The next text is begun this many times as long after one as that took to make:
+/// however often it is asked for, it costs a tenth of a core at most.
+const REST: u32 = 9;
+
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+
+const WHAT_THERE_IS: &str = "here are /metrics, /healthz and /readyz\n";
+
+/// Where requests are answered.
+#[derive(Debug)]
+pub(super) struct Desk {
+    board: Arc<Board>,
+    /// Held while a text is made; when the next one may be.
+    next_text: Mutex<Instant>,
+}
+
+impl Desk {
+    pub(super) fn new(board: Arc<Board>) -> Self {
+        Self { board, next_text: Mutex::new(Instant::now()) }
+    }
+
+    /// One that has made a text a while ago.
+    #[cfg(test)]
+    pub(super) fn resting(board: Arc<Board>, until: Instant) -> Self {
+        Self { board, next_text: Mutex::new(until) }
+    }
+
+    /// The head is all that is looked at of a request.
+    pub(super) async fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        let path = request.uri().path();
+        if !matches!(path, "/metrics" | "/healthz" | "/readyz") {
+            return response(StatusCode::NOT_FOUND, TEXT, WHAT_THERE_IS);
+        }
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut refused =
+                response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD are answered\n");
+            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return refused;
+        }
+        match path {
+            "/healthz" => verdict("ok", "failing", &health::ailing(&self.board)),
+            "/readyz" => verdict("ready", "not ready", &health::unready(&self.board)),
+            _ => match self.text().await {
+                Some(text) => response(StatusCode::OK, OPEN_METRICS, text),
+                None => response(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    TEXT,
+                    "no thread could be started for it\n",
+                ),
+            },
+        }
+    }
+
+    /// One at a time, each on a thread of its own: that of the runtime reads the
+    /// sources, and a thousand devices are half a megabyte of text. `None` where
+    /// the system gives no thread.
+    async fn text(&self) -> Option<String> {
+        let mut next = self.next_text.lock().await;
+        sleep_until(*next).await;
+        let began = Instant::now();
+        let (done, made) = oneshot::channel();
+        let board = Arc::clone(&self.board);
+        let thread = std::thread::Builder::new().name("status".to_owned()).spawn(move || {
+            // Who asked may have gone away.
+            drop(done.send(metrics::text(&board)));
+        });
+        thread.ok()?;
+        let text = made.await.ok()?;
+        let now = Instant::now();
+        *next = now + (now - began) * REST;
+        Some(text)
+    }
+}
+
+/// One line of JSON; 503 where there are reasons.
+fn verdict(well: &str, unwell: &str, reasons: &[Reason]) -> Response<Full<Bytes>> {
+    let (status, word) = if reasons.is_empty() {
+        (StatusCode::OK, well)
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, unwell)
+    };
+    let line = json!({ "status": word, "reasons": reasons }).to_string();
+    response(status, JSON, line + "\n")
+}
+
+fn response(
+    status: StatusCode,
+    kind: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
