@@ -66,7 +66,7 @@ fn a_wrong_variable_is_named() {
         ],
     );
     insta::assert_snapshot!(text, @r#"
-    TIDEGATE_: the variable names the unknown key ``, possible here are `buffer`, `control`, `gateway`, `kafka`, `log`, `source`, `stream`, `system`
+    TIDEGATE_: the variable names the unknown key ``, possible here are `buffer`, `control`, `gateway`, `kafka`, `log`, `source`, `status`, `stream`, `system`
     TIDEGATE_BUFFER__COMMIT_INTERVAL: buffer.commit_interval: `1` is not a number and a unit (d, h, min, s, ms), as in "200 ms"
     TIDEGATE_GATEWAY__LABELS__: the variable names the unknown key ``, unset it
     TIDEGATE_KAFKA: the variable names a table, name one of its keys: `TIDEGATE_KAFKA__…`
