@@ -1,5 +1,5 @@
 # The one door: short recipes that call cargo and the scripts beside it.
-.PHONY: help demo test test-long simulate soak lint bench
+.PHONY: help demo test test-long simulate soak lint bench cross deb cross-test
 
 help:
 	@echo "make demo       the real agent between a simulated plant and a simulated Kafka; ARGS=\"--for 20s --json\" unattended"
@@ -8,6 +8,9 @@ help:
 	@echo "make simulate   the forwarder, and the whole way, against models under SEEDS=2000 seeds each, from FROM=0, or again under SEED=n"
 	@echo "make soak       the agent killed KILLS=1000 times while Kafka and the lines fail; the last line is one JSON object; KAFKA=3.9.2 with the older one"
 	@echo "make lint       format and clippy alone"
+	@echo "make cross      the agent for ARM and x86-64, against glibc 2.31 and static; TARGETS=\"aarch64-unknown-linux-gnu …\""
+	@echo "make deb        packages and tarballs of those, in target/dist"
+	@echo "make cross-test all of them built twice, run under qemu, and installed in booted systems: hours, as root"
 	@echo "make bench      the figures of the whole way beside their limits; takes a release build"
 
 demo:
@@ -28,11 +31,21 @@ lint:
 	@scripts/setup.sh build
 	cargo fmt --all --check
 	cargo clippy --workspace --locked --all-targets --features tidegate-e2e/real-servers -- -D warnings
+	@scripts/deny.sh
 
 soak:
 	@E2E_KAFKA=$(or $(KAFKA),4.3.1) scripts/setup.sh test
 	cargo build --workspace --locked --features tidegate-e2e/real-servers --all-targets
 	E2E_KAFKA=$(or $(KAFKA),4.3.1) target/debug/soak
+
+cross:
+	@scripts/cross.sh $(TARGETS)
+
+deb:
+	@scripts/package.sh $(TARGETS)
+
+cross-test:
+	@scripts/cross-test.sh
 
 bench:
 	@scripts/setup.sh test

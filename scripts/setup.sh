@@ -2,13 +2,20 @@
 # Installs what the machine lacks; a second run does nothing.
 #   setup.sh build    what compiling needs: gcc, g++, make, cmake, perl, Rust
 #   setup.sh test     that, and the real servers of the end-to-end tests (the default)
-# System packages come by apt, as root or through sudo. Kafka comes by Maven into
-# ${E2E_CACHE:-${XDG_CACHE_HOME:-~/.cache}/tidegate}, outside the clone.
+#   setup.sh cross [TARGET…]
+#                     what compiling needs, zig as the compiler for other machines, Rust's
+#                     library for these targets, and qemu to run what comes out
+#   setup.sh package  cargo-deb
+#   setup.sh deny     cargo-deny
+#   setup.sh roots    what looks at packages, and boots whole systems: lintian, mmdebstrap, systemd-nspawn
+# System packages come by apt, as root or through sudo. Kafka comes by Maven, zig by
+# pip and cargo's tools by cargo into ${E2E_CACHE:-${XDG_CACHE_HOME:-~/.cache}/tidegate}, outside the clone.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 what=${1:-test}
+targets=("${@:2}")
 kafka=${E2E_KAFKA:-4.3.1}
-cache=${E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tidegate}
+. "$here/scripts/versions.sh"
 
 fail() { echo "setup: $*" >&2; exit 1; }
 lacks() { ! PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1; }
@@ -25,6 +32,26 @@ if [ "$what" = test ]; then
   if lacks valgrind; then packages+=(valgrind); fi
   if lacks mvn && [ ! -d "$cache/kafka-$kafka" ]; then packages+=(maven); fi
   if lacks setpriv || lacks unshare || lacks nsenter; then packages+=(util-linux); fi
+fi
+if [ "$what" = cross ]; then
+  if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then packages+=(python3-venv); fi
+  # What is linked against glibc runs under qemu with the glibc of its machine.
+  for target in "${targets[@]}"; do
+    case $target in
+      $(uname -m)-*) continue ;;
+      aarch64-*-gnu) library=/usr/aarch64-linux-gnu/lib/libc.so.6 package=libc6-arm64-cross ;;
+      armv7-*-gnueabihf) library=/usr/arm-linux-gnueabihf/lib/libc.so.6 package=libc6-armhf-cross ;;
+      *) library=/ package= ;;
+    esac
+    if [ ! -e $library ]; then packages+=($package); fi
+    if lacks qemu-aarch64-static && [[ ${packages[*]} != *qemu-user-static* ]]; then packages+=(qemu-user-static); fi
+  done
+fi
+if [ "$what" = roots ]; then
+  if lacks mmdebstrap; then packages+=(mmdebstrap arch-test); fi
+  if lacks lintian; then packages+=(lintian); fi
+  if lacks systemd-nspawn; then packages+=(systemd-container); fi
+  if lacks qemu-aarch64-static; then packages+=(qemu-user-static); fi
 fi
 
 if [ ${#packages[@]} -gt 0 ]; then
@@ -80,3 +107,52 @@ if [ "$what" = test ] && [ ! -d "$cache/kafka-$kafka" ]; then
   chmod 755 "$part"
   mv -T "$part" "$cache/kafka-$kafka" 2>/dev/null || rm -rf "$part"
 fi
+
+if [ "$what" = cross ] && [ ! -d "$zig_folder" ]; then
+  echo "setup: fetching zig $zig and cargo-zigbuild $zigbuild by pip into $cache"
+  mkdir -p "$cache"
+  part=$(mktemp -d "$cache/part.XXXXXX")
+  { python3 -m venv "$part" &&
+    "$part/bin/pip" install --disable-pip-version-check "ziglang==$zig" "cargo-zigbuild==$zigbuild"; } >"$part.log" 2>&1 ||
+    { tail -20 "$part.log" >&2; rm -rf "$part" "$part.log"; fail "cannot have zig, which compiles for other machines: pip failed, see above"; }
+  rm -f "$part.log"
+  # A name that does not depend on Python's version. Whole or not at all, as above.
+  # librdkafka's build wants an empty header (see there), and zig looks at no CPATH.
+  ziglang=$(echo "$part"/lib/python3*/site-packages/ziglang)
+  install -D -m 644 "$here/.cargo/include/curl/curl.h" "$ziglang/lib/include/curl/curl.h"
+  ln -s "..${ziglang#"$part"}/zig" "$part/bin/zig"
+  chmod 755 "$part"
+  mv -T "$part" "$zig_folder" 2>/dev/null || rm -rf "$part"
+fi
+
+if [ "$what" = cross ]; then
+  rust=$(rustc --print sysroot)
+  for target in "${targets[@]}"; do
+    # Not every mirror has a built library for it: cross.sh builds it from this.
+    if [ "$target" = armv7-unknown-linux-musleabihf ]; then
+      wanted=$rust/lib/rustlib/src/rust/library add="component add rust-src"
+    else
+      wanted=$rust/lib/rustlib/$target/lib add="target add $target"
+    fi
+    [ -d "$wanted" ] && continue
+    lacks rustup && fail "there is no rustup to get Rust's library for $target"
+    echo "setup: rustup $add"
+    # One at a time: one that fails takes the others back.
+    rustup $add >/dev/null 2>&1 || fail "cannot get Rust's library for $target: rustup $add failed"
+  done
+fi
+
+# tool NAME VERSION: a command of cargo's, whole or not at all
+tool() {
+  [ -x "$cache/$1-$2/bin/$1" ] && return
+  echo "setup: cargo install $1 $2 into $cache, some minutes"
+  mkdir -p "$cache"
+  part=$(mktemp -d "$cache/part.XXXXXX")
+  CARGO_TARGET_DIR=$part/target cargo install --quiet --locked --root "$part" "$1@$2" >"$part.log" 2>&1 ||
+    { tail -20 "$part.log" >&2; rm -rf "$part" "$part.log"; fail "cannot have $1: cargo install failed, see above"; }
+  rm -rf "$part.log" "$part/target"
+  chmod 755 "$part"
+  mv -T "$part" "$cache/$1-$2" 2>/dev/null || rm -rf "$part"
+}
+if [ "$what" = package ]; then tool cargo-deb "$deb"; fi
+if [ "$what" = deny ]; then tool cargo-deny "$deny"; fi

@@ -41,4 +41,5 @@ part "build" cargo build $servers --all-targets || finish
 part "clippy" cargo clippy $servers --all-targets -- -D warnings
 part "unit and property tests" cargo test --workspace --locked --no-fail-fast
 part "end-to-end tests" cargo test $servers --no-fail-fast "${real[@]}"
+part "64-bit ARM under qemu" scripts/emulated.sh
 finish

@@ -1,6 +1,8 @@
 //! The program `tidegate`: its commands, its log, its signals, its exit codes.
 
 mod command;
+#[cfg(test)]
+mod pages;
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};

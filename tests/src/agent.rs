@@ -74,7 +74,8 @@ impl Agent {
     /// Starts it; it need not become ready.
     pub fn launch(&mut self, command: &str) {
         assert!(self.process.is_none(), "the agent is started once");
-        let mut words = self.entry.iter().map(OsString::from).chain([binary().into_os_string()]);
+        let entry = self.entry.iter().cloned().chain(runner()).map(OsString::from);
+        let mut words = entry.chain([binary().into_os_string()]);
         let mut agent = Command::new(words.next().expect("the binary at least"));
         agent.args(words).arg(command).arg("--config").arg(self.config());
         // Variables of this name are configuration to the agent; ours are not meant for it.
@@ -138,6 +139,13 @@ impl Drop for Agent {
         // To be looked at after a failure; nothing reads it.
         std::fs::write(self.folder.join("agent.log"), self.past.join("\n")).ok();
     }
+}
+
+/// The words of `E2E_RUNNER`: what runs an agent that is built for another machine,
+/// and is one process with it, so that a signal to the one reaches the other.
+fn runner() -> Vec<String> {
+    let words = std::env::var("E2E_RUNNER").unwrap_or_default();
+    words.split_whitespace().map(str::to_owned).collect()
 }
 
 /// `E2E_AGENT`, or what cargo has built.

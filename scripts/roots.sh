@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# The packages in whole systems, booted by systemd-nspawn: installed, READY, reloaded,
+# killed, hung, upgraded, removed, purged (tests/roots/inside.sh). As root.
+#   roots.sh [SUITE-ARCHITECTURE…]    bookworm-amd64 trixie-amd64 bookworm-arm64
+# arm64 runs under qemu by binfmt_misc, which is given back as it was.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+[ "$(id -u)" = 0 ] || { echo "roots: needs root, for systemd-nspawn" >&2; exit 1; }
+roots=("$@")
+[ $# -gt 0 ] || roots=(bookworm-amd64 trixie-amd64 bookworm-arm64)
+built=${CARGO_TARGET_DIR:-target}
+. scripts/versions.sh
+scripts/setup.sh roots
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/tidegate-roots.XXXXXX")
+misc=/proc/sys/fs/binfmt_misc
+mounted="" registered=""
+
+clean() {
+  [ -z "$registered" ] || echo -1 >$misc/tidegate-aarch64
+  [ -z "$mounted" ] || umount $misc
+  rm -rf --one-file-system "$work"
+}
+trap clean EXIT
+
+binfmt() {
+  [ -e $misc/register ] || { mount -t binfmt_misc binfmt_misc $misc; mounted=yes; }
+  # Whoever has registered it before keeps it.
+  if ! grep -qs '^interpreter.*qemu-aarch64' $misc/*; then
+    # F: the kernel holds qemu open, and the root needs none.
+    sed 's/^:[^:]*:/:tidegate-aarch64:/; s/:[^:]*$/:OCF/' /usr/lib/binfmt.d/qemu-aarch64.conf >$misc/register
+    registered=yes
+  fi
+}
+
+# base SUITE ARCHITECTURE: a small Debian, made once and kept in the cache
+base() {
+  local file=$cache/roots/$1-$2.tar
+  if [ ! -e "$file" ]; then
+    echo "roots: making $1 for $2 by mmdebstrap into $cache" >&2
+    mkdir -p "$cache/roots"
+    nice -n 5 mmdebstrap --quiet --architectures="$2" --variant=minbase \
+      --include=systemd,systemd-sysv,init-system-helpers,adduser "$1" "$file.part" >&2
+    mv "$file.part" "$file"
+  fi
+  echo "$file"
+}
+
+# As the one before: the same with a lower version.
+previous() {
+  local tree=$work/previous
+  rm -rf "$tree"
+  dpkg-deb -R "$1" "$tree"
+  sed -i 's/^Version: .*/Version: 0.0.9-1/' "$tree/DEBIAN/control"
+  dpkg-deb --build --root-owner-group -Zgzip "$tree" "$2" >/dev/null
+}
+
+boot() {
+  local suite=${1%-*} architecture=${1#*-} root=$work/$1 start=$SECONDS file
+  if [ "$architecture" = arm64 ]; then binfmt; fi
+  file=$(base "$suite" "$architecture")
+  mkdir "$root"
+  tar -C "$root" -xf "$file"
+  mkdir -p "$root/packages" "$root/srv"
+  cp "$built"/dist/tidegate_*_"$architecture".deb "$root/packages/next.deb"
+  previous "$root/packages/next.deb" "$root/packages/previous.deb"
+  cp tests/roots/gateway.toml "$root/packages/"
+  python3 - "$root/srv/machine.db" <<'END'
+import sqlite3, sys
+table = sqlite3.connect(sys.argv[1])
+table.execute("CREATE TABLE log (id INTEGER PRIMARY KEY, force REAL)")
+table.executemany("INSERT INTO log VALUES (?, ?)", [(row, row / 2) for row in range(1, 501)])
+table.commit()
+END
+  cp tests/roots/inside.sh "$root/inside.sh"
+  cat >"$root/etc/systemd/system/inside.service" <<'END'
+[Unit]
+After=multi-user.target
+[Service]
+Type=oneshot
+ExecStart=/inside.sh
+# From the inside: killing nspawn would leave emulated processes.
+ExecStopPost=/bin/systemctl --no-block poweroff
+[Install]
+WantedBy=multi-user.target
+END
+  ln -s ../inside.service "$root/etc/systemd/system/multi-user.target.wants/inside.service"
+  mkdir -p "$root/var/log/journal"
+  echo; echo "=== $1"
+  timeout 900 systemd-nspawn -q -D "$root" --register=no --keep-unit --boot -M "tidegate-${1//_/-}" \
+    --console=pipe --link-journal=no --private-network </dev/null >"$work/$1.console" 2>&1 || true
+  cat "$root/outcome" "$root/figures" 2>/dev/null || true
+  if [ "$(tail -1 "$root/outcome" 2>/dev/null)" != done ]; then
+    tail -30 "$root/log" "$work/$1.console" >&2 || true
+    journalctl -D "$root"/var/log/journal/* --no-pager -u tidegate -n 60 >&2 || true
+    echo "roots: $1 FAILED after $((SECONDS - start)) s" >&2
+    return 1
+  fi
+  echo "roots: $1 is well, $((SECONDS - start)) s"
+  rm -rf --one-file-system "$root"
+}
+
+status=0
+for root in "${roots[@]}"; do (boot "$root") || status=1; done
+exit $status

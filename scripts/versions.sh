@@ -1,0 +1,12 @@
+# The tools for other machines and for packages, as they were tested together; setup.sh
+# installs them into the cache, the scripts beside it find them there. To be sourced.
+cache=${E2E_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/tidegate}
+# zig links against any glibc, and brings musl.
+zig=0.17.1
+zigbuild=0.24.1
+zig_folder=$cache/zig-$zig-$zigbuild
+# cargo install: Debian packages; which licences and sources may be linked.
+deb=3.8.0
+deny=0.20.2
+cargo_deb=$cache/cargo-deb-$deb/bin/cargo-deb
+cargo_deny=$cache/cargo-deny-$deny/bin/cargo-deny

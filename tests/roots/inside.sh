@@ -1,0 +1,108 @@
+#!/bin/bash
+# Runs in a booted root, started by systemd as the last thing of the boot: installs the
+# package, works it and takes it off again. Each line of /outcome is a claim that held;
+# the last one is "done". scripts/roots.sh reads them.
+set -euo pipefail
+exec >/log 2>&1
+set -x
+export DEBIAN_FRONTEND=noninteractive
+holds() { echo "$*" >>/outcome; }
+property() { systemctl show tidegate --property "$1" --value; }
+until_true() { timeout 60 bash -c "until $1; do sleep 0.1; done"; }
+
+dpkg -i /packages/previous.deb
+[ "$(systemctl is-enabled tidegate)" = enabled ]
+[ "$(property ActiveState)" = inactive ]
+[ "$(property ConditionResult)" = no ]
+holds "installed: enabled, and waiting for a configuration"
+
+install -m 644 /packages/gateway.toml /etc/tidegate/gateway.toml
+install -d -m 700 /etc/tidegate/credentials
+printf 'secret-of-kafka' >/etc/tidegate/credentials/kafka
+chmod 600 /etc/tidegate/credentials/kafka
+install -D -m 644 /usr/share/doc/tidegate/examples/credentials.conf \
+  /etc/systemd/system/tidegate.service.d/credentials.conf
+sed -i '/=mqtt:/d' /etc/systemd/system/tidegate.service.d/credentials.conf
+systemctl daemon-reload
+systemctl start tidegate
+[ "$(property ActiveState)" = active ]
+[ "$(property User)" = tidegate ]
+[ "$(stat -c %U:%a /var/lib/tidegate)" = tidegate:750 ]
+holds "started: READY, with its credential, as its own user"
+took=$(($(property ActiveEnterTimestampMonotonic) - $(property InactiveExitTimestampMonotonic)))
+echo "start to READY: $((took / 1000)) ms" >>/figures
+
+score=$(systemd-analyze security tidegate --no-pager | sed -n 's/.*exposure level.*: \([0-9.]*\) .*/\1/p')
+echo "systemd-analyze security: $score" >>/figures
+awk "BEGIN { exit !($score <= 1.5) }"
+holds "security: at most 1.5"
+
+until_true "tidegate buffer stats --json | grep -q '\"events\":500'"
+holds "collected: 500 rows wait for a Kafka that is not there"
+
+before=$(property MainPID)
+systemctl reload tidegate
+until_true '[ "$(systemctl is-active tidegate)" = active ]'
+[ "$(property MainPID)" = "$before" ]
+holds "reloaded: the same process goes on"
+
+systemctl kill --kill-who=main --signal=KILL tidegate
+until_true '[ "$(systemctl show tidegate --property NRestarts --value)" -ge 1 ] && systemctl is-active --quiet tidegate'
+[ "$(property MainPID)" != "$before" ]
+tidegate buffer verify
+holds "killed -9: started again, with its buffer whole"
+
+# A stage that hangs starves the watchdog; a process that is stopped does so for all stages.
+install -D /dev/stdin /etc/systemd/system/tidegate.service.d/watchdog.conf <<END
+[Service]
+WatchdogSec=5
+END
+systemctl daemon-reload
+systemctl restart tidegate
+restarts=$(property NRestarts) hung=$(property MainPID)
+kill -STOP "$hung"
+until_true "[ \"\$(systemctl show tidegate --property NRestarts --value)\" -gt $restarts ] && systemctl is-active --quiet tidegate"
+journalctl -u tidegate --no-pager | grep -i 'watchdog timeout'
+rm /etc/systemd/system/tidegate.service.d/watchdog.conf
+systemctl daemon-reload
+systemctl restart tidegate
+holds "hung: killed by the watchdog and started again"
+
+cp /etc/tidegate/gateway.toml /kept.toml
+echo 'KEPT=1' >>/etc/tidegate/environment
+dpkg -i /packages/next.deb
+until_true 'systemctl is-active --quiet tidegate'
+cmp /etc/tidegate/gateway.toml /kept.toml
+grep KEPT=1 /etc/tidegate/environment
+until_true "tidegate buffer stats --json | grep -q '\"events\":500'"
+tidegate buffer verify
+holds "upgraded: configuration and 500 events are still there"
+
+cp /etc/tidegate/gateway.toml /good.toml
+echo '[kafka' >>/etc/tidegate/gateway.toml
+systemctl restart tidegate || true
+[ "$(property ExecMainStatus)" = 78 ]
+[ "$(property ActiveState)" = failed ]
+# Longer than the first pause before a restart.
+sleep 3
+[ "$(property NRestarts)" = 0 ]
+[ "$(property ActiveState)" = failed ]
+cp /good.toml /etc/tidegate/gateway.toml
+systemctl start tidegate
+holds "a wrong configuration: ended with 78, and not started again"
+
+# The administrator's own, which no package takes away.
+rm -r /etc/systemd/system/tidegate.service.d
+dpkg -r tidegate
+[ -e /var/lib/tidegate/buffer.db ]
+[ -e /etc/tidegate/gateway.toml ]
+[ ! -e /usr/bin/tidegate ]
+holds "removed: buffer and configuration stay"
+dpkg -P tidegate
+[ ! -e /var/lib/tidegate ]
+[ ! -e /etc/tidegate ]
+[ -z "$(find /etc/systemd /var/lib/systemd /usr -name '*tidegate*')" ]
+! getent passwd tidegate
+! getent group tidegate
+holds "purged: nothing is left"
+holds done
