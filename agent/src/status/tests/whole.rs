@@ -53,8 +53,8 @@ async fn sent(agent: &Agent) {
 /// The value of a sample without labels.
 async fn figure(address: SocketAddr, name: &str) -> f64 {
     let answer = get(address, "/metrics").await;
-    let lines = answer.body.lines();
-    let value = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).next();
+    let mut lines = answer.body.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.unwrap_or_else(|| panic!("no {name}: {answer:?}")).parse().unwrap()
 }
 
