@@ -4,8 +4,6 @@
 //! can be older than its command. They lie in `target/pages`, where the packages take
 //! them from (scripts/package.sh).
 
-#![expect(clippy::unwrap_used, reason = "the helpers of tests may end them")]
-
 use std::path::{Path, PathBuf};
 
 use clap::{Command, CommandFactory as _};
@@ -15,8 +13,7 @@ use crate::Cli;
 
 fn folder() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target =
-        target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"));
+    let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target"));
     let folder = target.join("pages");
     std::fs::create_dir_all(&folder).unwrap();
     folder
@@ -38,7 +35,10 @@ fn every_command_has_a_page_that_names_its_options() {
     for name in names {
         let page = std::fs::read_to_string(folder.join(format!("{name}.1"))).unwrap();
         assert!(page.contains(".SH NAME"), "{name}");
-        assert!(name == "tidegate" || name == "tidegate-schema" || page.contains("config"), "{name}");
+        assert!(
+            name == "tidegate" || name == "tidegate-schema" || page.contains("config"),
+            "{name}"
+        );
     }
 }
 

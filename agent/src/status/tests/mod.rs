@@ -29,7 +29,8 @@ const STRANGE: &str = "boil\"er\\\n1";
 struct Bench {
     board: Arc<Board>,
     clock: Clock,
-    collector: Collector,
+    /// The writer runs as long as it is held.
+    _collector: Collector,
     intake: Intake,
     flow: flow::Id,
     forward: watch::Sender<forward::Status>,
@@ -75,7 +76,7 @@ impl Bench {
         Self {
             board: Arc::new(board),
             clock,
-            collector,
+            _collector: collector,
             intake: intakes.remove(0),
             flow,
             forward,
