@@ -142,17 +142,18 @@ if [ "$what" = cross ]; then
   done
 fi
 
-# tool NAME VERSION: a command of cargo's, whole or not at all
+# tool NAME VERSION [--debug]: a command of cargo's, whole or not at all
 tool() {
   [ -x "$cache/$1-$2/bin/$1" ] && return
   echo "setup: cargo install $1 $2 into $cache, some minutes"
   mkdir -p "$cache"
   part=$(mktemp -d "$cache/part.XXXXXX")
-  CARGO_TARGET_DIR=$part/target cargo install --quiet --locked --root "$part" "$1@$2" >"$part.log" 2>&1 ||
+  CARGO_TARGET_DIR=$part/target cargo install --quiet --locked "${@:3}" --root "$part" "$1@$2" >"$part.log" 2>&1 ||
     { tail -20 "$part.log" >&2; rm -rf "$part" "$part.log"; fail "cannot have $1: cargo install failed, see above"; }
   rm -rf "$part.log" "$part/target"
   chmod 755 "$part"
   mv -T "$part" "$cache/$1-$2" 2>/dev/null || rm -rf "$part"
 }
 if [ "$what" = package ]; then tool cargo-deb "$deb"; fi
-if [ "$what" = deny ]; then tool cargo-deny "$deny"; fi
+# It reads for a second: what it would gain by being optimised, the build loses.
+if [ "$what" = deny ]; then tool cargo-deny "$deny" --debug; fi

@@ -39,6 +39,7 @@ part "set-up" scripts/setup.sh test || finish
 part "format" cargo fmt --all --check
 part "build" cargo build $servers --all-targets || finish
 part "clippy" cargo clippy $servers --all-targets -- -D warnings
+part "licences and sources" scripts/deny.sh
 part "unit and property tests" cargo test --workspace --locked --no-fail-fast
 part "end-to-end tests" cargo test $servers --no-fail-fast "${real[@]}"
 part "64-bit ARM under qemu" scripts/emulated.sh
