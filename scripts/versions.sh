@@ -10,3 +10,8 @@ deb=3.8.0
 deny=0.20.2
 cargo_deb=$cache/cargo-deb-$deb/bin/cargo-deb
 cargo_deny=$cache/cargo-deny-$deny/bin/cargo-deny
+# What the bench compares with, of just the plugins that it needs.
+telegraf=1.39.1
+telegraf_program=$cache/telegraf-$telegraf/bin/telegraf
+# To build it, where there is no Go.
+go=1.26.6

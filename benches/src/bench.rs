@@ -11,9 +11,11 @@ use tidegate_e2e::process::Process;
 use tidegate_e2e::{folder, target, wait_until};
 
 use crate::backlog::Backlog;
+use crate::burst::{self, Burst};
 use crate::line::Line;
 use crate::meter::Meter;
 use crate::mosquitto::Mosquitto;
+use crate::poll::{self, Polled};
 
 /// No part takes so long, on whatever machine.
 pub(crate) const DEADLINE: Duration = Duration::from_mins(10);
@@ -38,6 +40,8 @@ pub(crate) struct Bench {
     pub(crate) waiting: u64,
     pub(crate) lines: Vec<Line>,
     pub(crate) backlog: Option<Backlog>,
+    burst: Option<Burst>,
+    polled: Option<Polled>,
     folder: PathBuf,
 }
 
@@ -50,8 +54,22 @@ impl Bench {
             waiting,
             lines: Vec::new(),
             backlog: None,
+            burst: None,
+            polled: None,
             folder: folder("bench"),
         }
+    }
+
+    /// The agent's burst, measured once in a run.
+    pub(crate) fn burst(&mut self) -> Burst {
+        let burst = self.burst.unwrap_or_else(|| burst::burst(self));
+        *self.burst.insert(burst)
+    }
+
+    /// The agent's polling, measured once in a run.
+    pub(crate) fn polled(&mut self) -> Polled {
+        let polled = self.polled.unwrap_or_else(|| poll::modbus(self));
+        *self.polled.insert(polled)
     }
 
     /// A folder that `name` has for itself.

@@ -11,7 +11,20 @@ use crate::meter::{Lap, Meter};
 const MICROS: f64 = 9.0;
 const RESIDENT: f64 = 20.0;
 
-pub(crate) fn burst(bench: &mut Bench) {
+/// What reading a burst costs, for each event of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Burst {
+    /// Events a second.
+    pub(crate) rate: f64,
+    /// Of CPU.
+    pub(crate) micros: f64,
+    /// Bytes.
+    pub(crate) written: f64,
+    /// MB, at most and for all of it.
+    pub(crate) peak: f64,
+}
+
+pub(crate) fn burst(bench: &mut Bench) -> Burst {
     let name = "burst";
     let agent = bench.agent(name, &bench.mqtt(name));
     agent.process.wait_line("connected", crate::bench::DEADLINE);
@@ -26,14 +39,19 @@ pub(crate) fn burst(bench: &mut Bench) {
     let events = float(bench.events);
     let seconds = (end - since).as_secs_f64();
     let limited = format!("mosquitto {:.1} µs/message", broker.micros(bench.events));
-    let written = float(agent.meter.written() - written) / events;
-    let peak = float(agent.meter.peak()) / 1e6;
+    let burst = Burst {
+        rate: events / seconds,
+        micros: cpu.micros(bench.events),
+        written: float(agent.meter.written() - written) / events,
+        peak: float(agent.meter.peak()) / 1e6,
+    };
     let own = float(agent.meter.anonymous()) / 1e6;
     bench.lines.extend([
-        Line::told(name, "MQTT to Kafka", events / seconds, "events/s").note(limited),
-        Line::told(name, "CPU of the agent", cpu.micros(bench.events), "µs/event").at_most(MICROS),
-        Line::told(name, "written to disk", written, "B/event"),
-        Line::told(name, "peak resident", peak, "MB").at_most(RESIDENT),
+        Line::told(name, "MQTT to Kafka", burst.rate, "events/s").note(limited),
+        Line::told(name, "CPU of the agent", burst.micros, "µs/event").at_most(MICROS),
+        Line::told(name, "written to disk", burst.written, "B/event"),
+        Line::told(name, "peak resident", burst.peak, "MB").at_most(RESIDENT),
         Line::told(name, "its own memory afterwards", own, "MB"),
     ]);
+    burst
 }

@@ -7,8 +7,8 @@ use crate::line::{Line, float};
 use crate::meter::Lap;
 
 const PERCENT: f64 = 0.1;
-const RESIDENT: f64 = 12.0;
-const READY: f64 = 0.5;
+const RESIDENT: f64 = 10.0;
+const READY: f64 = 0.3;
 
 const WATCHED: Duration = Duration::from_secs(20);
 

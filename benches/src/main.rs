@@ -23,6 +23,7 @@ mod idle;
 mod latency;
 mod poll;
 mod steady;
+mod telegraf;
 
 mod producer;
 mod subscriber;
@@ -76,6 +77,8 @@ enum Part {
     Subscriber,
     Modbus,
     Sqlite,
+    /// The same messages and registers through Telegraf.
+    Telegraf,
 }
 
 /// What this program starts of itself, to be measured alone.
@@ -105,7 +108,7 @@ fn measure(cli: &Cli) {
         }
         line::progress(&format!("bench: {part:?}"));
         match part {
-            Part::Burst => burst::burst(&mut bench),
+            Part::Burst => _ = bench.burst(),
             Part::Steady => steady::steady(&mut bench),
             Part::Day => steady::day(&mut bench),
             Part::Idle => idle::idle(&mut bench),
@@ -116,8 +119,9 @@ fn measure(cli: &Cli) {
             Part::Open => drain::open(&mut bench, cli.gigabytes * 1_000_000_000),
             Part::Both => collect::both(&mut bench),
             Part::Subscriber => subscriber::compare(&mut bench),
-            Part::Modbus => poll::modbus(&mut bench),
+            Part::Modbus => _ = bench.polled(),
             Part::Sqlite => poll::sqlite(&mut bench),
+            Part::Telegraf => telegraf::telegraf(&mut bench),
         }
     }
     line::print(&bench.lines, cli.json);
