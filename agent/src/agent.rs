@@ -1,6 +1,7 @@
 //! Puts the stages together: opens the file, starts the forwarder, the writer
 //! and the sources, and takes them down in the order in which an event goes.
 
+mod certificates;
 mod mend;
 mod reload;
 mod running;
@@ -56,6 +57,8 @@ pub struct Agent {
     links: watch::Sender<Links>,
     /// What whoever asks for its status may see.
     seen: watch::Sender<status::Seen>,
+    /// The certificates that its configuration names.
+    named: watch::Sender<Vec<certificates::Named>>,
     stop: CancellationToken,
     collector: Collector,
     /// None only while another configuration of Kafka is taken over.
@@ -157,6 +160,7 @@ impl Agent {
             forward: forward.subscribe(),
         };
         let status_at = status::start(&config.status, board, &mut control);
+        let named = watch::Sender::new(certificates::named(&config));
         let mut agent = Self {
             config,
             clock,
@@ -164,6 +168,7 @@ impl Agent {
             tasks: JoinSet::new(),
             running: Vec::new(),
             seen,
+            named,
             links,
             stop: CancellationToken::new(),
             collector,
@@ -176,6 +181,8 @@ impl Agent {
             drain,
         };
         agent.tasks.spawn(scrub::run(agent.collector.store(), agent.stop.clone()));
+        let (named, clock) = (agent.named.subscribe(), agent.clock.clone());
+        agent.tasks.spawn(certificates::run(named, clock, agent.stop.clone()));
         for ((wanted, intake), (saved, lost)) in wanted.into_iter().zip(intakes).zip(saved) {
             agent.run(wanted, Joined { intake, saved, lost }, damage.as_ref());
         }

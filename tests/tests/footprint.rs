@@ -31,7 +31,8 @@ const SETTLED: Duration = Duration::from_mins(2);
 #[test]
 fn an_idle_agent_has_three_threads_of_its_own_and_little_memory() {
     let name = "footprint";
-    let (kafka, broker) = (Kafka::started("footprint-kafka"), Mosquitto::started("footprint-broker"));
+    let (kafka, broker) =
+        (Kafka::started("footprint-kafka"), Mosquitto::started("footprint-broker"));
     let folder = folder(name);
     let config = settings::head(name, &folder, &settings::plain(&kafka.brokers()))
         + &settings::stream(name, 1)
@@ -41,9 +42,13 @@ fn an_idle_agent_has_three_threads_of_its_own_and_little_memory() {
     agent.wait_line(&["source is up"], SETTLED);
     agent.wait_line(&["connected"], SETTLED);
     let process = Path::new("/proc").join(agent.process().id().to_string());
-    wait_until("three threads of its own", SETTLED, || (threads(&process) == THREADS).then_some(()));
+    wait_until("three threads of its own", SETTLED, || {
+        (threads(&process) == THREADS).then_some(())
+    });
     let (memory, program) = (field(&process, "RssAnon:"), program(&process));
-    println!("{memory} bytes of memory, {MEMORY} at most; {program} of the program, {PROGRAM} at most");
+    println!(
+        "{memory} bytes of memory, {MEMORY} at most; {program} of the program, {PROGRAM} at most"
+    );
     assert!(memory <= MEMORY, "{memory} bytes of memory");
     assert!(program <= PROGRAM, "{program} bytes of program");
     agent.stop();

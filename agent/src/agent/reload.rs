@@ -11,7 +11,7 @@ use tracing::info;
 
 use super::running::Made;
 use super::wanted::{Wanted, rules, wanted};
-use super::{Agent, LEAST_GRACE};
+use super::{Agent, LEAST_GRACE, certificates};
 use crate::collect::Asked;
 use crate::config::Config;
 use crate::forward;
@@ -96,6 +96,7 @@ impl Agent {
             done.kafka = true;
         }
         self.show();
+        self.named.send_replace(certificates::named(&self.config));
         info!(
             kept = done.kept.len(),
             started = done.started.join(", "),
