@@ -17,9 +17,13 @@ use super::{Batch, BatchId, FileEpoch, Position};
 use crate::event::Timestamp;
 use crate::flow::{self, Lane, Stream};
 
-/// Bytes of events that may stand in memory: some seconds of a busy gateway, and
+/// Bytes that may stand in memory: some seconds of a busy gateway, and
 /// no more than waits before the writer. What comes beyond is written.
 pub(crate) const MOST_HELD: usize = 4 * 1024 * 1024;
+
+/// About what a row takes beside its events, here and with the group that it came in:
+/// a thousand small ones are more than their bytes.
+const ROW: usize = 512;
 
 /// What stands in memory now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,7 +54,7 @@ impl Held {
     /// Behind all that is here.
     pub(crate) fn push(&mut self, row: Row) {
         debug_assert!(self.rows.back().is_none_or(|last| last.batch.id < row.batch.id));
-        self.bytes += row.batch.events.len();
+        self.bytes += Self::size(row.batch.events.len());
         self.rows.push_back(Arc::new(row));
     }
 
@@ -64,6 +68,11 @@ impl Held {
 
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// What a batch of so many bytes takes.
+    pub(crate) const fn size(events: usize) -> usize {
+        events + ROW
     }
 
     /// The oldest that is neither written nor known to be in Kafka.
@@ -86,7 +95,7 @@ impl Held {
             let stays = !covered.iter().any(|(first, last)| (first..=last).contains(&id));
             if !stays {
                 events += u64::from(*count);
-                *bytes -= row.batch.events.len();
+                *bytes -= Self::size(row.batch.events.len());
             }
             stays
         });
@@ -180,11 +189,14 @@ mod tests {
         assert_eq!(held.forget(&position, &epochs()), 0);
         position.advance(flow::Hash::of("a", Lane::Live), Epoch(7), 3);
         assert_eq!(held.forget(&position, &epochs()), 20);
-        assert_eq!((numbers(&held), held.bytes()), (vec![2, 4, 5], 300));
+        assert_eq!((numbers(&held), held.bytes()), (vec![2, 4, 5], 3 * (100 + ROW)));
         // Another file's epoch says nothing about what stands here.
         position.advance(flow::Hash::of("b", Lane::Live), Epoch(9), 4);
         assert_eq!(held.forget(&position, &epochs()), 0);
-        assert_eq!(held.count(), InMemory { batches: 3, events: 30, bytes: 300 });
+        assert_eq!(
+            held.count(),
+            InMemory { batches: 3, events: 30, bytes: 3 * (100 + ROW as u64) }
+        );
     }
 
     #[test]

@@ -299,3 +299,19 @@ async fn a_copy_of_the_file_names_no_number_as_its_own_that_was_in_memory() {
     assert_eq!(ended(&bench.cut().1), 2);
     bench.collector.close();
 }
+
+#[tokio::test]
+async fn a_checkpoint_without_events_is_answered_and_leaves_nothing_unsettled() {
+    let mut bench = bench(NEVER);
+    let state = Delivery {
+        checkpoint: session(&[9, 1]),
+        idle: session(&[9]),
+        bytes: 1,
+        ..Delivery::default()
+    };
+    let ticket = bench.hand_over(0, state).await;
+    bench.intakes[0].wait_committed(ticket).await.unwrap();
+    bench.until(|stats| !stats.unsettled).await;
+    assert_eq!(bench.cut().1.saved("a"), session(&[9]));
+    bench.collector.close();
+}

@@ -67,9 +67,13 @@ impl Stepped {
     /// The mutant of a writer that writes rows behind those that are in memory only.
     pub(crate) fn step_past_held(&self) {
         let mut writer = locked(&self.writer);
-        let held = writer.hide_held();
+        // Their own time is not over: whatever is written now goes past them.
+        let past = !writer.is_held_over();
+        let held = past.then(|| writer.hide_held());
         writer.turn();
-        writer.show_held(held);
+        if let Some(held) = held {
+            writer.show_held(held);
+        }
     }
 
     pub(crate) fn store(&self) -> Store {

@@ -50,6 +50,14 @@ enum Mutant {
     CompleteBeforeCommit,
 }
 
+impl Mutant {
+    /// It shows only where something is in memory and not in the file. The others are
+    /// looked for where nothing may come twice.
+    const fn is_of_memory(self) -> bool {
+        matches!(self, Self::AckWhenHeld | Self::StaleCheckpoint | Self::PastHeld)
+    }
+}
+
 /// Seeds of a run that names no number: with those of the forwarder's world the
 /// 2,000 of `make test`.
 const SEEDS: u64 = 1_000;

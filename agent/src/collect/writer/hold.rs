@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Writer;
-use crate::buffer::{self, Batch, BatchId, Changes, MOST_HELD, Position, Row, Write, locked};
+use crate::buffer::{self, Batch, BatchId, Changes, Held, MOST_HELD, Position, Row, Write, locked};
 use crate::collect::Checkpoint;
 #[cfg(test)]
 use crate::collect::standby::Standby;
@@ -103,6 +103,7 @@ impl Writer {
         self.shared.stored(last);
         // One without rows may be done already.
         self.answer_held();
+        self.tell_held();
     }
 
     /// Whether the group may be held; within: whether batches that Kafka has must
@@ -116,7 +117,7 @@ impl Writer {
         if self.group.is_empty() || written || over || asked || self.damaged {
             return None;
         }
-        let bytes: usize = self.group.batches().map(|(_, events)| events.len()).sum();
+        let bytes: usize = self.group.batches().map(|(_, events)| Held::size(events.len())).sum();
         if locked(&self.shared.held).bytes() + bytes > MOST_HELD {
             return None;
         }
@@ -182,16 +183,16 @@ impl Writer {
             }
         }
         self.file.end_gaps(position);
-        self.answer_held();
-        if self.file.is_news(position, cluster).unwrap_or(true) {
-            return true;
+        let news = self.file.is_news(position, cluster).unwrap_or(true);
+        if !news {
+            // A flash at rest is not woken for it. Who asks in this process is told, and
+            // the file with the next commit.
+            let (cluster, position) = (Some(cluster.to_owned()), Some(position.clone()));
+            *locked(&self.shared.memory) = buffer::Memory { cluster, position };
         }
-        // A flash at rest is not woken for it. Who asks in this process is told, and
-        // the file with the next commit.
-        *locked(&self.shared.memory) =
-            buffer::Memory { cluster: Some(cluster.to_owned()), position: Some(position.clone()) };
+        self.answer_held();
         self.tell_held();
-        false
+        news
     }
 
     /// Answers what is done.
@@ -247,11 +248,15 @@ impl Writer {
         }
     }
 
-    pub(in crate::collect) fn hide_held(&mut self) -> (buffer::Held, Standby) {
+    pub(in crate::collect) fn is_held_over(&self) -> bool {
+        self.is_over(self.held_due())
+    }
+
+    pub(in crate::collect) fn hide_held(&mut self) -> (Held, Standby) {
         (std::mem::take(&mut *locked(&self.shared.held)), std::mem::take(&mut self.standby))
     }
 
-    pub(in crate::collect) fn show_held(&mut self, (before, standby): (buffer::Held, Standby)) {
+    pub(in crate::collect) fn show_held(&mut self, (before, standby): (Held, Standby)) {
         locked(&self.shared.held).put_before(before);
         self.standby.put_before(standby);
     }

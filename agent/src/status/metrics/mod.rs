@@ -61,7 +61,7 @@ fn buffer(sheet: &mut Sheet<'_>, board: &Board, stats: &Stats) -> Result<(), Err
     sheet.gauge("buffer_batches", "Batches in the file", stats.batches)?;
     let help = "Events in memory, to be written only where Kafka does not take them soon";
     sheet.gauge("buffer_in_memory_events", help, stats.in_memory.events)?;
-    let help = "Bytes of those events";
+    let help = "Memory that those events take";
     sheet.gauge_bytes("buffer_in_memory", help, stats.in_memory.bytes)?;
     sheet.gauge_bytes("buffer_used", "Bytes of the file that are in use", stats.bytes)?;
     let help = "Bytes of the file, empty pages included, its -wal not";
