@@ -100,8 +100,8 @@ impl Bench {
     }
 }
 
-fn session(bytes: &[u8]) -> Option<Checkpoint> {
-    Some(Checkpoint::Session(bytes.into()))
+fn session(bytes: &[u8]) -> Checkpoint {
+    Checkpoint::Session(bytes.into())
 }
 
 #[tokio::test]
@@ -208,26 +208,26 @@ async fn a_dead_letter_is_written_with_what_is_in_memory_before_it() {
 async fn while_messages_are_in_memory_the_file_recognises_nothing() {
     let mut bench = bench(NEVER);
     let messages = |bench: &Bench, state: u8, numbers| Delivery {
-        checkpoint: session(&[9, state]),
-        idle: session(&[9]),
+        checkpoint: Some(session(&[9, state])),
+        idle: Some(session(&[9])),
         ..bench.events(0, numbers)
     };
     let ticket = bench.hand_over(0, messages(&bench, 1, 0..2)).await;
     bench.until(|stats| stats.in_memory.events == 2).await;
-    assert_eq!(bench.cut().1.saved("a"), session(&[9]));
+    assert_eq!(bench.cut().1.saved("a"), Some(session(&[9])));
     bench.intakes[0].write();
     bench.intakes[0].wait_committed(ticket).await.unwrap();
-    assert_eq!(bench.cut().1.saved("a"), session(&[9, 1]));
+    assert_eq!(bench.cut().1.saved("a"), Some(session(&[9, 1])));
     // In memory again, the old state would recognise what it must not.
     bench.deliver(&[0]);
     let ticket = bench.hand_over(0, messages(&bench, 2, 2..4)).await;
     bench.until(|stats| stats.in_memory.events == 2).await;
-    assert_eq!(bench.cut().1.saved("a"), session(&[9]));
+    assert_eq!(bench.cut().1.saved("a"), Some(session(&[9])));
     bench.deliver(&[0]);
     bench.intakes[0].wait_committed(ticket).await.unwrap();
     // Who stops leaves what the next start is to recognise.
     assert!(bench.store.settle().unwrap());
-    assert_eq!(bench.cut().1.saved("a"), session(&[9, 2]));
+    assert_eq!(bench.cut().1.saved("a"), Some(session(&[9, 2])));
     bench.collector.close();
 }
 
@@ -304,14 +304,14 @@ async fn a_copy_of_the_file_names_no_number_as_its_own_that_was_in_memory() {
 async fn a_checkpoint_without_events_is_answered_and_leaves_nothing_unsettled() {
     let mut bench = bench(NEVER);
     let state = Delivery {
-        checkpoint: session(&[9, 1]),
-        idle: session(&[9]),
+        checkpoint: Some(session(&[9, 1])),
+        idle: Some(session(&[9])),
         bytes: 1,
         ..Delivery::default()
     };
     let ticket = bench.hand_over(0, state).await;
     bench.intakes[0].wait_committed(ticket).await.unwrap();
     bench.until(|stats| !stats.unsettled).await;
-    assert_eq!(bench.cut().1.saved("a"), session(&[9]));
+    assert_eq!(bench.cut().1.saved("a"), Some(session(&[9])));
     bench.collector.close();
 }

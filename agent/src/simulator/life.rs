@@ -31,6 +31,7 @@ pub(super) const STREAMS: [&str; 4] = [DEVICES[0], DEVICES[1], "rows", "polled"]
 
 /// What a seed says of the agent's configuration.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub(super) struct Shape {
     pub(super) version_5: bool,
     pub(super) max_size: u64,

@@ -69,9 +69,9 @@ impl Writer {
             }
             Some(Call::Delivered { batches, .. }) => changes.delivered = batches,
             Some(Call::Bury { dead, .. }) => changes.buried.extend(dead),
-            Some(Call::Write { .. }) => {}
-            // In a commit of its own, behind this one.
-            Some(Call::Errand { .. }) | None => {}
+            // What is held goes along anyway; an errand has a commit of its own, behind
+            // this one.
+            Some(Call::Write { .. } | Call::Errand { .. }) | None => {}
         }
         let began = self.time.now();
         let result = if changes.is_empty() {

@@ -29,6 +29,7 @@ const STRANGE: &str = "boil\"er\\\n1";
 struct Bench {
     board: Arc<Board>,
     clock: Clock,
+    #[expect(dead_code, reason = "held, not used: the writer ends with it")]
     collector: Collector,
     intake: Intake,
     flow: flow::Id,
