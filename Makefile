@@ -6,7 +6,7 @@ help:
 	@echo "make test       everything: format, clippy, unit, property and end-to-end tests with a real Kafka and mosquitto"
 	@echo "make test-long  20,000 power cuts, 20,000 histories of the buffer, 50,000 seeds of each simulator: three hours"
 	@echo "make simulate   the forwarder, and the whole way, against models under SEEDS=2000 seeds each, from FROM=0, or again under SEED=n"
-	@echo "make soak       the agent killed KILLS=1000 times while Kafka and the lines fail; the last line is one JSON object; KAFKA=3.9.2 with the older one"
+	@echo "make soak       the agent killed KILLS=1000 times while Kafka and the lines fail; the last line is one JSON object; KAFKA=3.9.2 with the older one, WRITE=when_needed with a file that rests"
 	@echo "make lint       format and clippy alone"
 	@echo "make cross      the agent for ARM and x86-64, against glibc 2.31 and static; TARGETS=\"aarch64-unknown-linux-gnu …\""
 	@echo "make deb        packages and tarballs of those, in target/dist"
@@ -36,7 +36,7 @@ lint:
 soak:
 	@E2E_KAFKA=$(or $(KAFKA),4.3.1) scripts/setup.sh test
 	cargo build --workspace --locked --features tidegate-e2e/real-servers --all-targets
-	E2E_KAFKA=$(or $(KAFKA),4.3.1) target/debug/soak
+	E2E_KAFKA=$(or $(KAFKA),4.3.1) WRITE=$(WRITE) target/debug/soak
 
 cross:
 	@scripts/cross.sh $(TARGETS)

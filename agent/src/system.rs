@@ -157,8 +157,9 @@ pub struct System {
     store: Store,
     buffer: watch::Receiver<buffer::Stats>,
     forward: watch::Receiver<forward::Status>,
-    /// What was told, and is also saved.
+    /// What was told, and what of it is saved.
     told: Told,
+    saved: Told,
     /// Told with the start.
     loss: Option<Notice>,
 }
@@ -191,6 +192,7 @@ pub struct Plan {
     flow: flow::Id,
     heartbeat: Duration,
     told: Told,
+    saved: Told,
     /// What a salvage cost, where it was not told yet.
     loss: Option<Notice>,
 }
@@ -207,12 +209,13 @@ impl Plan {
         if !config.enabled {
             return None;
         }
-        let mut told = Told::load(saved);
+        let saved = Told::load(saved);
+        let mut told = saved.clone();
         let loss = loss.filter(|loss| told.loss != place(loss));
         // Saved with the first events, among which it is.
         told.loss = loss.map_or(told.loss, place);
         let (flow, heartbeat) = (flows.polled(STREAM, None), config.heartbeat.get());
-        Some(Self { flow, heartbeat, told, loss: loss.map(salvaged) })
+        Some(Self { flow, heartbeat, told, saved, loss: loss.map(salvaged) })
     }
 
     pub fn start(
@@ -231,6 +234,7 @@ impl Plan {
             store,
             forward,
             told: self.told,
+            saved: self.saved,
             loss: self.loss,
         }
     }
@@ -268,9 +272,10 @@ impl System {
             let last = gaps.last().map_or(self.told.gap, |gap| gap.id);
             let mut delivery = self.delivery(notices);
             let told = Told { gap: last, ..self.told.clone() };
-            delivery.checkpoint = Some(told.save());
+            // Else a sign of life would be a write.
+            delivery.checkpoint = (told != self.saved).then(|| told.save());
             let ticket = intake.deliver(delivery).await?;
-            self.told = told;
+            (self.saved, self.told) = (told.clone(), told);
             // While the file is full they do not pile up.
             intake.wait_committed(ticket).await?;
         }

@@ -14,6 +14,9 @@ const PERCENT: f64 = 4.0;
 const BYTES: f64 = 100.0;
 const MEGABYTES: f64 = 700.0;
 
+/// The same where the file is written only when it is needed, and Kafka is there.
+const NEEDED_MEGABYTES: f64 = 20.0;
+
 const MANY: u64 = 1_000;
 const MANY_WATCHED: Duration = Duration::from_secs(20);
 
@@ -24,6 +27,9 @@ const FEW_WATCHED: Duration = Duration::from_mins(1);
 
 /// Messages that mosquitto has on their way to a client of MQTT 3.1.1 by default.
 const WINDOW: &str = "max_unacknowledged = 20";
+
+/// The file is written only where Kafka does not take it soon.
+const NEEDED: &str = "write = \"when_needed\"";
 
 /// Until the agent and the broker are in their stride.
 const STRIDE: Duration = Duration::from_secs(3);
@@ -38,8 +44,8 @@ struct Watched {
 
 pub(crate) fn steady(bench: &mut Bench) {
     let name = "steady";
-    let wide = watch(bench, name, "", MANY, MANY_WATCHED);
-    let narrow = watch(bench, "steady-window", WINDOW, MANY, MANY_WATCHED);
+    let wide = watch(bench, name, "", "", MANY, MANY_WATCHED);
+    let narrow = watch(bench, "steady-window", "", WINDOW, MANY, MANY_WATCHED);
     let each = |watched: &Watched| watched.written / float(MANY);
     bench.lines.extend([
         Line::told(name, "CPU at 1,000 events/s", wide.percent, "% core").at_most(PERCENT),
@@ -51,8 +57,9 @@ pub(crate) fn steady(bench: &mut Bench) {
 
 pub(crate) fn day(bench: &mut Bench) {
     let name = "day";
-    let watched = watch(bench, name, "", FEW, FEW_WATCHED);
+    let watched = watch(bench, name, "", "", FEW, FEW_WATCHED);
     let megabytes = watched.written * DAY / 1e6;
+    let needed = watch(bench, "day-needed", NEEDED, "", FEW, FEW_WATCHED);
     let note =
         format!("by {} s; {:.0} B/event", FEW_WATCHED.as_secs(), watched.written / float(FEW));
     bench.lines.push(
@@ -60,11 +67,24 @@ pub(crate) fn day(bench: &mut Bench) {
             .at_most(MEGABYTES)
             .note(note),
     );
+    let megabytes = needed.written * DAY / 1e6;
+    bench.lines.push(
+        Line::told(name, "the same, written when needed", megabytes, "MB")
+            .at_most(NEEDED_MEGABYTES),
+    );
 }
 
-fn watch(bench: &Bench, name: &str, source: &str, rate: u64, lasts: Duration) -> Watched {
-    let agent =
-        bench.agent(name, &bench.mqtt_with(name, &format!("stream = \"{name}\"\n{source}"), ""));
+fn watch(
+    bench: &Bench,
+    name: &str,
+    buffer: &str,
+    source: &str,
+    rate: u64,
+    lasts: Duration,
+) -> Watched {
+    bench.kafka.create_topic(name, &[]);
+    let source = bench.mqtt_with(name, &format!("stream = \"{name}\"\n{source}"), "");
+    let agent = bench.start_agent(name, &bench.kafka.brokers(), buffer, &source);
     agent.process.wait_line("connected", DEADLINE);
     agent.wait_up(name);
     let events = rate * (lasts + STRIDE + STRIDE).as_secs();

@@ -1,6 +1,7 @@
 //! What the agent reads in the large scenarios: an MQTT broker behind a line that
 //! can be cut, a Modbus plant, a table; and the load on them, all numbered.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,8 @@ pub struct Plant {
     protocol: &'static str,
     /// Of each unit.
     registers: u16,
+    /// Whether rows come with the messages.
+    rows: bool,
 }
 
 impl Plant {
@@ -58,6 +61,7 @@ impl Plant {
             mosquitto,
             protocol,
             registers: REGISTERS,
+            rows: true,
         }
     }
 
@@ -66,6 +70,11 @@ impl Plant {
     #[must_use]
     pub fn with_registers(self, registers: u16) -> Self {
         Self { registers, ..self }
+    }
+
+    /// Whether rows come with the messages from here on.
+    pub const fn with_rows(&mut self, rows: bool) {
+        self.rows = rows;
     }
 
     /// The streams and sources for the agent's configuration.
@@ -113,7 +122,9 @@ impl Plant {
             let first = self.publisher.acknowledged + 1;
             let batch: Vec<_> = (first..first + SLICE).map(message).collect();
             self.publisher.publish(&batch);
-            self.table.write(ROWS_PER_SLICE);
+            if self.rows {
+                self.table.write(ROWS_PER_SLICE);
+            }
             after(self, self.publisher.acknowledged);
             let due = over.mul_f64(as_f64(slice) / as_f64(slices));
             outage(due.saturating_sub(start.elapsed()));
@@ -137,6 +148,21 @@ impl Plant {
             judge::fate(self.publisher.acknowledged, numbers(records, SENSORS, "n")),
             judge::fate(self.table.rows, numbers(records, MACHINE, "id")),
         ]
+    }
+
+    /// Messages that arrived more than once, each time by another run of the agent.
+    pub fn taken_again(&self, records: &[Record]) -> usize {
+        let mut runs: BTreeMap<u64, Vec<&str>> = BTreeMap::new();
+        for record in records.iter().filter(|record| record.topic == SENSORS) {
+            runs.entry(record.number("n")).or_default().push(record.text("epoch"));
+        }
+        let again = runs.into_values().filter_map(|mut runs| {
+            let times = runs.len();
+            runs.sort_unstable();
+            runs.dedup();
+            (times > 1 && runs.len() == times).then_some(())
+        });
+        again.count()
     }
 
     /// Every message and row exactly once, every reading in order; nothing else.

@@ -38,6 +38,11 @@ pub fn head_with_system(gateway: &str, folder: &Path, kafka: &str) -> String {
     head(gateway, folder, kafka).replace("[system]\nenabled = false\n", heartbeat)
 }
 
+/// The same, written only where Kafka does not take it within the commit interval.
+pub fn when_needed(head: &str) -> String {
+    head.replace("[buffer]\n", "[buffer]\nwrite = \"when_needed\"\n")
+}
+
 /// The buffer's file of an agent with this folder.
 pub fn buffer(folder: &Path) -> std::path::PathBuf {
     folder.join("buffer.db")

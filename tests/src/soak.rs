@@ -49,7 +49,7 @@ const AT_THE_END: u64 = 2_000;
 /// Until what waits in the buffer is in Kafka; several times what it takes.
 const DRAIN: Duration = Duration::from_mins(5);
 
-/// How a soak ended. All but the first two should be zero.
+/// How a soak ended. From `lost` to `out_of_order` all should be zero.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     pub kills: u64,
@@ -58,15 +58,38 @@ pub struct Report {
     pub lost: usize,
     pub duplicated: usize,
     pub out_of_order: usize,
+    /// Only with [`Write::WhenNeeded`], and allowed there: messages that were taken
+    /// again, by another run of the agent, and ids that were in memory when one died.
+    pub taken_again: usize,
+    pub vanished: usize,
+}
+
+/// When these agents write their file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    Always,
+    WhenNeeded,
+}
+
+impl Write {
+    /// By the word of the configuration.
+    pub fn of(word: &str) -> Option<Self> {
+        match word {
+            "always" => Some(Self::Always),
+            "when_needed" => Some(Self::WhenNeeded),
+            _ => None,
+        }
+    }
 }
 
 impl Report {
     /// One JSON object in one line.
     pub fn json(&self) -> String {
-        let Self { kills, events, lost, duplicated, out_of_order } = self;
+        let Self { kills, events, lost, duplicated, out_of_order, taken_again, vanished } = self;
         serde_json::json!({
             "kills": kills, "events": events,
             "lost": lost, "duplicated": duplicated, "out_of_order": out_of_order,
+            "taken_again": taken_again, "vanished": vanished,
         })
         .to_string()
     }
@@ -107,7 +130,7 @@ const FAULTS: [Fault; 9] = [
 ];
 
 /// Runs `kills` rounds and counts what arrived. `say` is told what happens.
-pub fn run(name: &str, kills: u64, mut say: impl FnMut(&str)) -> Report {
+pub fn run(name: &str, kills: u64, write: Write, mut say: impl FnMut(&str)) -> Report {
     let mut chance = Chance::new();
     say(&format!("E2E_SEED={}", chance.seed));
     let folder = folder(name);
@@ -115,6 +138,10 @@ pub fn run(name: &str, kills: u64, mut say: impl FnMut(&str)) -> Report {
     let mut plant = Plant::start(name, &folder, "5").with_registers(REGISTERS);
     let uplink = settings::plain(&kafka.line.address()) + "transaction_timeout = \"10 s\"\n";
     let head = settings::head_with_system("gw1", &folder, &uplink);
+    let head = match write {
+        Write::Always => head,
+        Write::WhenNeeded => settings::when_needed(&head),
+    };
     let mut agent = Agent::new(&folder, &(head + &plant.settings()));
     agent.start();
     plant.wait_subscribed();
@@ -145,6 +172,8 @@ pub fn run(name: &str, kills: u64, mut say: impl FnMut(&str)) -> Report {
         let over = Duration::from_millis(chance.below(ROUND));
         let moment = Duration::from_millis(chance.below(MOMENT));
         let cut = chance.below(4) == 0;
+        // Rows are always written, with all that came before: not in every round.
+        plant.with_rows(write == Write::Always || round % 2 == 0);
         plant.produce(SLICE * SLICES, over, |plant, published| {
             if published == fatal {
                 outage(moment);
@@ -183,12 +212,20 @@ pub fn run(name: &str, kills: u64, mut say: impl FnMut(&str)) -> Report {
             say(&format!("lost {lost:?}, repeated {repeated:?}"));
         }
     }
+    let taken_again = match write {
+        Write::Always => 0,
+        Write::WhenNeeded => plant.taken_again(records),
+    };
+    let vanished = if write == Write::WhenNeeded { gaps.missing } else { 0 };
+    let repeated = fates.iter().map(|fate| fate.repeated.len()).sum::<usize>();
     Report {
         kills,
         events: plant.messages() + plant.rows(),
-        lost: fates.iter().map(|fate| fate.lost.len()).sum::<usize>() + gaps.missing,
-        duplicated: fates.iter().map(|fate| fate.repeated.len()).sum::<usize>() + gaps.repeated,
+        lost: fates.iter().map(|fate| fate.lost.len()).sum::<usize>() + gaps.missing - vanished,
+        duplicated: repeated + gaps.repeated - taken_again,
         out_of_order: disorder.len(),
+        taken_again,
+        vanished,
     }
 }
 

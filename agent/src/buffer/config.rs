@@ -6,6 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{ByteSize, Percent, Period, Room};
 
+/// When what sources hand over is written to the file.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Write {
+    /// Always, before it is sent.
+    #[default]
+    Always,
+    /// Only where Kafka has not committed it within `commit_interval`.
+    WhenNeeded,
+}
+
 /// `[buffer]`: the file and how it is written.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -20,6 +33,15 @@ pub struct Config {
     /// that cannot send again.
     #[serde(default = "default_commit_interval")]
     pub commit_interval: Period,
+    /// `always` (the default) writes every event to the file before it is sent.
+    /// `when_needed` keeps it in memory first, 4 MiB at most, and writes it only
+    /// where Kafka has not committed it within `commit_interval`: while Kafka is
+    /// there the flash rests. A source is answered by whichever comes first. What
+    /// it costs: after a crash of the agent a QoS 1 message of MQTT may be taken
+    /// twice, and what a power cut costs of sources that cannot send again may be
+    /// two intervals of it. Rows of a table and QoS 2 are always written first.
+    #[serde(default)]
+    pub write: Write,
     /// Bytes that the stored events may take, at least 16 MiB, default 1 GiB;
     /// then happens what each stream's `when_full` says. Dead letters may take
     /// an eighth of it.
@@ -61,6 +83,7 @@ impl Default for Config {
         Self {
             path: default_path(),
             commit_interval: default_commit_interval(),
+            write: Write::default(),
             max_size: default_max_size(),
             max_age: None,
             min_free_disk: default_min_free_disk(),

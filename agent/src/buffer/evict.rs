@@ -186,7 +186,7 @@ impl File {
     }
 
     /// No gap grows over what this position says was sent behind it.
-    pub(super) fn end_gaps(&mut self, position: &Position) {
+    pub(crate) fn end_gaps(&mut self, position: &Position) {
         let Self { growing, epochs, .. } = self;
         growing.retain(|(flow, ..), noted| {
             let Some((epoch, number)) = position.flows.get(flow) else { return true };

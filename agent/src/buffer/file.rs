@@ -3,6 +3,7 @@
 //! Everything that changes together stands in one transaction: the events, the
 //! checkpoints behind them, what Kafka's position covers, dead letters, totals.
 
+mod ahead;
 mod errand;
 mod open;
 
@@ -21,7 +22,9 @@ use super::pack::Packer;
 use super::reserve::Reserve;
 use super::state::{self, Lost, cursors, put, put_totals, save};
 use super::usage::Usage;
-use super::{Adopted, BatchId, Burial, FileEpoch, Loss, Memory, Position, damage, dead, failure};
+use super::{
+    Adopted, BatchId, Burial, FileEpoch, Loss, Memory, Position, Row, damage, dead, failure,
+};
 use crate::collect::{Checkpoint, DeadLetter};
 use crate::event::Timestamp;
 use crate::flow::{self, Flows};
@@ -33,6 +36,9 @@ pub(crate) struct File {
     running: FileEpoch,
     pub(super) epochs: Vec<FileEpoch>,
     pub(super) totals: Totals,
+    /// The last numbers of the running epoch that were given out: those of what
+    /// stands in memory are no part of the totals.
+    ahead: (u64, u64),
     pub(super) usage: Usage,
     pub(super) dropped: Vec<Dropped>,
     /// Gaps of this opening that what is dropped next may be added to.
@@ -67,7 +73,9 @@ impl std::fmt::Debug for File {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Totals {
-    /// Batch and event numbers of the running epoch that are used.
+    /// Batch and event numbers of the running epoch that are used: up to here all is
+    /// in this file, was in it, or is in Kafka. Where the epoch ended is told to other
+    /// copies of the file by it, and they let go what stands before.
     pub number: u64,
     pub seq: u64,
     /// In the file now.
@@ -91,6 +99,8 @@ pub(crate) struct Sealed<'a> {
 /// What one commit changes.
 #[derive(Debug, Default)]
 pub(crate) struct Changes<'a> {
+    /// What stood in memory, all of it; before the batches.
+    pub held: Vec<std::sync::Arc<Row>>,
     pub batches: Vec<Sealed<'a>>,
     pub saved: Vec<(&'a str, &'a Checkpoint)>,
     pub dead: Vec<&'a DeadLetter>,
@@ -107,7 +117,8 @@ pub(crate) struct Changes<'a> {
 
 impl Changes<'_> {
     pub(crate) fn is_empty(&self) -> bool {
-        self.batches.is_empty()
+        self.held.is_empty()
+            && self.batches.is_empty()
             && self.saved.is_empty()
             && self.dead.is_empty()
             && self.buried.is_empty()
@@ -251,7 +262,7 @@ impl File {
     /// Id of the last batch that was written, in this epoch or, before its
     /// first, the place just before it.
     pub(crate) fn newest(&self) -> BatchId {
-        BatchId::new(self.running.ordinal, self.totals.number)
+        BatchId::new(self.running.ordinal, self.totals.number.max(self.ahead.0))
     }
 
     /// One commit. After an error nothing of it has happened, for all that
@@ -267,6 +278,10 @@ impl File {
         now: Timestamp,
     ) -> Result<Vec<Adopted>, rusqlite::Error> {
         let (mut totals, mut usage) = (self.totals, self.usage.clone());
+        if !changes.held.is_empty() || !changes.batches.is_empty() {
+            // All that has a number is in the file after this.
+            (totals.number, totals.seq) = self.given();
+        }
         let transaction = self.connection.transaction()?;
         // A power cut anywhere before the last line costs what is not
         // acknowledged yet; its source has it still, or the device does.
@@ -293,44 +308,37 @@ impl File {
         }
         let cursors = cursors(&changes.saved);
         let mut streams = Vec::new();
+        for held in &changes.held {
+            let Row { batch, lane, stream, oldest } = &**held;
+            let flow = (batch.flow, *lane, &**stream);
+            define(&transaction, flow, &self.streams, &mut streams)?;
+            let data = self.packer.pack(&batch.events, 0);
+            let row = NewRow {
+                id: batch.id,
+                flow: batch.flow,
+                first_seq: batch.first_seq,
+                count: batch.count.into(),
+                oldest: *oldest,
+                raw: batch.events.len(),
+            };
+            row.insert(&transaction, None, data, (&mut totals, &mut usage))?;
+        }
         for batch in &changes.batches {
-            let hash = batch.flow.hash;
-            let definition = definition(&batch.flow.stream);
-            if self.streams.get(&hash) != Some(&definition) {
-                transaction.execute(
-                    "INSERT OR REPLACE INTO stream (flow, lane, definition) VALUES (?1, ?2, ?3)",
-                    (hash.0, batch.flow.lane.as_str(), &definition),
-                )?;
-                streams.push((hash, definition));
-            }
+            let flow::Flow { hash, lane, stream, .. } = batch.flow;
+            define(&transaction, (*hash, *lane, stream), &self.streams, &mut streams)?;
             batch.events.finish(&mut self.raw);
-            let data = self
-                .packer
-                .pack(&self.raw, cursors.as_ref().map_or(0, Vec::len))
-                .map_err(|cause| rusqlite::Error::ToSqlConversionFailure(cause.into()))?;
-            let count = u64::from(batch.events.count());
+            let data = self.packer.pack(&self.raw, cursors.as_ref().map_or(0, Vec::len));
             totals.number += 1;
-            let id = BatchId::new(self.running.ordinal, totals.number);
-            transaction
-                .prepare_cached(
-                    "INSERT INTO batch (id, flow, first_seq, count, raw, oldest, cursors, data)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-                )?
-                .execute(params![
-                    id.0,
-                    hash.0,
-                    (totals.seq + 1).cast_signed(),
-                    count.cast_signed(),
-                    i64::try_from(self.raw.len()).unwrap_or(i64::MAX),
-                    batch.events.oldest().map_or(0, |oldest| oldest.0),
-                    cursors,
-                    data,
-                ])?;
-            usage.add(hash, 1, data.len() as u64);
-            totals.seq += count;
-            totals.batches += 1;
-            totals.events += count;
-            totals.committed += count;
+            let row = NewRow {
+                id: BatchId::new(self.running.ordinal, totals.number),
+                flow: *hash,
+                first_seq: totals.seq + 1,
+                count: batch.events.count().into(),
+                oldest: batch.events.oldest().unwrap_or(Timestamp(0)),
+                raw: self.raw.len(),
+            };
+            row.insert(&transaction, cursors.as_deref(), data, (&mut totals, &mut usage))?;
+            totals.seq += row.count;
         }
         for (source, checkpoint) in &changes.saved {
             save(&transaction, source, checkpoint)?;
@@ -383,6 +391,68 @@ impl File {
     #[cfg(test)]
     pub(crate) fn most_pages(&self, pages: u32) {
         self.connection.pragma_update(None, "max_page_count", pages).unwrap();
+    }
+}
+
+/// Notes the stream's definition where it is not what the file has.
+fn define(
+    transaction: &Connection,
+    (hash, lane, stream): (flow::Hash, flow::Lane, &flow::Stream),
+    known: &HashMap<flow::Hash, String>,
+    new: &mut Vec<(flow::Hash, String)>,
+) -> Result<(), rusqlite::Error> {
+    let definition = definition(stream);
+    let newest = new.iter().rev().find(|(flow, _)| *flow == hash).map(|(_, text)| text);
+    if newest.or_else(|| known.get(&hash)) != Some(&definition) {
+        transaction.execute(
+            "INSERT OR REPLACE INTO stream (flow, lane, definition) VALUES (?1, ?2, ?3)",
+            (hash.0, lane.as_str(), &definition),
+        )?;
+        new.push((hash, definition));
+    }
+    Ok(())
+}
+
+/// A batch on its way into its table.
+struct NewRow {
+    id: BatchId,
+    flow: flow::Hash,
+    first_seq: u64,
+    count: u64,
+    oldest: Timestamp,
+    /// Bytes before they were packed.
+    raw: usize,
+}
+
+impl NewRow {
+    fn insert(
+        &self,
+        transaction: &Connection,
+        cursors: Option<&[u8]>,
+        packed: std::io::Result<Vec<u8>>,
+        (totals, usage): (&mut Totals, &mut Usage),
+    ) -> Result<(), rusqlite::Error> {
+        let data = packed.map_err(|cause| rusqlite::Error::ToSqlConversionFailure(cause.into()))?;
+        transaction
+            .prepare_cached(
+                "INSERT INTO batch (id, flow, first_seq, count, raw, oldest, cursors, data)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                self.id.0,
+                self.flow.0,
+                self.first_seq.cast_signed(),
+                self.count.cast_signed(),
+                i64::try_from(self.raw).unwrap_or(i64::MAX),
+                self.oldest.0,
+                cursors,
+                data,
+            ])?;
+        usage.add(self.flow, 1, data.len() as u64);
+        totals.batches += 1;
+        totals.events += self.count;
+        totals.committed += self.count;
+        Ok(())
     }
 }
 

@@ -11,7 +11,10 @@ use tokio::sync::watch;
 
 use super::dead::{Burial, Done, Errand};
 use super::failure::{is_damage, is_of_another_type};
-use super::{Batch, BatchId, Dropped, FileEpoch, Gap, Pins, Position, ReadError, Reader, Refused};
+use super::{
+    Batch, BatchId, Dropped, FileEpoch, Gap, Held, InMemory, Peeked, Pins, Position, ReadError,
+    Reader, Refused,
+};
 use crate::collect::{Change, DeadLetter, Delivery, SourceId, Ticket};
 use crate::delays::Delays;
 use crate::event::Timestamp;
@@ -50,10 +53,27 @@ pub(crate) struct Handed {
 /// What waits for its commit; there is one at a time.
 #[derive(Debug)]
 pub(crate) enum Call {
-    Adopt { position: Position, cluster: String, reply: SyncSender<Adopted> },
-    Delivered { batches: Vec<BatchId>, reply: SyncSender<Adopted> },
-    Bury { dead: Vec<Burial>, reply: SyncSender<()> },
-    Errand { errand: Errand, reply: SyncSender<Result<Done, String>> },
+    Adopt {
+        position: Position,
+        cluster: String,
+        reply: SyncSender<Adopted>,
+    },
+    Delivered {
+        batches: Vec<BatchId>,
+        reply: SyncSender<Adopted>,
+    },
+    Bury {
+        dead: Vec<Burial>,
+        reply: SyncSender<()>,
+    },
+    /// Have all in the file that stands in memory.
+    Write {
+        reply: SyncSender<()>,
+    },
+    Errand {
+        errand: Errand,
+        reply: SyncSender<Result<Done, String>>,
+    },
 }
 
 /// Answers calls in the writer's place, at once and on the caller's thread: a
@@ -75,9 +95,13 @@ pub(crate) struct Shared {
     pub inbox: SyncSender<Message>,
     /// What was handed in, in that order; each source's room bounds its part.
     pub queue: Mutex<VecDeque<Handed>>,
+    /// What is in memory and not in the file.
+    pub held: Mutex<Held>,
     /// What the forwarder has in hand, and the writer must not drop.
     pub pins: Mutex<Pins>,
     pub flush: AtomicBool,
+    /// What is in memory is to be written as well.
+    pub write: AtomicBool,
     /// A `Look` is on its way: at most one takes room in the queue.
     pub looking: AtomicBool,
     /// The newest position whose batches may go. It covers those before it.
@@ -107,13 +131,15 @@ pub struct Stats {
     /// In the file now.
     pub events: u64,
     pub batches: u64,
+    /// In memory, to be written only where Kafka does not take it soon.
+    pub in_memory: InMemory,
     /// Bytes of the file in use, without the WAL.
     pub bytes: u64,
     /// Bytes of the file, empty pages included.
     pub length: u64,
     /// Time of the oldest event of the oldest batch.
     pub oldest: Option<Timestamp>,
-    /// Events ever committed to this file.
+    /// Events ever committed to this file, or by Kafka without it.
     pub committed: u64,
     /// Commits of this opening; each is a sync of the medium.
     pub commits: u64,
@@ -189,8 +215,10 @@ impl Shared {
             path,
             inbox,
             queue: Mutex::default(),
+            held: Mutex::default(),
             pins: Mutex::default(),
             flush: AtomicBool::new(false),
+            write: AtomicBool::new(false),
             looking: AtomicBool::new(false),
             forget: Mutex::new(None),
             memory: Mutex::new(memory),
@@ -304,9 +332,61 @@ impl Store {
         max_bytes: usize,
     ) -> Result<Vec<Batch>, ReadError> {
         let mut pins = locked(&self.0.pins);
-        let batches = reader.batches(flow, after, max_events, max_bytes)?;
+        let batches = self.batches(reader, flow, after, max_events, max_bytes)?;
         pins.loaded.insert(flow, batches.last().map_or(after, |last| last.id));
         Ok(batches)
+    }
+
+    /// [`Reader::batches`], then what stands in memory. What is written between the
+    /// two looks is found by the next call: none is passed over.
+    pub fn batches(
+        &self,
+        reader: &mut Reader,
+        flow: flow::Hash,
+        after: BatchId,
+        max_events: u32,
+        max_bytes: usize,
+    ) -> Result<Vec<Batch>, ReadError> {
+        let stored = reader.batches(flow, after, max_events, max_bytes)?;
+        if !stored.is_empty() {
+            return Ok(stored);
+        }
+        Ok(locked(&self.0.held).batches(flow, after, max_events, max_bytes))
+    }
+
+    /// [`Reader::flows`], and those that have batches in memory.
+    pub fn flows(
+        &self,
+        reader: &mut Reader,
+    ) -> Result<Vec<(flow::Hash, flow::Lane, Arc<flow::Stream>)>, ReadError> {
+        let mut flows = reader.flows()?;
+        for held in locked(&self.0.held).flows() {
+            if !flows.iter().any(|(flow, ..)| *flow == held.0) {
+                flows.push(held);
+            }
+        }
+        Ok(flows)
+    }
+
+    /// What stands in memory of one stream or of all, oldest first.
+    pub(crate) fn peek_held(&self, stream: Option<&str>) -> Vec<Peeked> {
+        let held = locked(&self.0.held);
+        let of = held.rows().filter(|row| stream.is_none_or(|wanted| row.stream.name == wanted));
+        let peeked = of.map(|row| Peeked {
+            stream: row.stream.name.clone(),
+            lane: row.lane.as_str().to_owned(),
+            batch: row.batch.clone(),
+        });
+        peeked.collect()
+    }
+
+    /// Has all in the file that stands in memory; waits. For who looks at the file
+    /// alone.
+    pub fn write_held(&self) -> Result<(), Gone> {
+        if locked(&self.0.held).is_empty() {
+            return Ok(());
+        }
+        self.0.call(|reply| Call::Write { reply })
     }
 
     /// The gaps behind `after`, which from now on do not change any more. The

@@ -54,7 +54,7 @@ impl Writer {
 
     /// Once all that was handed over before is on disk.
     pub(super) fn end_change(&mut self) {
-        if !self.group.is_empty() || self.more {
+        if !self.group.is_empty() || !self.standby.is_written() || self.more {
             return;
         }
         let Some(change) = self.change.take() else { return };
@@ -69,6 +69,7 @@ impl Writer {
         let Asked { flows, buffer, retired, added } = asked;
         self.obey(flows, &buffer);
         self.free.extend(retired);
+        self.standby.unlearn_all();
         let bytes = room_of_each(self.sources.len() - self.free.len() + added.len());
         let mut joined = Vec::new();
         for info in added {

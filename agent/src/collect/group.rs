@@ -31,6 +31,10 @@ pub(super) struct Group {
     flows: BTreeMap<flow::Id, Vec<Encoder>>,
     pub dead: Vec<DeadLetter>,
     pub saved: BTreeMap<u16, Checkpoint>,
+    /// What the file may have in their place while it is in memory only.
+    pub idle: BTreeMap<u16, Checkpoint>,
+    /// Something in it must be in the file before it is sent.
+    pub must_write: bool,
     /// Of each source the newest ticket, and the room that it gets back.
     pub parts: BTreeMap<u16, Part>,
     /// When the sources had its deliveries in hand.
@@ -93,14 +97,24 @@ impl Group {
         self.events =
             self.events.saturating_add(u32::try_from(delivery.events.len()).unwrap_or(u32::MAX));
         self.dead.extend(delivery.dead);
+        self.must_write |= !self.dead.is_empty();
         if let Some(checkpoint) = delivery.checkpoint {
+            let is_session = matches!(checkpoint, Checkpoint::Session(_));
+            self.must_write |= !is_session || delivery.idle.is_none();
             self.saved.insert(source.0, checkpoint);
+        }
+        if let Some(idle) = delivery.idle {
+            self.idle.insert(source.0, idle);
         }
         self.since.push(since);
         let part = self.parts.entry(source.0).or_default();
         part.ticket = ticket;
         part.deliveries += 1;
         part.permits += permits as usize;
+    }
+
+    pub(super) fn has_refused(&self) -> bool {
+        !self.refused.is_empty()
     }
 
     /// What came and is not stored, one entry a stream and lane.

@@ -59,6 +59,23 @@ impl Stepped {
         writer.wake()
     }
 
+    /// The mutant of a writer that acknowledges what is in memory only.
+    pub(crate) fn acknowledge_held(&self) {
+        locked(&self.writer).acknowledge_held();
+    }
+
+    /// The mutant of a writer that writes rows behind those that are in memory only.
+    pub(crate) fn step_past_held(&self) {
+        let mut writer = locked(&self.writer);
+        // Their own time is not over: whatever is written now goes past them.
+        let past = !writer.is_held_over();
+        let held = past.then(|| writer.hide_held());
+        writer.turn();
+        if let Some(held) = held {
+            writer.show_held(held);
+        }
+    }
+
     pub(crate) fn store(&self) -> Store {
         Store(Arc::clone(&self.shared))
     }

@@ -20,6 +20,7 @@
 //! agent is started anew then, and the opening salvages the file.
 
 mod commit;
+mod hold;
 mod tend;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -35,8 +36,9 @@ use self::tend::Told;
 use super::bounds::{Bounds, Verdict};
 use super::change::Change;
 use super::group::Group;
+use super::standby::Standby;
 use super::{Room, SourceId, Ticket};
-use crate::buffer::{self, Call, File, Handed, Labels, Message, Position, Shared, locked};
+use crate::buffer::{self, Call, File, Handed, Labels, Message, Position, Shared, Write, locked};
 use crate::clock::{Clock, Steady};
 use crate::delays::Delays;
 use crate::event::Event;
@@ -50,6 +52,11 @@ const COMMIT_EVENTS: u32 = 1_000;
 /// Where a commit takes long, more than [`COMMIT_EVENTS`] wait after it: they
 /// go into one commit up to this bound.
 const MOST_EVENTS: u32 = 5_000;
+
+/// How long the file may lag behind the position in Kafka where it has nothing to
+/// delete by it: some kilobytes of the flash each. It tells a Kafka that has lost
+/// what it confirmed.
+const REMEMBER: Duration = Duration::from_hours(1);
 
 /// Pause after a commit that failed; it doubles up to [`LONGEST_AGAIN`].
 pub(super) const AGAIN: Duration = Duration::from_secs(1);
@@ -83,6 +90,11 @@ pub(super) struct Writer {
     max_age: Option<Duration>,
     bounds: Bounds,
     pub(super) group: Group,
+    write: Write,
+    /// What is in memory, and not in the file.
+    pub(super) standby: Standby,
+    /// What is in memory is written now: somebody waits for it.
+    write_now: bool,
     /// Of each source what is held back, oldest first.
     pub(super) waiting: BTreeMap<u16, VecDeque<Handed>>,
     /// More came than goes into one commit.
@@ -98,6 +110,9 @@ pub(super) struct Writer {
     /// The agent is stopping: who asks for what cannot be written gets no answer.
     settling: bool,
     forget: Option<(Position, String)>,
+    /// What the file does not know of the position in Kafka, and need not soon.
+    remember: Option<(Position, String)>,
+    remember_due: Option<Instant>,
     /// When the group or the deletes must be committed.
     pub(super) due: Option<Instant>,
     forget_due: Option<Instant>,
@@ -148,6 +163,9 @@ impl Writer {
             flows,
             clock,
             interval: config.commit_interval.get(),
+            write: config.write,
+            standby: Standby::default(),
+            write_now: false,
             max_age: config.max_age.map(Period::get),
             expire_due: config.max_age.map(|_| time.now()),
             time,
@@ -161,6 +179,8 @@ impl Writer {
             free: Vec::new(),
             settling: false,
             forget: None,
+            remember: None,
+            remember_due: None,
             due: None,
             forget_due: None,
             retry: None,
@@ -218,6 +238,7 @@ impl Writer {
             // The first that waits is news.
             self.measure();
         }
+        self.hold();
         if self.is_due() {
             self.commit();
         } else {
@@ -231,6 +252,7 @@ impl Writer {
         self.bounds = Bounds::new(config, &flows);
         self.flows = flows;
         self.interval = config.commit_interval.get();
+        self.write = config.write;
         self.max_age = config.max_age.map(Period::get);
         self.expire_due = config.max_age.map(|_| self.time.now());
         if let Err(cause) = self.file.limit(config.max_size.get()) {
@@ -245,9 +267,10 @@ impl Writer {
     }
 
     fn commit_due(&self) -> Option<Instant> {
-        let asked = self.call.is_some() || self.settle.is_some() || self.more;
+        let asked = self.call.is_some() || self.settle.is_some() || self.more || self.write_now;
         let now = asked.then(|| self.time.now());
-        let next = [self.due, self.forget_due, now].into_iter().flatten().min()?;
+        let all = [self.due, self.forget_due, self.held_due(), self.remember_due, now];
+        let next = all.into_iter().flatten().min()?;
         Some(self.retry.map_or(next, |retry| next.max(retry)))
     }
 
@@ -278,6 +301,7 @@ impl Writer {
         self.shared.looking.store(false, Ordering::Release);
         // Before the queue: what was handed in before a flush goes with it.
         self.flush |= self.shared.flush.swap(false, Ordering::AcqRel);
+        self.write_now |= self.shared.write.swap(false, Ordering::AcqRel);
         self.gather();
         if self.flush && !self.group.is_empty() {
             self.due = Some(self.time.now());
@@ -288,9 +312,18 @@ impl Writer {
         if let Some(cause) = damage {
             self.broken(&cause);
         }
-        if let Some(newer) = locked(&self.shared.forget).take() {
-            self.forget = Some(newer);
-            self.forget_due = self.forget_due.or_else(|| Some(self.time.now() + self.interval));
+        let newer = locked(&self.shared.forget).take();
+        if let Some((position, cluster)) = newer {
+            if self.pass(&position, &cluster) {
+                (self.remember, self.remember_due) = (None, None);
+                self.forget = Some((position, cluster));
+                self.forget_due = self.forget_due.or_else(|| Some(self.time.now() + self.interval));
+            } else {
+                // It covers what the one before did.
+                (self.forget, self.forget_due) = (None, None);
+                self.remember = Some((position, cluster));
+                self.remember_due = self.remember_due.or(Some(self.time.now() + REMEMBER));
+            }
         }
     }
 
@@ -365,16 +398,18 @@ impl Writer {
         }
         self.closing = true;
         self.look();
+        self.write_now = true;
         let mut complete = !self.damaged && self.commit();
         // What waited may have got room by this commit.
         while complete && !self.damaged && !self.group.is_empty() {
             complete = self.commit();
         }
-        if !complete || !self.group.is_empty() || !self.waiting.is_empty() {
+        if !complete || self.is_unsettled() {
             // Their sources send them again, where they can.
             let waiting =
-                self.waiting.values().flatten().map(|handed| handed.delivery.events.len());
-            let events = self.group.events as usize + waiting.sum::<usize>();
+                self.waiting.values().flatten().map(|handed| handed.delivery.events.len() as u64);
+            let held = locked(&self.shared.held).count().events;
+            let events = u64::from(self.group.events) + held + waiting.sum::<u64>();
             error!(events, "stopped with events that are not committed");
         }
         self.shared.stop();

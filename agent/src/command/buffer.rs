@@ -100,6 +100,10 @@ fn stats(common: &Common) -> Result<ExitCode, ExitCode> {
             format!("{} bytes, WAL {} bytes", stats.file.bytes, stats.file.wal_bytes),
         ],
         vec![
+            "in memory only".to_owned(),
+            format!("{} events, {} bytes", stats.file.in_memory_events, stats.file.in_memory_bytes),
+        ],
+        vec![
             "dead letters".to_owned(),
             format!("{}, {} made room", stats.dead_letters.letters, stats.dead_letters.dropped),
         ],
@@ -155,6 +159,10 @@ fn export(common: &Common, file: &Path) -> Result<ExitCode, ExitCode> {
     let config = load(&common.config)?;
     let path = &config.buffer.path;
     ready(common, path)?;
+    // An agent that cannot write has it in memory, and will send or write it.
+    if let Err(cause) = tidegate::control::put(&config, &Request::Write) {
+        complain(format_args!("what an agent has in memory only is not in the copy: {cause}"));
+    }
     let bytes = buffer::export(path, file).map_err(|cause| common.failed(&cause))?;
     if common.json {
         say(serde_json::json!({ "file": file, "bytes": bytes }));

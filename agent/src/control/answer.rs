@@ -61,6 +61,12 @@ impl Desk {
             Request::Peek { stream, events, newest } => {
                 self.peek(stream.as_deref(), (*events).min(MOST_EVENTS), *newest)
             }
+            Request::Write => {
+                if let Some(store) = &self.store {
+                    store.write_held().map_err(|e| in_full(&e))?;
+                }
+                raw(&())
+            }
             Request::Import { file } => self.import(file),
             Request::Drain { within_ms } => {
                 let Some(live) = &self.live else {
@@ -182,6 +188,8 @@ impl Desk {
             file: words::File {
                 bytes: survey.file_bytes,
                 wal_bytes: survey.wal_bytes,
+                in_memory_events: buffer.in_memory.events,
+                in_memory_bytes: buffer.in_memory.bytes,
                 held_back: buffer.held_back,
                 failing: buffer.failing,
             },
@@ -235,7 +243,10 @@ impl Desk {
         events: u32,
         newest: bool,
     ) -> Result<Box<RawValue>, String> {
-        let found = self.view()?.peek(stream, events, newest).map_err(|e| in_full(&e))?;
+        let mut found = self.view()?.peek(stream, events, newest).map_err(|e| in_full(&e))?;
+        // Newer than all that the file has of their flows.
+        let held = self.store.as_ref().map(|store| store.peek_held(stream));
+        found.extend(held.into_iter().flatten());
         let wanted = events as usize;
         let mut all = Vec::new();
         let mut bytes = 0_usize;

@@ -77,6 +77,8 @@ pub enum Request {
     Stats,
     /// The oldest or newest events: [`words::Peek`].
     Peek { stream: Option<String>, events: u32, newest: bool },
+    /// Writes to the file what is in memory only: `null`.
+    Write,
     /// Takes the events of another buffer file in: [`words::Imported`]. The
     /// path as whoever answers sees it.
     Import { file: PathBuf },

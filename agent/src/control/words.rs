@@ -86,6 +86,11 @@ pub struct Stats {
 pub struct File {
     pub bytes: u64,
     pub wal_bytes: u64,
+    /// Events that are in memory and not in the file, and their bytes.
+    #[serde(default)]
+    pub in_memory_events: u64,
+    #[serde(default)]
+    pub in_memory_bytes: u64,
     /// The sources wait: it is full.
     pub held_back: bool,
     /// Why it cannot be written.

@@ -42,7 +42,7 @@ pub(super) fn judge(world: &World) -> Result<(), String> {
     let gaps = gaps(&life.side);
     let kafka = world.kafka.lock().unwrap();
     let known: BTreeMap<String, &Stored> =
-        world.stored.iter().map(|stored| (id(stored), stored)).collect();
+        world.stored.iter().map(|stored| (stored.id(), stored)).collect();
     if known.len() != world.stored.len() {
         return Err("two events have one id".to_owned());
     }
@@ -70,7 +70,9 @@ pub(super) fn judge(world: &World) -> Result<(), String> {
     for (id, stored) in &known {
         let (stream, epoch, seq) = (stored.stream, stored.epoch, stored.seq);
         let mut named = gaps.iter().filter(|gap| gap.names(stream, epoch, seq));
-        if !arrived.contains(id.as_str()) && named.next().is_none() {
+        // What was only in memory when its process died was never answered.
+        let stays = !world.vanished.contains(id);
+        if stays && !arrived.contains(id.as_str()) && named.next().is_none() {
             return Err(format!("{stream} {} ({id}) never arrived, no gap", stored.number));
         }
     }
@@ -89,17 +91,15 @@ pub(super) fn judge(world: &World) -> Result<(), String> {
         let there = if is_bad(*key) {
             world.letters.contains_key(&payload(*key))
         } else {
-            world.copies.contains_key(key)
+            let is_of = |stored: &&Stored| (stored.stream, stored.number) == *key;
+            let stays = |id: &String| !world.vanished.contains(id) || arrived.contains(id.as_str());
+            world.stored.iter().filter(is_of).any(|stored| stays(&stored.id()))
         };
         if !there {
             return Err(format!("{key:?} is acknowledged and lost"));
         }
     }
     Ok(())
-}
-
-fn id(stored: &Stored) -> String {
-    format!("{}/{:016x}/{}", super::life::GATEWAY, stored.epoch, stored.seq)
 }
 
 /// Ids have no holes: what was never seen in the file is named by a gap.

@@ -31,12 +31,15 @@ pub(super) const STREAMS: [&str; 4] = [DEVICES[0], DEVICES[1], "rows", "polled"]
 
 /// What a seed says of the agent's configuration.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub(super) struct Shape {
     pub(super) version_5: bool,
     pub(super) max_size: u64,
     pub(super) max_age: bool,
     /// Messages that the agent takes without a commit.
     pub(super) bounded: bool,
+    /// The file is only written where Kafka does not take it soon.
+    pub(super) when_needed: bool,
 }
 
 /// An event as it was found in the file.
@@ -46,6 +49,14 @@ pub(super) struct Stored {
     pub(super) number: u64,
     pub(super) epoch: u64,
     pub(super) seq: u64,
+    /// It was seen in the file, and not only in memory.
+    pub(super) written: bool,
+}
+
+impl Stored {
+    pub(super) fn id(&self) -> String {
+        format!("{GATEWAY}/{:016x}/{}", self.epoch, self.seq)
+    }
 }
 
 pub(super) struct Life {
@@ -123,6 +134,9 @@ impl Life {
         });
         if shape.max_age {
             config["max_age"] = "1 h".into();
+        }
+        if shape.when_needed {
+            config["write"] = "when_needed".into();
         }
         let config: buffer::Config = serde_json::from_value(config).unwrap();
         let buffer = Buffer::open(&config, GATEWAY, ground.clock.clone()).unwrap();
@@ -272,7 +286,7 @@ impl Life {
         self.side.query_row("SELECT count(*) FROM gap", [], count).unwrap()
     }
 
-    /// What the file has got since the last look.
+    /// What the file, or the memory before it, has got since the last look.
     pub(super) fn look(&mut self) -> Vec<Stored> {
         let newest = self.stepped.store().newest();
         let before = std::mem::replace(&mut self.newest, newest);
@@ -281,9 +295,22 @@ impl Life {
             return found;
         }
         for (flow, stream) in &self.flows {
-            let after = self.seen.get(flow).copied().unwrap_or(before);
-            for batch in self.reader.batches(*flow, after, u32::MAX, usize::MAX).unwrap() {
+            let mut after = self.seen.get(flow).copied().unwrap_or(before);
+            let store = self.stepped.store();
+            let mut next = |after| {
+                let mut batches =
+                    store.batches(&mut self.reader, *flow, after, u32::MAX, usize::MAX).unwrap();
+                batches.reverse();
+                batches
+            };
+            let mut batches = next(after);
+            while let Some(batch) = batches.pop() {
+                after = batch.id;
+                if batches.is_empty() {
+                    batches = next(after);
+                }
                 self.seen.insert(*flow, batch.id);
+                let written = !is_held(&self.stepped, batch.id);
                 let each = |event: EventRef<'_>| {
                     let number = event.fields.iter().find_map(|field| match field.value {
                         ValueRef::U64(number) if field.name == "n" => Some(number),
@@ -291,7 +318,7 @@ impl Life {
                         _ => None,
                     });
                     let (epoch, seq) = (batch.epoch.0, event.seq);
-                    found.push(Stored { stream, number: number.unwrap(), epoch, seq });
+                    found.push(Stored { stream, number: number.unwrap(), epoch, seq, written });
                     Ok(())
                 };
                 batch.events(each).unwrap();
@@ -311,13 +338,37 @@ impl Life {
     }
 
     pub(super) fn waiting(&self) -> u64 {
-        self.stepped.shared().stats.borrow().batches
+        let stats = self.stepped.shared().stats.borrow();
+        stats.batches + stats.in_memory.batches
+    }
+
+    /// Ids of the events that are in memory and not in the file.
+    pub(super) fn held(&self) -> Vec<(u64, u64)> {
+        let held = locked(&self.stepped.shared().held);
+        let all = held.rows().flat_map(|row| {
+            let batch = &row.batch;
+            let seqs = batch.first_seq..batch.first_seq + u64::from(batch.count);
+            seqs.map(|seq| (batch.epoch.0, seq))
+        });
+        all.collect()
+    }
+
+    /// Whether the event stands in the file now.
+    pub(super) fn is_in_file(&self, epoch: u64, seq: u64) -> bool {
+        let query = "SELECT 1 FROM batch JOIN epoch ON ordinal = batch.id >> 40
+                     WHERE epoch = ?1 AND ?2 BETWEEN first_seq AND first_seq + count - 1";
+        let mut there = self.side.prepare_cached(query).unwrap();
+        there.exists((epoch.cast_signed(), seq.cast_signed())).unwrap()
     }
 
     /// A call of the forwarder was left without an answer.
     pub(super) fn hangs(&self) -> bool {
         self.stepped.hung.load(Ordering::Relaxed)
     }
+}
+
+fn is_held(stepped: &Stepped, batch: BatchId) -> bool {
+    locked(&stepped.shared().held).rows().any(|row| row.batch.id == batch)
 }
 
 /// `None`: there is no room, and nothing was handed over.

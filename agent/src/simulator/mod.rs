@@ -8,10 +8,12 @@
 //! midst of one, a full disk, a small file, a Kafka in trouble, a wall clock that
 //! is not set, jumps and is corrected.
 //!
-//! At each step nothing is acknowledged that is not in the file. In the end
+//! A third of the seeds run with `write = "when_needed"`. At each step nothing is
+//! acknowledged that is neither in the file nor with Kafka. In the end
 //! everything that was acknowledged has arrived exactly once and in the order of
 //! its device, but for a message that SAFETY 19 leaves in doubt (twice, never
-//! lost), and for what a gap names as dropped.
+//! lost), one that was in flight when the agent died while the file is only written
+//! where it is needed (SAFETY 22: the same), and for what a gap names as dropped.
 
 mod judge;
 mod life;
@@ -37,8 +39,23 @@ enum Mutant {
     Hasty,
     /// SAFETY 19: a redelivery is taken for a new message.
     NoRedelivery,
+    /// SAFETY 22: what is in memory only is acknowledged.
+    AckWhenHeld,
+    /// SAFETY 22: while messages are in memory, the file keeps what it recognised
+    /// before.
+    StaleCheckpoint,
+    /// SAFETY 22: a batch is written behind others of its flow that are in memory.
+    PastHeld,
     /// SAFETY 20: PUBCOMP before the commit that removes the id.
     CompleteBeforeCommit,
+}
+
+impl Mutant {
+    /// It shows only where something is in memory and not in the file. The others are
+    /// looked for where nothing may come twice.
+    const fn is_of_memory(self) -> bool {
+        matches!(self, Self::AckWhenHeld | Self::StaleCheckpoint | Self::PastHeld)
+    }
 }
 
 /// Seeds of a run that names no number: with those of the forwarder's world the

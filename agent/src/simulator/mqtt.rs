@@ -49,6 +49,8 @@ pub(super) struct Broker {
     pub(super) acknowledged: Vec<Key>,
     /// What SAFETY 19 may take a second time.
     pub(super) doubt: BTreeSet<Key>,
+    /// What was in flight when a client died: without a file that has it, it is new.
+    pub(super) orphans: BTreeSet<Key>,
     /// The client knows that ids are counted up: then nothing is in doubt.
     pub(super) learned: bool,
 }
@@ -87,6 +89,7 @@ impl Broker {
             last_id: 0,
             acknowledged: Vec::new(),
             doubt: BTreeSet::new(),
+            orphans: BTreeSet::new(),
             learned: false,
         }
     }
@@ -120,6 +123,14 @@ impl Broker {
         let id = self.free_id();
         self.flights.push(Flight { id, key, received: false });
         self.deliver(id, key, false);
+    }
+
+    /// This message is next, under this id; it may come again.
+    pub(super) fn queue_as(&mut self, id: u16, key: Key) {
+        self.last_id = id - 1;
+        self.doubt.insert(key);
+        self.learned = false;
+        self.queue.push_back(key);
     }
 
     fn free_id(&mut self) -> u16 {
@@ -285,7 +296,9 @@ impl Broker {
         self.cut(arrives);
         self.look_at_old();
         let once = self.flights.iter().filter(|flight| flight.key.0 == DEVICES[0]);
-        self.doubt.extend(once.map(|flight| flight.key));
+        let once: Vec<Key> = once.map(|flight| flight.key).collect();
+        self.orphans.extend(&once);
+        self.doubt.extend(once);
     }
 
     /// The broker loses the session and what it held for it.

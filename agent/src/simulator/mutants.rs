@@ -2,7 +2,7 @@
 //! seed breaks the promise.
 
 use super::Mutant;
-use super::world::{self, full};
+use super::world::{self, full, held};
 
 /// Seeds within which a broken rule must show.
 const WITHIN: u64 = 200;
@@ -51,6 +51,22 @@ fn a_cursor_in_another_commit_than_its_rows_is_found() {
 #[test]
 fn a_redelivery_that_is_taken_for_new_is_found() {
     is_found(Mutant::NoRedelivery);
+}
+
+#[test]
+fn an_acknowledgement_of_what_is_in_memory_only_is_found() {
+    is_found(Mutant::AckWhenHeld);
+}
+
+#[test]
+fn a_row_behind_one_that_is_in_memory_only_is_found() {
+    is_found(Mutant::PastHeld);
+}
+
+#[test]
+fn a_stale_checkpoint_beside_what_is_in_memory_is_found() {
+    let wrong = held::a_message_like_an_earlier_one(Some(Mutant::StaleCheckpoint)).unwrap_err();
+    assert!(wrong.ends_with(held::LOST), "{wrong}");
 }
 
 #[test]

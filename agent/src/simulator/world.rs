@@ -1,8 +1,9 @@
 //! What happens under one seed, and the quiet end of it.
 
 pub(super) mod full;
+pub(super) mod held;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -80,6 +81,8 @@ pub(super) struct World {
     /// Everything that was ever found in the file, and how often by its content.
     pub(super) stored: Vec<Stored>,
     pub(super) copies: BTreeMap<Key, u32>,
+    /// Ids of what was only in memory when its process died.
+    pub(super) vanished: BTreeSet<String>,
     pub(super) letters: BTreeMap<String, u32>,
     pub(super) acknowledged: Vec<Key>,
     /// Records of each topic whose stamp was looked at.
@@ -110,6 +113,8 @@ impl World {
             max_size: if chance.hits(300) { SMALL } else { 64 * 1024 * 1024 },
             max_age: chance.hits(150),
             bounded: chance.hits(300),
+            // Not by chance: the other seeds go their way as before.
+            when_needed: seed % 3 == 1 && mutant.is_none_or(Mutant::is_of_memory),
         };
         let pace = Pace::of(time.clone());
         let mut kafka = Kafka::new(Chance::of(chance.below(u64::MAX)), pace, TIMEOUT);
@@ -151,6 +156,7 @@ impl World {
             disk_full: false,
             stored: Vec::new(),
             copies: BTreeMap::new(),
+            vanished: BTreeSet::new(),
             letters: BTreeMap::new(),
             acknowledged: Vec::new(),
             stamped: [0; 4],
@@ -181,7 +187,7 @@ impl World {
     }
 
     fn start(&mut self) {
-        self.life = None;
+        self.end_of_life();
         self.set_clock();
         let life = Life::begin(&self.ground());
         if self.disk_full {
@@ -197,7 +203,19 @@ impl World {
     fn kill(&mut self) {
         let arrives = self.chance.index(4);
         self.mqtt.lock().unwrap().client_dies(arrives);
-        self.life = None;
+        self.end_of_life();
+    }
+
+    /// What is only in memory ends with the process. What of it is with Kafka shows
+    /// itself there.
+    fn end_of_life(&mut self) {
+        let Some(life) = self.life.take() else { return };
+        for (epoch, seq) in life.held() {
+            if !life.is_in_file(epoch, seq) {
+                let stored = self.stored.iter().find(|s| (s.epoch, s.seq) == (epoch, seq));
+                self.vanished.extend(stored.map(Stored::id));
+            }
+        }
     }
 
     fn since_start(&self) -> i64 {
@@ -234,7 +252,14 @@ impl World {
             if self.mutant == Some(Mutant::Unpinned) {
                 life.unpin();
             }
-            life.stepped.step();
+            if self.mutant == Some(Mutant::PastHeld) {
+                life.stepped.step_past_held();
+            } else {
+                life.stepped.step();
+            }
+            if self.mutant == Some(Mutant::AckWhenHeld) {
+                life.stepped.acknowledge_held();
+            }
         }
         self.look()
     }
@@ -277,6 +302,7 @@ impl World {
                 let mqtt = self.mqtt.lock().unwrap();
                 let once = stored.stream == DEVICES[0];
                 let doubt = mqtt.doubt.contains(&key) && !(once && mqtt.counts && mqtt.learned);
+                let doubt = doubt || self.shape.when_needed && mqtt.orphans.contains(&key);
                 if !doubt {
                     return Err(format!("{key:?} is stored twice without a doubt"));
                 }
@@ -286,7 +312,18 @@ impl World {
         Ok(())
     }
 
-    /// Nothing is acknowledged that is not in the file, or was.
+    /// Whether something that holds this message is in the file or was, or is with Kafka.
+    fn is_safe(&self, key: Key) -> bool {
+        let mut of = self.stored.iter().filter(|stored| (stored.stream, stored.number) == key);
+        of.any(|stored| {
+            let in_file = |life: &Life| life.is_in_file(stored.epoch, stored.seq);
+            stored.written
+                || self.kafka.lock().unwrap().arrived.contains_key(&stored.id())
+                || self.life.as_ref().is_some_and(in_file)
+        })
+    }
+
+    /// Nothing is acknowledged that is neither in the file, or was, nor with Kafka.
     fn check(&mut self) -> Result<(), String> {
         if let Some(wrong) = &self.kafka.lock().unwrap().wrong {
             return Err(wrong.clone());
@@ -302,7 +339,7 @@ impl World {
                         return Err(format!("{key:?} is acknowledged and no dead letter"));
                     }
                 }
-            } else if !self.copies.contains_key(&key) {
+            } else if !self.is_safe(key) {
                 return Err(format!("{key:?} is acknowledged and not in the file"));
             }
             self.acknowledged.push(key);
@@ -500,7 +537,9 @@ impl World {
             }
         }
         let stands = self.mqtt.lock().unwrap().stands();
-        let life = self.life.as_ref().map(|life| (life.state(), life.waiting()));
+        let unsettled = |life: &Life| life.stepped.shared().stats.borrow().unsettled;
+        let how = |life: &Life| (life.state(), life.waiting(), unsettled(life));
+        let life = self.life.as_ref().map(how);
         Err(format!("not all is delivered after {MOST_STEPS} steps: {life:?}, MQTT {stands}"))
     }
 }

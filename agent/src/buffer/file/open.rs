@@ -63,6 +63,7 @@ impl File {
             running,
             epochs,
             totals,
+            ahead: (0, 0),
             usage,
             dropped,
             growing: Growing::new(),

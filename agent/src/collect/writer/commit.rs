@@ -1,5 +1,6 @@
 //! One commit, and what becomes of those who wait for it.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc::SyncSender;
 use std::time::Instant;
 
@@ -13,16 +14,33 @@ impl Writer {
     pub(super) fn commit(&mut self) -> bool {
         // On a full disk the events wait, whatever makes room does not.
         let others = self.forget.is_some() || self.call.is_some();
-        let events = !(self.disk_full && others);
+        let alone = self.disk_full && others;
+        let events = self.takes_group() && !alone;
+        if let Some(Call::Adopt { position, cluster, .. }) = &self.call {
+            let (position, cluster) = (position.clone(), cluster.clone());
+            self.pass(&position, &cluster);
+        }
+        let takes_held = self.takes_held(events, alone);
+        let mut sources: Vec<u16> = Vec::new();
+        if takes_held {
+            sources.extend(self.standby.saved().keys());
+        }
+        if events {
+            sources.extend(self.group.saved.keys());
+        }
+        // It may fail and be there all the same.
+        let known = self.standby.unlearn(&sources);
         let refused = if events { self.group.refused(&self.flows) } else { Vec::new() };
         // Held over the commit only if a gap may grow by it.
         let pins = (!refused.is_empty()).then(|| locked(&self.shared.pins));
         let mut changes = Changes::default();
+        let mut saved = BTreeMap::new();
+        if takes_held {
+            changes.held = locked(&self.shared.held).rows().cloned().collect();
+            saved.extend(self.standby.saved().iter().map(|(source, saved)| (*source, saved)));
+        }
         if events {
-            let saved = self.group.saved.iter().filter_map(|(source, checkpoint)| {
-                Some((&*self.sources.get(usize::from(*source))?.name, checkpoint))
-            });
-            changes.saved = saved.collect();
+            saved.extend(self.group.saved.iter().map(|(source, saved)| (*source, saved)));
             changes.refused = refused;
             changes.told = pins.as_ref().map_or(0, |pins| pins.told);
             changes.dead = self.group.dead.iter().collect();
@@ -31,6 +49,16 @@ impl Writer {
                 .batches()
                 .map(|(flow, events)| Sealed { flow: self.flows.get(flow), events })
                 .collect();
+        }
+        let named = saved.into_iter().filter_map(|(source, checkpoint)| {
+            Some((&*self.sources.get(usize::from(source))?.name, checkpoint))
+        });
+        changes.saved = named.collect();
+        // For its own sake only when it is due.
+        let due = self.remember_due.is_some_and(|due| due <= self.time.now());
+        let remember = (due || !changes.is_empty()).then_some(&self.remember).cloned().flatten();
+        if let Some((position, cluster)) = &remember {
+            changes.positions.push((position, cluster));
         }
         if let Some((position, cluster)) = &self.forget {
             changes.positions.push((position, cluster));
@@ -41,8 +69,9 @@ impl Writer {
             }
             Some(Call::Delivered { batches, .. }) => changes.delivered = batches,
             Some(Call::Bury { dead, .. }) => changes.buried.extend(dead),
-            // In a commit of its own, behind this one.
-            Some(Call::Errand { .. }) | None => {}
+            // What is held goes along anyway; an errand has a commit of its own, behind
+            // this one.
+            Some(Call::Write { .. } | Call::Errand { .. }) | None => {}
         }
         let began = self.time.now();
         let result = if changes.is_empty() {
@@ -52,9 +81,17 @@ impl Writer {
         };
         drop(pins);
         match result {
-            Ok(adopted) => self.committed(events, began, adopted),
+            Ok(adopted) => {
+                if remember.is_some() {
+                    (self.remember, self.remember_due) = (None, None);
+                }
+                self.committed((events, takes_held), began, adopted);
+            }
             Err(cause) => {
-                self.failed(&cause, events, others);
+                if self.file.is_full(&cause) {
+                    self.standby.learn(known);
+                }
+                self.failed(&cause, events || takes_held, others);
                 return false;
             }
         }
@@ -62,7 +99,18 @@ impl Writer {
     }
 
     /// All of it is on the medium: acknowledge.
-    fn committed(&mut self, events: bool, began: Instant, mut adopted: Vec<buffer::Adopted>) {
+    fn committed(
+        &mut self,
+        (events, takes_held): (bool, bool),
+        began: Instant,
+        mut adopted: Vec<buffer::Adopted>,
+    ) {
+        let mut held = VecDeque::new();
+        if takes_held {
+            locked(&self.shared.held).clear();
+            held = self.standby.written();
+            self.write_now = false;
+        }
         self.retry = None;
         self.disk_full = false;
         self.made_way = false;
@@ -72,7 +120,7 @@ impl Writer {
             self.due = None;
         }
         self.count(&group, began);
-        if self.group.is_empty() {
+        if self.group.is_empty() || !self.takes_group() {
             self.pause = AGAIN;
             let tries = std::mem::take(&mut self.tries);
             if self.failing.take().is_some() {
@@ -84,6 +132,9 @@ impl Writer {
         // is full now.
         self.measure();
         self.shared.stored(self.file.newest());
+        for group in held {
+            self.safe(&group);
+        }
         for (source, part) in &group.parts {
             if let Some(known) = self.sources.get(usize::from(*source)) {
                 known.committed.send_replace(part.ticket);
@@ -93,12 +144,12 @@ impl Writer {
         }
         self.forget = None;
         self.forget_due = None;
-        *locked(&self.shared.memory) = self.file.memory().clone();
+        self.memory_is_written();
         match self.call.take() {
             Some(Call::Adopt { reply, .. } | Call::Delivered { reply, .. }) => {
                 answer(&reply, adopted.pop().unwrap_or_default());
             }
-            Some(Call::Bury { reply, .. }) => answer(&reply, ()),
+            Some(Call::Bury { reply, .. } | Call::Write { reply }) => answer(&reply, ()),
             Some(Call::Errand { errand, reply }) => {
                 let done = self.carry_out(&errand);
                 answer(&reply, done);
@@ -122,7 +173,7 @@ impl Writer {
         }
     }
 
-    fn failed(&mut self, cause: &rusqlite::Error, events: bool, others: bool) {
+    pub(super) fn failed(&mut self, cause: &rusqlite::Error, events: bool, others: bool) {
         let text = self.file.explain(cause);
         if buffer::is_damage(cause) {
             self.broken(&text);
@@ -167,7 +218,7 @@ impl Writer {
 
     pub(super) fn settled(&mut self) {
         if let Some(reply) = self.settle.take() {
-            answer(&reply, self.group.is_empty() && self.waiting.is_empty());
+            answer(&reply, !self.is_unsettled());
         }
     }
 }

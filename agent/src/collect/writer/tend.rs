@@ -111,7 +111,8 @@ impl Writer {
             length,
             oldest,
             held_back,
-            unsettled: !self.group.is_empty() || !self.waiting.is_empty(),
+            unsettled: self.is_unsettled(),
+            in_memory: locked(&self.shared.held).count(),
             failing: self.failing.clone(),
             took: self.took,
             waited: self.waited,
@@ -153,6 +154,7 @@ impl Writer {
         }
         let begun = |file: &File| file.empty_wal().unwrap_or(false);
         let waits: u64 = self.group.batches().map(|(_, events)| events.len() as u64).sum();
+        let waits = waits + locked(&self.shared.held).bytes() as u64;
         let fits = self.file.state().is_ok_and(|state| state.length - state.used > waits);
         begun(&self.file) || fits && self.file.give_reserve() && begun(&self.file)
     }

@@ -31,6 +31,8 @@ impl<L: Line> Forward<L> {
         warn!(topic = %self.config.positions_topic, group = %format!("tidegate-{}", self.gateway),
             position = %remembered.encode(),
             "the position in Kafka is lost: what is stored here is looked for at the ends of its topics, and sent where it is not there");
+        // It is looked for in the file, and from here on.
+        self.store.write_held().map_err(|_| gone())?;
         let reader = self.reader()?;
         let flows = reader.flows().map_err(|e| unreadable(&e))?;
         let mut waiting = Vec::new();

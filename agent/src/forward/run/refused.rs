@@ -314,7 +314,9 @@ impl<L: Line> Forward<L> {
         };
         if batch.as_ref().is_none_or(|known| known.id != place) {
             let before = BatchId(place.0.saturating_sub(1));
-            let found = self.reader()?.batches(flow, before, 1, 1).map_err(|e| unreadable(&e))?;
+            let store = self.store.clone();
+            let found = store.batches(self.reader()?, flow, before, 1, 1);
+            let found = found.map_err(|e| unreadable(&e))?;
             *batch = found.into_iter().find(|found| found.id == place);
         }
         Ok(batch.as_ref().and_then(|batch| batch.refused(seq).ok()))

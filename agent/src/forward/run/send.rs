@@ -1,5 +1,6 @@
 //! Fills a transaction: what is encoded into it, and how it is handed over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
@@ -7,6 +8,7 @@ use super::{
     unreadable,
 };
 use crate::buffer::Reader;
+use crate::flow::{self, Lane, Stream};
 use crate::forward::size::{Room, TARGET};
 
 /// Bytes of batches that are read from the file at a time.
@@ -65,12 +67,18 @@ impl<L: Line> Forward<L> {
         self.reader.as_mut().ok_or_else(no_link)
     }
 
+    /// Every flow that has something to send.
+    pub(super) fn flows(&mut self) -> Result<Vec<(flow::Hash, Lane, Arc<Stream>)>, Trouble> {
+        let store = self.store.clone();
+        store.flows(self.reader()?).map_err(|e| unreadable(&e))
+    }
+
     /// Encodes what is sent next, as much as there is room for.
     pub(super) fn compose(&mut self, room: Room) -> Result<(), Trouble> {
         self.next.clear();
         // A flow that is new on a known topic, an alarm above all, goes with
         // this load and not after the backlog.
-        let flows = self.reader()?.flows().map_err(|e| unreadable(&e))?;
+        let flows = self.flows()?;
         self.lineup.refresh(flows);
         let Some(reader) = self.reader.as_mut() else { return Ok(()) };
         // A flow on trial and all the others alternate, so that neither can

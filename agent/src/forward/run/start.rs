@@ -5,7 +5,7 @@ use tracing::{error, info, warn};
 
 use super::{
     Class, Forward, Kept, Line, Outcome, Presence, Transaction, Trouble, UNREADABLE, gone, linked,
-    no_link, unreadable,
+    no_link,
 };
 use crate::buffer::{Memory, Position};
 use crate::forward::config::Delivery;
@@ -182,7 +182,7 @@ impl<L: Line> Forward<L> {
     /// Sees which topics are there, makes those that may be made, and says
     /// once which flows stand aside.
     pub(super) fn look_for_topics(&mut self) -> Result<(), Trouble> {
-        let flows = self.reader()?.flows().map_err(|e| unreadable(&e))?;
+        let flows = self.flows()?;
         self.lineup.refresh(flows);
         for stream in self.lineup.to_look_for(self.pace.now()) {
             let link = linked(self.link.as_ref())?;

@@ -134,7 +134,7 @@ impl Gateway {
                 }
                 Call::Delivered { batches, .. } => changes.delivered = batches,
                 Call::Bury { dead, .. } if !careless => changes.buried.extend(dead),
-                Call::Bury { .. } => {}
+                Call::Bury { .. } | Call::Write { .. } => {}
                 Call::Errand { .. } => unreachable!("nobody commands here"),
             }
             let mut adopted = file.commit(&changes, NOW).unwrap();
@@ -148,7 +148,7 @@ impl Gateway {
                 Call::Adopt { reply, .. } | Call::Delivered { reply, .. } => {
                     reply.send(adopted.pop().unwrap_or_default()).unwrap();
                 }
-                Call::Bury { reply, .. } => reply.send(()).unwrap(),
+                Call::Bury { reply, .. } | Call::Write { reply } => reply.send(()).unwrap(),
                 Call::Errand { .. } => {}
             }
         }))

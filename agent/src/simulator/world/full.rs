@@ -20,6 +20,7 @@ const COMMITS: usize = 8;
 fn small(mutant: Option<Mutant>) -> World {
     let mut world = World::new(1, mutant);
     (world.shape.max_size, world.shape.max_age) = (SMALL, false);
+    world.shape.when_needed = false;
     world
 }
 

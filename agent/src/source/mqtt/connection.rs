@@ -295,6 +295,7 @@ impl Connection<'_> {
             events: batch.events,
             dead: batch.dead,
             checkpoint: Some(Checkpoint::Session(session.checkpoint().into())),
+            idle: session.idle().map(|idle| Checkpoint::Session(idle.into())),
             bytes: held,
             urgent: false,
         };
@@ -364,7 +365,7 @@ impl Connection<'_> {
 
     /// Waits for the last commit, answers, and leaves; the session stays.
     async fn goodbye(&mut self, intake: &mut Intake) {
-        intake.flush();
+        intake.write();
         let last = self.mqtt.session.last();
         // What is not committed or not written by then comes again, and is
         // recognised.

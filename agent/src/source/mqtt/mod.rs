@@ -103,6 +103,12 @@ pub(crate) fn is_answered(saved: &[u8]) -> bool {
     Session::restore(Some(saved)).subscribed() != 0
 }
 
+/// Whether a session that goes on from these saved bytes recognises nothing.
+#[cfg(test)]
+pub(crate) fn is_idle(saved: &[u8]) -> bool {
+    Session::restore(Some(saved)).idle().as_deref() == Some(saved)
+}
+
 #[cfg(test)]
 #[path = "loop_tests.rs"]
 mod tests;

@@ -403,3 +403,52 @@ fn a_checkpoint_holds_four_bytes_a_message_where_ids_count_upwards_and_at_most_e
     take(&mut session, 1, &apart);
     assert!(session.checkpoint().len() < 8_020);
 }
+
+/// The session after a crash that the messages were in memory for.
+fn crash_idle(session: &Session) -> Session {
+    let mut restored = Session::restore(session.idle().as_deref());
+    restored.resume();
+    restored
+}
+
+#[test]
+fn what_stands_for_messages_in_memory_recognises_nothing() {
+    let mut session = counting();
+    session.set_subscribed(7);
+    take(&mut session, 1, &[(1, 10), (2, 20)]);
+    assert_eq!(Session::restore(session.idle().as_deref()).subscribed(), 7);
+    let mut after = crash_idle(&session);
+    assert_eq!(after.numbering(), Kind::Counts);
+    for (id, hash) in [(1, 10), (2, 20)] {
+        assert_eq!(after.publish(1, id, true, hash), Verdict::Take);
+    }
+    // Whatever comes and goes, it stays the same, so that it is written once.
+    let idle = session.idle();
+    answers(&mut session, 1);
+    take(&mut session, 2, &[(3, 30)]);
+    assert_eq!(session.idle(), idle);
+}
+
+#[test]
+fn a_message_of_qos_2_and_the_end_of_its_id_are_never_in_memory_only() {
+    let mut session = counting();
+    assert_eq!(session.publish(2, 5, false, 10), Verdict::Take);
+    assert_eq!(session.idle(), None);
+    session.delivered(Some(Ticket(1)), 1);
+    take(&mut session, 2, &[(6, 20)]);
+    assert_eq!(session.idle(), None, "its id is held");
+    session.release(5);
+    assert_eq!(session.idle(), None, "its removal comes before PUBCOMP");
+    session.delivered(Some(Ticket(3)), 0);
+    assert!(session.idle().is_some());
+}
+
+#[test]
+fn that_a_broker_reuses_ids_is_written_before_messages_are_in_memory_again() {
+    let mut session = counting();
+    take(&mut session, 1, &[(8, 10)]);
+    let idle = session.idle();
+    take(&mut session, 2, &[(3, 20)]);
+    assert_ne!(session.idle(), idle);
+    assert_eq!(crash_idle(&session).numbering(), Kind::Reuses);
+}

@@ -237,6 +237,7 @@ impl Source {
                     events: page.events,
                     dead: page.dead,
                     checkpoint: Some(Checkpoint::Cursor(cursor.into())),
+                    idle: None,
                     bytes: page.bytes,
                     urgent: false,
                 };

@@ -59,6 +59,10 @@ fn buffer(sheet: &mut Sheet<'_>, board: &Board, stats: &Stats) -> Result<(), Err
     let help = "Events in the file, not known to be in Kafka yet";
     sheet.gauge("buffer_events", help, stats.events)?;
     sheet.gauge("buffer_batches", "Batches in the file", stats.batches)?;
+    let help = "Events in memory, to be written only where Kafka does not take them soon";
+    sheet.gauge("buffer_in_memory_events", help, stats.in_memory.events)?;
+    let help = "Memory that those events take";
+    sheet.gauge_bytes("buffer_in_memory", help, stats.in_memory.bytes)?;
     sheet.gauge_bytes("buffer_used", "Bytes of the file that are in use", stats.bytes)?;
     let help = "Bytes of the file, empty pages included, its -wal not";
     sheet.gauge_bytes("buffer_file", help, stats.length)?;
@@ -72,7 +76,7 @@ fn buffer(sheet: &mut Sheet<'_>, board: &Board, stats: &Stats) -> Result<(), Err
     sheet.gauge("buffer_full", help, stats.held_back.into())?;
     let help = "1 while the last commit has failed: the disk is full or errs";
     sheet.gauge("buffer_failing", help, stats.failing.is_some().into())?;
-    let help = "Events that were committed since the file was made";
+    let help = "Events that were committed since the file was made, or by Kafka without it";
     sheet.counter("buffer_committed_events", help, stats.committed)?;
     let help = "Commits since the agent's start; each syncs the -wal once, and each 4 MB of it \
                 go into the file with two syncs more";

@@ -30,7 +30,8 @@ pub(super) async fn open<'a>(
         timeout(limit, Stream::connect(&mqtt.config)).await.map_err(|_| late(&mqtt.config))??;
     if mqtt.session.begin_login() {
         let checkpoint = Some(Checkpoint::Session(mqtt.session.checkpoint().into()));
-        let ticket = intake.deliver(Delivery { checkpoint, ..Delivery::default() }).await?;
+        let idle = mqtt.session.idle().map(|idle| Checkpoint::Session(idle.into()));
+        let ticket = intake.deliver(Delivery { checkpoint, idle, ..Delivery::default() }).await?;
         mqtt.session.delivered(Some(ticket), 0);
     }
     intake.flush();
