@@ -1,7 +1,7 @@
 //! When the certificates end that the configuration names: told thirty days before,
 //! while there is time to make new ones, and each day from then on.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::sync::watch;
