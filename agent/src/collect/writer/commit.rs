@@ -120,6 +120,9 @@ impl Writer {
             self.due = None;
         }
         self.count(&group, began);
+        for group in &held {
+            self.count_waited(&group.since);
+        }
         if self.group.is_empty() || !self.takes_group() {
             self.pause = AGAIN;
             let tries = std::mem::take(&mut self.tries);
@@ -132,8 +135,8 @@ impl Writer {
         // is full now.
         self.measure();
         self.shared.stored(self.file.newest());
-        for group in held {
-            self.safe(&group);
+        for group in &held {
+            self.acknowledge(group);
         }
         for (source, part) in &group.parts {
             if let Some(known) = self.sources.get(usize::from(*source)) {
@@ -168,7 +171,12 @@ impl Writer {
         if !group.is_empty() {
             self.took.add(now.saturating_duration_since(began));
         }
-        for since in &group.since {
+        self.count_waited(&group.since);
+    }
+
+    pub(super) fn count_waited(&mut self, since: &[Instant]) {
+        let now = self.time.now();
+        for since in since {
             self.waited.add(now.saturating_duration_since(*since));
         }
     }

@@ -103,7 +103,6 @@ impl Writer {
         self.shared.stored(last);
         // One without rows may be done already.
         self.answer_held();
-        self.tell_held();
     }
 
     /// Whether the group may be held; within: whether batches that Kafka has must
@@ -191,28 +190,29 @@ impl Writer {
             *locked(&self.shared.memory) = buffer::Memory { cluster, position };
         }
         self.answer_held();
-        self.tell_held();
         news
     }
 
-    /// Answers what is done.
+    /// Answers what is done. The figures say so before: who gets an answer sees them.
     fn answer_held(&mut self) {
-        loop {
-            let done = {
-                let held = locked(&self.shared.held);
-                self.standby.next_done(held.first())
-            };
-            let Some(done) = done else { return };
-            self.safe(&done);
+        let mut done = Vec::new();
+        {
+            let held = locked(&self.shared.held);
+            while let Some(group) = self.standby.next_done(held.first()) {
+                done.push(group);
+            }
+        }
+        for group in &done {
+            self.count_waited(&group.since);
+        }
+        self.tell_held();
+        for group in &done {
+            self.acknowledge(group);
         }
     }
 
     /// This group is in the file or in Kafka.
-    pub(super) fn safe(&mut self, group: &Waiting) {
-        let now = self.time.now();
-        for since in &group.since {
-            self.waited.add(now.saturating_duration_since(*since));
-        }
+    pub(super) fn acknowledge(&self, group: &Waiting) {
         for (source, part) in &group.parts {
             if let Some(known) = self.sources.get(usize::from(*source)) {
                 known.committed.send_replace(part.ticket);
