@@ -249,3 +249,31 @@ fn verify_ends_with_a_failure_where_a_batch_is_damaged() {
     assert_eq!(verified["ok"], false);
     assert!(!verified["wrong"].as_array().unwrap().is_empty());
 }
+
+/// Layouts of which a gateway may have a file (`tests/layouts/`).
+const LAYOUTS: [&str; 1] = ["2"];
+
+/// In each of those files, and of whose run they are.
+const KEPT: u64 = 300;
+const EPOCH: &str = "e3dcf82bcdbc35a4";
+
+#[test]
+fn a_file_of_each_layout_goes_on_where_it_ended() {
+    for layout in LAYOUTS {
+        let gateway = Gateway::new(310);
+        let name = format!("tests/layouts/{layout}.db");
+        let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        std::fs::copy(kept, gateway.file("buffer.db")).unwrap();
+        let agent = gateway.run(310);
+        // Ten rows came since, and none of the 300 again.
+        assert_eq!(events(&gateway.json(&["buffer", "stats"])), 310, "layout {layout}");
+        agent.stop();
+        assert_eq!(gateway.json(&["buffer", "verify"])["events"], 310, "layout {layout}");
+        let peeked = gateway.json(&["buffer", "peek", "-n", "310"]);
+        for (row, peeked) in (1_u64..).zip(peeked["events"].as_array().unwrap()) {
+            let event = &peeked["event"];
+            assert_eq!(event["id"], row, "layout {layout}");
+            assert_eq!(event["epoch"] == EPOCH, row <= KEPT, "layout {layout}: {event}");
+        }
+    }
+}
