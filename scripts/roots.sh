@@ -11,6 +11,7 @@ roots=("$@")
 built=${CARGO_TARGET_DIR:-target}
 . scripts/versions.sh
 scripts/setup.sh roots
+cargo build --quiet --workspace --locked --features tidegate-e2e/real-servers --bin hold
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/tidegate-roots.XXXXXX")
 misc=/proc/sys/fs/binfmt_misc
 mounted="" registered=""
@@ -72,6 +73,8 @@ table.executemany("INSERT INTO log VALUES (?, ?)", [(row, row / 2) for row in ra
 table.commit()
 END
   cp tests/roots/inside.sh "$root/inside.sh"
+  # ptrace is not for emulated threads.
+  if [ "$architecture" = "$(dpkg --print-architecture)" ]; then cp "$built/debug/hold" "$root/hold"; fi
   cat >"$root/etc/systemd/system/inside.service" <<'END'
 [Unit]
 After=multi-user.target

@@ -35,7 +35,7 @@ use crate::control::{self, Desk, Live};
 use crate::flow::Flows;
 use crate::forward::{self, Forwarder};
 use crate::status::{self, Board};
-use crate::{pulse, supervise};
+use crate::{memory, pulse, supervise};
 
 /// Kept of the grace for closing the buffer.
 const CLOSING: Duration = Duration::from_millis(500);
@@ -43,6 +43,9 @@ const CLOSING: Duration = Duration::from_millis(500);
 /// What the sources handed over is committed also when the grace is shorter: a
 /// slow card takes as long for it.
 const LEAST_GRACE: Duration = Duration::from_secs(2);
+
+/// Between two looks whether memory is to be given back.
+const REST: Duration = Duration::from_mins(1);
 
 /// A running agent. It runs until [`Agent::stop`].
 #[derive(Debug)]
@@ -92,6 +95,24 @@ pub struct Stats {
     pub sources: Vec<supervise::State>,
     pub buffer: buffer::Stats,
     pub forward: forward::Status,
+}
+
+/// Gives memory back each minute in which something came: what an idle agent has free,
+/// it has given back before.
+async fn give_back(stats: watch::Receiver<buffer::Stats>, stop: CancellationToken) {
+    let looks = async {
+        let mut known = 0;
+        loop {
+            tokio::time::sleep(REST).await;
+            let committed = stats.borrow().committed;
+            if committed != known {
+                known = committed;
+                // What ends it is the end of the process.
+                tokio::task::spawn_blocking(memory::give_back).await.ok();
+            }
+        }
+    };
+    stop.run_until_cancelled(looks).await;
 }
 
 impl Agent {
@@ -183,6 +204,7 @@ impl Agent {
         agent.tasks.spawn(scrub::run(agent.collector.store(), agent.stop.clone()));
         let (named, clock) = (agent.named.subscribe(), agent.clock.clone());
         agent.tasks.spawn(certificates::run(named, clock, agent.stop.clone()));
+        agent.tasks.spawn(give_back(agent.buffer.clone(), agent.stop.clone()));
         for ((wanted, intake), (saved, lost)) in wanted.into_iter().zip(intakes).zip(saved) {
             agent.run(wanted, Joined { intake, saved, lost }, damage.as_ref());
         }

@@ -32,6 +32,20 @@ impl Held {
         held
     }
 
+    /// Waits until it has been killed where it is held. Its process is gone for its
+    /// own parent only once that is seen here.
+    pub fn wait_killed(self) {
+        let mut status = 0;
+        while !libc::WIFSIGNALED(status) && !libc::WIFEXITED(status) {
+            #[expect(unsafe_code, reason = "as above")]
+            // SAFETY: the status outlives the call; the thread is traced by this one.
+            let thread = unsafe { libc::waitpid(self.0, &raw mut status, libc::__WALL) };
+            assert_eq!(thread, self.0, "it is killed: {}", std::io::Error::last_os_error());
+        }
+        // There is nothing left to let go.
+        std::mem::forget(self);
+    }
+
     fn ask(&self, request: libc::c_uint) {
         let nothing = std::ptr::null_mut::<libc::c_void>();
         #[expect(unsafe_code, reason = "ptrace has no safe form")]
