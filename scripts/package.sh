@@ -19,8 +19,9 @@ scripts/setup.sh package
 . scripts/versions.sh
 scripts/cross.sh "${targets[@]}"
 
-# Manual pages and completions, made by a test of the agent's own commands.
-cargo test --quiet --workspace --locked --bin tidegate pages
+# Manual pages and completions, made by a test of the agent's own commands. Without that
+# time, which has the libraries in C built anew.
+env -u SOURCE_DATE_EPOCH cargo test --quiet --workspace --locked --bin tidegate pages
 pages=$built/pages
 cat >"$pages/changelog" <<END
 tidegate ($version-1) stable; urgency=medium

@@ -5,8 +5,8 @@ mod extract;
 use ciborium_ll::{Header, simple};
 
 use super::{
-    BIG_NEGATIVE, BIG_POSITIVE, DATE, DECIMAL, JSON, LOCAL, MAX_DEPTH, TIME, U64, UUID, VERSION,
-    ZONED,
+    BIG_NEGATIVE, BIG_POSITIVE, DATE, DECIMAL, FORMS, JSON, LOCAL, MAX_DEPTH, POWERS, SHORT, TIME,
+    U64, UUID, ZONED,
 };
 use crate::buffer::{ArrayRef, Damaged, EventRef, FieldRef, ValueRef};
 use crate::event::{Decimal, Quality, Timestamp};
@@ -20,7 +20,7 @@ pub(in crate::buffer) fn walk(
     mut each: impl FnMut(EventRef<'_>) -> Result<(), Damaged>,
 ) -> Result<(), Damaged> {
     let mut bytes = Bytes(bytes);
-    if bytes.array()? != 4 || bytes.unsigned()? != VERSION {
+    if bytes.array()? != 4 || !FORMS.contains(&bytes.unsigned()?) {
         return Err(damaged("another form"));
     }
     let mut origins = Vec::new();
@@ -273,8 +273,17 @@ impl<'a> Bytes<'a> {
                 str::from_utf8(self.bytes()?).map_err(|_| damaged("JSON that is not UTF-8"))?,
             ),
             DECIMAL => ValueRef::Decimal(self.decimal()?),
+            SHORT..32 => ValueRef::F64(self.short(tag)?),
             other => return Err(unexpected(Header::Tag(other))),
         })
+    }
+
+    fn short(&mut self, tag: u64) -> Result<f64, Damaged> {
+        let power = usize::try_from(tag - SHORT).ok().and_then(|place| POWERS.get(place));
+        let power = power.ok_or_else(|| unexpected(Header::Tag(tag)))?;
+        #[expect(clippy::cast_precision_loss, reason = "what is written has 32 bits")]
+        let digits = self.signed()? as f64;
+        Ok(digits / power)
     }
 
     fn decimal(&mut self) -> Result<Decimal, Damaged> {

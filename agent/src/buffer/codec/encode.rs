@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ciborium_ll::{Encoder as Heads, Header, simple};
 
 use super::{
-    BIG_NEGATIVE, BIG_POSITIVE, DATE, DECIMAL, JSON, LOCAL, MAX_DEPTH, TIME, U64, UUID, VERSION,
-    ZONED,
+    BIG_NEGATIVE, BIG_POSITIVE, DATE, DECIMAL, JSON, LOCAL, MAX_DEPTH, POWERS, SHORT, TIME, U64,
+    UUID, VERSION, ZONED,
 };
 use crate::event::{Decimal, Event, Field, Timestamp, Value};
 
@@ -278,10 +278,37 @@ fn float(out: &mut Vec<u8>, number: f64) {
     if f64::from(short).to_bits() == number.to_bits() {
         out.push(0xfa);
         out.extend_from_slice(&short.to_be_bytes());
+    } else if let Some((tag, digits)) = digits(number) {
+        head(out, Header::Tag(tag));
+        signed(out, digits);
     } else {
         out.push(0xfb);
         out.extend_from_slice(&number.to_be_bytes());
     }
+}
+
+/// A float that was a short decimal: its tag and its digits.
+fn digits(number: f64) -> Option<(u64, i64)> {
+    /// From here on it saves nothing.
+    const MOST: f64 = 4_294_967_296.0;
+    /// A product below that is rounded by less; what misses an integer by more is not
+    /// worth a division.
+    const NEAR: f64 = 1e-6;
+
+    for (tag, power) in (SHORT..).zip(POWERS) {
+        let scaled = number * power;
+        if scaled.is_nan() || scaled.abs() >= MOST {
+            return None;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "it is smaller, and rounds")]
+        let nearest = (scaled + 0.5_f64.copysign(scaled)) as i64;
+        #[expect(clippy::cast_precision_loss, reason = "it has 32 bits")]
+        let digits = nearest as f64;
+        if (scaled - digits).abs() < NEAR && (digits / power).to_bits() == number.to_bits() {
+            return Some((tag, nearest));
+        }
+    }
+    None
 }
 
 /// RFC 8949, 3.4.4: `[exponent, mantissa]`.

@@ -1,7 +1,7 @@
 //! The canonical form of a batch: CBOR with a dictionary.
 //!
 //! ```text
-//! [1,                                          version of this form
+//! [2,                                          version of this form
 //!  [[device, [[label, text] …]] …],            origins
 //!  [[name, unit or null] …],                   names
 //!  [event …]]
@@ -17,7 +17,13 @@
 //! Values: null, bool, float, text and bytes are CBOR's own; an integer is an
 //! `I64`. A decimal is tag 4, a date tag 100, a UUID tag 37, JSON tag 262. The
 //! tags of this form alone are [`U64`], [`TIME`], [`ZONED`] and [`LOCAL`],
-//! from the range that IANA leaves to be asked for; they never leave the file.
+//! from the range that IANA leaves to be asked for, and those of [`SHORT`]; they
+//! never leave the file.
+//!
+//! What a sensor calls 20.34 has eight bytes as a float, six of which look random and
+//! cannot be compressed. Since version 2 such a float is the integer 2034 behind a tag
+//! that says how many of its digits are decimals. It stands only for a float that it
+//! gives again bit by bit.
 //!
 //! Heads are written by `ciborium-ll`; the walk is done here, so that text is
 //! borrowed and nothing is allocated per event. All reading is of foreign
@@ -33,7 +39,9 @@ mod tests;
 pub(super) use decode::{element, extract, walk};
 pub(crate) use encode::{Encoder, Labels};
 
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
+/// Forms that are read: what stands in the first one also stands in the second.
+const FORMS: std::ops::RangeInclusive<u64> = 1..=VERSION;
 
 /// Standard tags.
 const BIG_POSITIVE: u64 = 2;
@@ -50,6 +58,13 @@ const TIME: u64 = 60_101;
 const ZONED: u64 = 60_102;
 /// Nanoseconds since 1970 of a local time without a zone.
 const LOCAL: u64 = 60_103;
+
+/// A float of so many decimals: this tag for none, the next one for one, up to the
+/// length of [`POWERS`]. Its head is a byte.
+const SHORT: u64 = 6;
+/// Divided by one of these, an integer gives the float that is nearest to the decimal:
+/// both are exact, and IEEE 754 rounds a division once.
+const POWERS: [f64; 7] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
 
 /// Arrays in arrays: no database nests deeper, and a walk by recursion must
 /// not be led to the end of its stack by damaged bytes.

@@ -80,6 +80,9 @@ fn values() -> impl Strategy<Value = Value> {
         any::<u64>().prop_map(Value::U64),
         any::<u64>().prop_map(|bits| Value::F64(f64::from_bits(bits))),
         any::<f32>().prop_map(|short| Value::F64(f64::from(short))),
+        (any::<i32>(), 0..9).prop_map(|(digits, decimals)| {
+            Value::F64(f64::from(digits) / 10_f64.powi(decimals))
+        }),
         (any::<i128>(), any::<u8>())
             .prop_map(|(unscaled, scale)| Value::Decimal(Decimal { unscaled, scale })),
         (any::<i64>(), any::<u8>()).prop_map(|(unscaled, scale)| {
@@ -193,6 +196,38 @@ fn the_float_keeps_its_bits() {
         })
         .unwrap();
         assert_eq!(seen, Some(number.to_bits()));
+    }
+}
+
+/// Bytes of an event with this one value beside those of one with a null.
+fn bytes_of(number: f64) -> usize {
+    let event = |value| Event {
+        flow: flow::Id(0),
+        device: "d".into(),
+        time: Timestamp(0),
+        read_at: None,
+        quality: Quality::Good,
+        fields: vec![Field { name: "x".into(), unit: None, value, quality: None }],
+    };
+    encoded(&[event(Value::F64(number))]).len() - encoded(&[event(Value::Null)]).len() + 1
+}
+
+#[test]
+fn a_reading_of_few_decimals_takes_few_bytes() {
+    for (number, bytes) in [
+        (20.34, 4),
+        (-0.07, 2),
+        (1013.25, 4 + 1), // as an f32
+        (1013.26, 4 + 2),
+        (0.000_001, 2),
+        (123_456.789, 6),
+        (1e-7, 9),
+        (1.0 / 3.0, 9),
+        (f64::from_bits(20.34_f64.to_bits() + 1), 9),
+        (1e300, 9),
+        (4_294_967_295.9, 9),
+    ] {
+        assert_eq!(bytes_of(number), bytes, "{number}");
     }
 }
 

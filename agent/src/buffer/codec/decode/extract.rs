@@ -6,7 +6,7 @@
 //! costs little and keeps the indices.
 
 use super::super::encode::single;
-use super::{Bytes, Damaged, Timestamp, VERSION, damaged};
+use super::{Bytes, Damaged, FORMS, Timestamp, damaged};
 
 /// The event with this index, with its time.
 pub(in crate::buffer) fn extract(
@@ -14,7 +14,7 @@ pub(in crate::buffer) fn extract(
     wanted: usize,
 ) -> Result<(Timestamp, Vec<u8>), Damaged> {
     let mut bytes = Bytes(whole);
-    if bytes.array()? != 4 || bytes.unsigned()? != VERSION {
+    if bytes.array()? != 4 || !FORMS.contains(&bytes.unsigned()?) {
         return Err(damaged("another form"));
     }
     let mut origins = Vec::new();
