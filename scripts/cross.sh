@@ -24,6 +24,9 @@ strip() { LD_LIBRARY_PATH=$sysroot/lib "$objcopy" "$@"; }
 
 # OpenSSL tells when it was built. One fixed time, since another would build all C anew.
 export SOURCE_DATE_EPOCH=1767225600
+# Of the C libraries two things that nobody asks for: tables to unwind through them, since a
+# panic aborts (0.5 MB; debuggers have their own), and half a megabyte of powers for SM2.
+export CFLAGS="-fno-unwind-tables -fno-asynchronous-unwind-tables -DOPENSSL_NO_SM2_PRECOMP"
 # Debug info stays in the program until it is split off below.
 export CARGO_PROFILE_RELEASE_SPLIT_DEBUGINFO=off
 

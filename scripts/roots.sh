@@ -39,7 +39,7 @@ base() {
   if [ ! -e "$file" ]; then
     echo "roots: making $1 for $2 by mmdebstrap into $cache" >&2
     mkdir -p "$cache/roots"
-    nice -n 5 mmdebstrap --quiet --architectures="$2" --variant=minbase \
+    nice -n 5 mmdebstrap --quiet --format=tar --architectures="$2" --variant=minbase \
       --include=systemd,systemd-sysv,init-system-helpers,adduser "$1" "$file.part" >&2
     mv "$file.part" "$file"
   fi
@@ -93,7 +93,7 @@ END
     --console=pipe --link-journal=no --private-network </dev/null >"$work/$1.console" 2>&1 || true
   cat "$root/outcome" "$root/figures" 2>/dev/null || true
   if [ "$(tail -1 "$root/outcome" 2>/dev/null)" != done ]; then
-    tail -30 "$root/log" "$work/$1.console" >&2 || true
+    tail -n 30 "$root/log" "$work/$1.console" >&2 || true
     journalctl -D "$root"/var/log/journal/* --no-pager -u tidegate -n 60 >&2 || true
     echo "roots: $1 FAILED after $((SECONDS - start)) s" >&2
     return 1

@@ -173,12 +173,14 @@ impl Agent {
             }
         }
         let seen = watch::Sender::new(status::Seen::default());
+        let found = watch::Sender::new(Vec::new());
         let board = Board {
             gateway: config.gateway.id.clone(),
             clock: clock.clone(),
             seen: seen.subscribe(),
             store: collector.store(),
             forward: forward.subscribe(),
+            certificates: found.subscribe(),
         };
         let status_at = status::start(&config.status, board, &mut control);
         let named = watch::Sender::new(certificates::named(&config));
@@ -203,7 +205,7 @@ impl Agent {
         };
         agent.tasks.spawn(scrub::run(agent.collector.store(), agent.stop.clone()));
         let (named, clock) = (agent.named.subscribe(), agent.clock.clone());
-        agent.tasks.spawn(certificates::run(named, clock, agent.stop.clone()));
+        agent.tasks.spawn(certificates::run(named, found, clock, agent.stop.clone()));
         agent.tasks.spawn(give_back(agent.buffer.clone(), agent.stop.clone()));
         for ((wanted, intake), (saved, lost)) in wanted.into_iter().zip(intakes).zip(saved) {
             agent.run(wanted, Joined { intake, saved, lost }, damage.as_ref());

@@ -67,23 +67,27 @@ fn table(lines: &[Line]) -> String {
         "part", "figure", "measured", "unit", "limit"
     );
     for line in lines {
-        let sign = if line.at_least { "≥ " } else { "" };
-        let limit = line.limit.map_or_else(String::new, |limit| format!("{sign}{limit}"));
-        let within = match line.within {
-            Some(true) => "✓",
-            Some(false) if line.at_least => "under",
-            Some(false) => "over",
-            None => "",
-        };
-        let note = line.note.as_deref().unwrap_or_default();
-        let value = number(line.value);
-        let row = format!(
-            "{:<16} {:<34} {value:>11} {:<8} {limit:>9}  {within:<6} {note}",
-            line.part, line.figure, line.unit
-        );
-        writeln!(text, "{}", row.trim_end()).expect("a string takes text");
+        writeln!(text, "{}", row(line)).expect("a string takes text");
     }
     text
+}
+
+pub(crate) fn row(line: &Line) -> String {
+    let sign = if line.at_least { "≥ " } else { "" };
+    let limit = line.limit.map_or_else(String::new, |limit| format!("{sign}{limit}"));
+    let within = match line.within {
+        Some(true) => "✓",
+        Some(false) if line.at_least => "under",
+        Some(false) => "over",
+        None => "",
+    };
+    let note = line.note.as_deref().unwrap_or_default();
+    let value = number(line.value);
+    let row = format!(
+        "{:<16} {:<34} {value:>11} {:<8} {limit:>9}  {within:<6} {note}",
+        line.part, line.figure, line.unit
+    );
+    row.trim_end().to_owned()
 }
 
 /// Three digits that count, whatever the size.

@@ -107,6 +107,7 @@ fn measure(cli: &Cli) {
             continue;
         }
         line::progress(&format!("bench: {part:?}"));
+        let before = bench.lines.len();
         match part {
             Part::Burst => _ = bench.burst(),
             Part::Steady => steady::steady(&mut bench),
@@ -123,6 +124,8 @@ fn measure(cli: &Cli) {
             Part::Sqlite => poll::sqlite(&mut bench),
             Part::Telegraf => telegraf::telegraf(&mut bench),
         }
+        // A later part that does not end takes no figure with it.
+        bench.lines.iter().skip(before).for_each(|line| line::progress(&line::row(line)));
     }
     line::print(&bench.lines, cli.json);
 }

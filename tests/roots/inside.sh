@@ -60,6 +60,7 @@ WatchdogSec=5
 END
 systemctl daemon-reload
 systemctl restart tidegate
+[ "$(property WatchdogUSec)" = 5s ]
 restarts=$(property NRestarts) hung=$(property MainPID)
 if [ -x /hold ]; then /hold "$hung" forward & else kill -STOP "$hung"; fi
 until_true "[ \"\$(systemctl show tidegate --property NRestarts --value)\" -gt $restarts ] && systemctl is-active --quiet tidegate"

@@ -35,12 +35,15 @@ impl Held {
     /// Waits until it has been killed where it is held. Its process is gone for its
     /// own parent only once that is seen here.
     pub fn wait_killed(self) {
-        let mut status = 0;
-        while !libc::WIFSIGNALED(status) && !libc::WIFEXITED(status) {
+        loop {
+            let mut status = 0;
             #[expect(unsafe_code, reason = "as above")]
             // SAFETY: the status outlives the call; the thread is traced by this one.
             let thread = unsafe { libc::waitpid(self.0, &raw mut status, libc::__WALL) };
             assert_eq!(thread, self.0, "it is killed: {}", std::io::Error::last_os_error());
+            if libc::WIFSIGNALED(status) || libc::WIFEXITED(status) {
+                break;
+            }
         }
         // There is nothing left to let go.
         std::mem::forget(self);

@@ -165,6 +165,42 @@ fn a_wrong_file_changes_nothing_and_says_why() {
 }
 
 #[test]
+fn a_secret_that_changed_on_disk_is_read_again_and_one_that_did_not_changes_nothing() {
+    let gateway = "reload-secret";
+    let folder = folder(gateway);
+    let file = folder.join("password");
+    let write = |password: &str| std::fs::write(&file, password).expect("the folder is ours");
+    write("of-the-first-year");
+    let login = format!("username = \"gw\"\npassword = {{ file = \"{}\" }}", file.display());
+    let other = "reload-secret-free";
+    let config = head(gateway, &folder, "")
+        + &settings::stream(gateway, 1)
+        + &settings::stream(other, 1)
+        + &mqtt("locked", gateway, &login)
+        + &mqtt("free", other, "");
+    let mut agent = Agent::new(&folder, &config);
+    agent.start();
+    wait_subscribed(gateway, "locked");
+    wait_subscribed(gateway, "free");
+    let [mut to_locked, mut to_free] = [gateway, other].map(Plant::new);
+    to_locked.publish(50);
+    to_free.publish(50);
+
+    reload(&mut agent, &config);
+    assert_eq!([logins(gateway, "locked"), logins(gateway, "free")], [1, 1]);
+
+    write("of-the-second-year");
+    reload(&mut agent, &config);
+    tidegate_e2e::wait_until("the source logs in again", PATIENCE, || {
+        (logins(gateway, "locked") == 2).then_some(())
+    });
+    assert_once(gateway, to_locked.publish(50));
+    assert_once(other, to_free.publish(50));
+    assert_eq!(logins(gateway, "free"), 1, "the other one keeps its connection");
+    agent.stop();
+}
+
+#[test]
 fn kafka_is_connected_to_anew_and_a_backlog_of_a_stream_that_is_gone_is_sent() {
     let gateway = "reload-uplink";
     let folder = folder(gateway);

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::event::Timestamp;
 use crate::source;
+use crate::status::Certificate;
 
 /// So long before its end a certificate is told.
 const EARLY: Duration = Duration::from_hours(30 * 24);
@@ -77,9 +78,11 @@ pub(super) fn named(config: &Config) -> Vec<Named> {
     files.collect()
 }
 
-/// Looks now, each day, and where the configuration has changed, until `stop`.
+/// Looks now, each day, and where the configuration has changed, until `stop`. What is
+/// found is told in the log where it is due, and shown to `found` in any case.
 pub(super) async fn run(
     mut named: watch::Receiver<Vec<Named>>,
+    found: watch::Sender<Vec<Certificate>>,
     clock: Clock,
     stop: CancellationToken,
 ) {
@@ -87,10 +90,11 @@ pub(super) async fn run(
         loop {
             let files = named.borrow_and_update().clone();
             let now = clock.now();
+            let look = move || files.iter().filter_map(|file| look(file, now)).collect();
             // What ends it is the end of the process.
-            tokio::task::spawn_blocking(move || files.iter().for_each(|file| look(file, now)))
-                .await
-                .ok();
+            if let Ok(certificates) = tokio::task::spawn_blocking(look).await {
+                found.send_replace(certificates);
+            }
             if let Ok(Err(_)) = tokio::time::timeout(NEXT, named.changed()).await {
                 return;
             }
@@ -101,10 +105,8 @@ pub(super) async fn run(
 
 /// A file that cannot be read or holds no certificate is told by whoever connects
 /// with it.
-fn look(named: &Named, now: Timestamp) {
-    let Some(end) = std::fs::read(&named.file).ok().and_then(|text| end(&text, named.of)) else {
-        return;
-    };
+fn look(named: &Named, now: Timestamp) -> Option<Certificate> {
+    let end = end(&std::fs::read(&named.file).ok()?, named.of)?;
     let Named { by, file, .. } = named;
     let (file, subject) = (file.display(), &end.subject);
     match told(end.at, now) {
@@ -118,6 +120,7 @@ fn look(named: &Named, now: Timestamp) {
         ),
         None => {}
     }
+    Some(Certificate { by: by.clone(), file: file.to_string(), ends: end.at })
 }
 
 /// Where the use of a PEM file ends.
@@ -181,6 +184,29 @@ mod tests {
         for text in ["", "no PEM", &KeyPair::generate().unwrap().serialize_pem(), &cut] {
             assert_eq!(end(text.as_bytes(), Of::Ours), None, "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_named_is_looked_at_now_and_after_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("gw1.pem");
+        std::fs::write(&file, pem("gw1", (2026, 12, 7))).unwrap();
+        let ours = Named { by: "kafka.tls".to_owned(), file: file.clone(), of: Of::Ours };
+        let missing = Named { file: folder.path().join("missing.pem"), ..ours.clone() };
+        let (files, named) = watch::channel(vec![missing.clone(), ours.clone()]);
+        let (found, mut seen) = watch::channel(Vec::new());
+        let stop = CancellationToken::new();
+        let looking = tokio::spawn(run(named, found, Clock::fixed(on(0)), stop.clone()));
+        let gw1 = Certificate {
+            by: ours.by.clone(),
+            file: file.display().to_string(),
+            ends: TODAY + 10 * DAY,
+        };
+        assert_eq!(*seen.wait_for(|seen| !seen.is_empty()).await.unwrap(), [gw1]);
+        files.send_replace(vec![missing]);
+        seen.wait_for(Vec::is_empty).await.unwrap();
+        stop.cancel();
+        looking.await.unwrap();
     }
 
     #[test]

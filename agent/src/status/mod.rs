@@ -70,6 +70,18 @@ pub struct Board {
     pub seen: watch::Receiver<Seen>,
     pub store: Store,
     pub forward: watch::Receiver<forward::Status>,
+    /// Another with each look at their files.
+    pub certificates: watch::Receiver<Vec<Certificate>>,
+}
+
+/// A file of certificates that the configuration names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// The section that names it.
+    pub by: String,
+    pub file: String,
+    /// When its use ends, in seconds since 1970.
+    pub ends: i64,
 }
 
 /// What runs now.

@@ -51,6 +51,7 @@ impl Collector for Figures {
         cycles(&mut sheet, board)?;
         let kafka = board.forward.borrow().clone();
         forward(&mut sheet, &kafka)?;
+        certificates(&mut sheet, board)?;
         process(&mut sheet, board)
     }
 }
@@ -169,6 +170,16 @@ fn forward(sheet: &mut Sheet<'_>, kafka: &forward::Status) -> Result<(), Error> 
     let help = "From the reading of a batch's first event to its commit in Kafka by the wall \
                 clock, each batch";
     sheet.delays("source_to_kafka", help, &kafka.took)
+}
+
+fn certificates(sheet: &mut Sheet<'_>, board: &Board) -> Result<(), Error> {
+    let certificates = board.certificates.borrow();
+    let ends = certificates
+        .iter()
+        .map(|one| ([("by", one.by.as_str()), ("file", one.file.as_str())], one.ends));
+    let help = "When a file of certificates that the configuration names expires, since 1970: our \
+                own with its first certificate, authorities with their last";
+    sheet.gauges_seconds("certificate_expiry", help, ends)
 }
 
 fn process(sheet: &mut Sheet<'_>, board: &Board) -> Result<(), Error> {

@@ -70,6 +70,19 @@ impl Sheet<'_> {
         Ok(())
     }
 
+    pub(super) fn gauges_seconds<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        rows: impl Iterator<Item = (L, i64)>,
+    ) -> Result<(), Error> {
+        let mut family = self.family(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        for (labels, value) in rows {
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) -> Result<(), Error> {
         ConstCounter::new(value).encode(self.family(name, help, None, MetricType::Counter)?)
     }

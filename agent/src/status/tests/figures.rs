@@ -115,6 +115,10 @@ async fn what_the_stages_say_stands_under_its_name() {
             ("tidegate_source_to_kafka_seconds_bucket{le=\"0.25\"}", 0.0),
             ("tidegate_source_to_kafka_seconds_bucket{le=\"0.5\"}", 1.0),
             ("tidegate_source_to_kafka_seconds_sum", 0.3),
+            (
+                "tidegate_certificate_expiry_seconds{by=\"kafka.tls\",file=\"/etc/tidegate/gw1.pem\"}",
+                1_893_456_000.0,
+            ),
             ("tidegate_buffer_dead_letters", 9.0),
             ("tidegate_buffer_dead_letters_dropped_total", 10.0),
             ("tidegate_buffer_full", 1.0),

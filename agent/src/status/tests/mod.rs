@@ -66,12 +66,18 @@ impl Bench {
             streams: vec!["plant".to_owned()],
             pulses: vec![writer.clone()],
         };
+        let certificate = Certificate {
+            by: "kafka.tls".to_owned(),
+            file: "/etc/tidegate/gw1.pem".to_owned(),
+            ends: 1_893_456_000,
+        };
         let board = Board {
             gateway: "gw1".to_owned(),
             clock: clock.clone(),
             seen: watch::Sender::new(seen).subscribe(),
             store: collector.store(),
             forward: status,
+            certificates: watch::Sender::new(vec![certificate]).subscribe(),
         };
         Self {
             board: Arc::new(board),
