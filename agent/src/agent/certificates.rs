@@ -196,17 +196,18 @@ mod tests {
         let (files, named) = watch::channel(vec![missing.clone(), ours.clone()]);
         let (found, mut seen) = watch::channel(Vec::new());
         let stop = CancellationToken::new();
-        let looking = tokio::spawn(run(named, found, Clock::fixed(on(0)), stop.clone()));
         let gw1 = Certificate {
             by: ours.by.clone(),
             file: file.display().to_string(),
             ends: TODAY + 10 * DAY,
         };
-        assert_eq!(*seen.wait_for(|seen| !seen.is_empty()).await.unwrap(), [gw1]);
-        files.send_replace(vec![missing]);
-        seen.wait_for(Vec::is_empty).await.unwrap();
-        stop.cancel();
-        looking.await.unwrap();
+        let told = async {
+            assert_eq!(*seen.wait_for(|seen| !seen.is_empty()).await.unwrap(), [gw1]);
+            files.send_replace(vec![missing]);
+            seen.wait_for(Vec::is_empty).await.unwrap();
+            stop.cancel();
+        };
+        tokio::join!(run(named, found, Clock::fixed(on(0)), stop.clone()), told);
     }
 
     #[test]
