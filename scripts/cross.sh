@@ -34,6 +34,9 @@ for target in "${targets[@]}"; do
   build=(--locked --package tidegate --profile "$profile")
   flags="--remap-path-prefix=$PWD=/tidegate --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
   flags+=" --remap-path-prefix=$sysroot=/rust"
+  # The static ones are for small machines: no tables to unwind through (0.4 MB), as a panic
+  # aborts. A backtrace comes from a core dump and tidegate.debug.
+  if [[ $target = *-musl* ]]; then flags+=" -C force-unwind-tables=no"; fi
   # In a shell of its own, whose variables do not reach the next target.
   (
     case $target in
