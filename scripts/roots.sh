@@ -26,9 +26,9 @@ trap clean EXIT
 binfmt() {
   [ -e $misc/register ] || { mount -t binfmt_misc binfmt_misc $misc; mounted=yes; }
   # Whoever has registered it before keeps it.
-  if ! grep -qs '^interpreter.*qemu-aarch64' $misc/*; then
-    # F: the kernel holds qemu open, and the root needs none.
-    sed 's/^:[^:]*:/:tidegate-aarch64:/; s/:[^:]*$/:OCF/' /usr/lib/binfmt.d/qemu-aarch64.conf >$misc/register
+  if ! grep -qs '^interpreter.*aarch64\(-\|$\)' $misc/*; then
+    # F: the kernel holds qemu open, and the root needs none. P: what this qemu expects.
+    sed 's/^:[^:]*:/:tidegate-aarch64:/; s/:[^:]*$/:OCPF/' /usr/lib/binfmt.d/qemu-aarch64.conf >$misc/register
     registered=yes
   fi
 }
