@@ -57,7 +57,6 @@ previous() {
 
 boot() {
   local suite=${1%-*} architecture=${1#*-} root=$work/$1 start=$SECONDS file
-  if [ "$architecture" = arm64 ]; then binfmt; fi
   file=$(base "$suite" "$architecture")
   mkdir "$root"
   tar -C "$root" -xf "$file"
@@ -103,5 +102,7 @@ END
 }
 
 status=0
+# Here and not in the shells below, which leave nothing to be given back by this one.
+if [[ " ${roots[*]} " = *-arm64\ * ]]; then binfmt; fi
 for root in "${roots[@]}"; do (boot "$root") || status=1; done
 exit $status
