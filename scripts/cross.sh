@@ -25,7 +25,7 @@ strip() { LD_LIBRARY_PATH=$sysroot/lib "$objcopy" "$@"; }
 # OpenSSL tells when it was built. One fixed time, since another would build all C anew.
 export SOURCE_DATE_EPOCH=1767225600
 # Of the C libraries two things that nobody asks for: tables to unwind through them, since a
-# panic aborts (0.5 MB; debuggers have their own), and half a megabyte of powers for SM2.
+# panic aborts (debuggers have their own), and half a megabyte of powers for SM2.
 export CFLAGS="-fno-unwind-tables -fno-asynchronous-unwind-tables -DOPENSSL_NO_SM2_PRECOMP"
 # Debug info stays in the program until it is split off below.
 export CARGO_PROFILE_RELEASE_SPLIT_DEBUGINFO=off
@@ -34,7 +34,7 @@ for target in "${targets[@]}"; do
   build=(--locked --package tidegate --profile "$profile")
   flags="--remap-path-prefix=$PWD=/tidegate --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
   flags+=" --remap-path-prefix=$sysroot=/rust"
-  # The static ones are for small machines: no tables to unwind through (0.4 MB), as a panic
+  # The static ones are for small machines: no tables to unwind through (0.1 MB), as a panic
   # aborts. A backtrace comes from a core dump and tidegate.debug.
   if [[ $target = *-musl* ]]; then flags+=" -C force-unwind-tables=no"; fi
   # In a shell of its own, whose variables do not reach the next target.

@@ -21,9 +21,9 @@ const MANY: u64 = 1_000;
 const MANY_WATCHED: Duration = Duration::from_secs(20);
 
 const FEW: u64 = 20;
-/// The kernel writes the blocks of the -shm that changed each half a minute, some six: in
-/// a minute one such time more or less is a twentieth. What is left out is that the -wal is
-/// written into the file each twenty minutes: twenty pages, 2 MB a day.
+/// Runs of a minute differed by just eight blocks, a twentieth: more is written than the
+/// commits, and not in each minute as much. What is left out is that the -wal is written
+/// into the file each twenty minutes: twenty pages, 2 MB a day.
 const FEW_WATCHED: Duration = Duration::from_mins(3);
 
 /// Messages that mosquitto has on their way to a client of MQTT 3.1.1 by default.
