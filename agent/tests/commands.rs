@@ -168,6 +168,10 @@ fn beside_an_agent_and_without_it_the_commands_tell_the_same() {
     let peeked = gateway.json(&["buffer", "peek", "-n", "3"]);
     assert_eq!(peeked["events"].as_array().unwrap().len(), 3);
     assert_eq!(peeked["events"][0]["event"]["id"], 1);
+    let copy = gateway.file("copy.db").display().to_string();
+    let exported = gateway.command(&["buffer", "export", &copy]);
+    assert_eq!(exported.status.code(), Some(0));
+    assert_eq!(String::from_utf8(exported.stderr).unwrap(), "", "all is in the copy");
     let second = gateway.command(&["run"]);
     assert_eq!(second.status.code(), Some(1));
     let said = String::from_utf8(second.stderr).unwrap();

@@ -115,6 +115,8 @@ async fn what_kafka_takes_in_time_is_never_written() {
         assert_eq!(times(&bench.to_send(0)), [round * 3, round * 3 + 1, round * 3 + 2]);
         bench.deliver(&[0]);
         bench.intakes[0].wait_committed(ticket).await.unwrap();
+        let in_memory = bench.store.stats().borrow().in_memory.events;
+        assert_eq!(in_memory, 0, "who is answered sees it");
     }
     let stats = bench.until(|stats| stats.in_memory.batches == 0).await;
     assert_eq!((stats.commits, stats.batches, stats.committed), (before, 0, 60));

@@ -1,16 +1,21 @@
 //! The answers, as they stand on the socket and as `--json` prints them.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 /// A line that is answered: one of the two is there.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Answer {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "there", skip_serializing_if = "Option::is_none")]
     pub ok: Option<Box<RawValue>>,
     /// Why not, and what to do, in one sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// What is there is an answer, `null` too: that of a request that has nothing to tell.
+fn there<'de, D: Deserializer<'de>>(answer: D) -> Result<Option<Box<RawValue>>, D::Error> {
+    Deserialize::deserialize(answer).map(Some)
 }
 
 #[derive(Debug, Serialize, Deserialize)]
