@@ -23,7 +23,7 @@ use tracing::{info, warn};
 
 pub use mend::Again;
 pub use reload::{Refused, Reloaded};
-use running::Running;
+use running::{Made, Running};
 use wanted::{rules, wanted};
 pub use watchdog::{Vitals, Watchdog};
 
@@ -66,6 +66,8 @@ pub struct Agent {
     collector: Collector,
     /// None only while another configuration of Kafka is taken over.
     forwarder: Option<Forwarder>,
+    /// What the forwarder was made of. The same again needs no other one.
+    uplink: Made,
     forward: watch::Sender<forward::Status>,
     buffer: watch::Receiver<buffer::Stats>,
     epoch: Epoch,
@@ -145,6 +147,7 @@ impl Agent {
         let infos = wanted.iter().map(|wanted| wanted.info.clone()).collect();
         let (collector, intakes) = collect::start(file, infos, flows.clone())?;
         let forward = watch::Sender::new(forward::Status::begin());
+        let uplink = reload::uplink(&config);
         let forwarder = forward::start(
             config.kafka.clone(),
             &config.gateway.id,
@@ -196,6 +199,7 @@ impl Agent {
             stop: CancellationToken::new(),
             collector,
             forwarder: Some(forwarder),
+            uplink,
             forward,
             buffer: stats,
             epoch,

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use tidegate_e2e::agent::Agent;
+use tidegate_e2e::certificates::Certificates;
 use tidegate_e2e::judge::{self, Judge};
 use tidegate_e2e::kafka::Kafka;
 use tidegate_e2e::mosquitto::Mosquitto;
@@ -197,6 +198,40 @@ fn a_secret_that_changed_on_disk_is_read_again_and_one_that_did_not_changes_noth
     assert_once(gateway, to_locked.publish(50));
     assert_once(other, to_free.publish(50));
     assert_eq!(logins(gateway, "free"), 1, "the other one keeps its connection");
+    agent.stop();
+}
+
+#[test]
+fn a_certificate_that_changed_on_disk_is_read_again() {
+    let gateway = "reload-certificate";
+    let folder = folder(gateway);
+    // Of an authority that Kafka does not trust.
+    let own = Certificates::make(&folder.join("tls"));
+    let ours = &KAFKA.certificates;
+    std::fs::copy(&ours.ca, &own.ca).expect("the folder is ours");
+    let kafka = settings::mutual(&KAFKA.mutual(), &own, &own.client);
+    let config = settings::head(gateway, &folder, &kafka)
+        + &settings::stream(gateway, 1)
+        + &mqtt("b", gateway, "");
+    let mut agent = Agent::new(&folder, &config);
+    agent.start();
+    wait_subscribed(gateway, "b");
+    let mut plant = Plant::new(gateway);
+    plant.publish(50);
+    agent.wait_line(&["cannot deliver to Kafka", "certificate unknown"], PATIENCE);
+
+    for (from, to) in
+        [(&ours.client.certificate, &own.client.certificate), (&ours.client.key, &own.client.key)]
+    {
+        std::fs::copy(from, to).expect("the folder is ours");
+    }
+    reload(&mut agent, &config);
+    assert_once(gateway, plant.publish(50));
+    assert_eq!(
+        logins(gateway, "b"),
+        1,
+        "a source does not see that a certificate of Kafka changed"
+    );
     agent.stop();
 }
 

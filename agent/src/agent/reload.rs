@@ -81,7 +81,7 @@ impl Agent {
             added: added.map(|wanted| wanted.info.clone()).collect(),
         };
         let mut joined = self.collector.change(asked).await?.into_iter();
-        let kafka = kafka(&self.config) != kafka(&new);
+        let uplink = uplink(&new);
         (self.flows, self.config) = (flows, new);
         for wanted in wanted {
             if let Some(running) = kept.remove(&wanted.info.name) {
@@ -91,7 +91,8 @@ impl Agent {
                 self.run(wanted, joined, None);
             }
         }
-        if kafka {
+        if uplink != self.uplink {
+            self.uplink = uplink;
             self.connect_anew().await?;
             done.kafka = true;
         }
@@ -127,7 +128,9 @@ impl Agent {
     }
 }
 
-fn kafka(config: &Config) -> Made {
+/// What the forwarder is made of, to be asked before it is: a file that changes while
+/// it is read is another one at the next reload.
+pub(super) fn uplink(config: &Config) -> Made {
     Made::new(&config.kafka, config.kafka.files(), Vec::new(), Vec::new())
 }
 
