@@ -47,6 +47,9 @@ for target in "${targets[@]}"; do
         export RUSTC_BOOTSTRAP=1 RUST_LIBC_UNSTABLE_MUSL_V1_2_3=1
         # It brings no start files; zig's are linked.
         flags+=" -C link-self-contained=no"
+        # Thumb code: 10.3 MB instead of 12.1.
+        flags+=" -C target-feature=+thumb-mode"
+        export CFLAGS="$CFLAGS -mthumb"
         build+=(--target "$target" -Zbuild-std=std,panic_abort) ;;
       *) build+=(--target "$target") ;;
     esac
