@@ -11,8 +11,6 @@ use crate::bench::{BUFFER, Bench, DEADLINE};
 use crate::line::float;
 use crate::meter::Lap;
 
-const NAME: &str = "collect";
-
 /// Rows of one machine, which become records of about 200 bytes of JSON.
 const TABLE: &str = "
     CREATE TABLE log (id INTEGER PRIMARY KEY, temp REAL, pressure REAL, speed INTEGER);
@@ -22,6 +20,8 @@ const TABLE: &str = "
 
 #[derive(Debug, Clone)]
 pub(crate) struct Backlog {
+    /// Of its stream and source, too.
+    name: &'static str,
     /// Of the agent that filled it, which has ended.
     file: PathBuf,
     table: PathBuf,
@@ -55,13 +55,13 @@ pub(crate) fn source(table: &Path, name: &str) -> String {
 }
 
 impl Backlog {
-    /// Lets an agent collect so many rows, as fast as it can.
-    pub(crate) fn collect(bench: &Bench, events: u64) -> Self {
-        let folder = bench.folder(NAME);
+    /// Lets the agent `name` collect so many rows, as fast as it can.
+    pub(crate) fn collect(bench: &Bench, name: &'static str, events: u64) -> Self {
+        let folder = bench.folder(name);
         let rows = folder.join("machine.db");
         table(&rows, events);
         let nobody = format!("127.0.0.1:{}", ports::free());
-        let mut agent = bench.start_agent(NAME, &nobody, "", &source(&rows, NAME));
+        let mut agent = bench.start_agent(name, &nobody, "", &source(&rows, name));
         let (cpu, disk) = (Lap::start(&agent.meter), agent.meter.written());
         let since = Instant::now();
         let before = agent.counted();
@@ -76,7 +76,7 @@ impl Backlog {
         open(&file)
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .expect("it is whole");
-        Self { file, table: rows, events, rate, micros, written }
+        Self { name, file, table: rows, events, rate, micros, written }
     }
 
     /// A copy of it as the buffer of the agent `name`, to be sent to the topic
@@ -88,7 +88,7 @@ impl Backlog {
         // The stream's definition goes with its batches.
         let update = "UPDATE stream SET definition = json_set(definition, '$.topic', ?1)";
         open(&file).execute(update, [name]).expect("it has one stream");
-        source(&self.table, NAME)
+        source(&self.table, self.name)
     }
 
     /// The same until its file has so many bytes: its batches again and again, each

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use rustix::fs::statvfs;
 use tidegate_e2e::kafka::Kafka;
 use tidegate_e2e::process::Process;
 use tidegate_e2e::{folder, target, wait_until};
 
 use crate::backlog::Backlog;
 use crate::burst::{self, Burst};
-use crate::line::Line;
+use crate::line::{self, Line};
 use crate::meter::Meter;
 use crate::mosquitto::Mosquitto;
 use crate::poll::{self, Polled};
@@ -27,6 +28,9 @@ const QUIET: Duration = Duration::from_millis(500);
 const LOOK: Duration = Duration::from_millis(10);
 
 const ANSWER: Duration = Duration::from_mins(1);
+
+/// The agent's default of `min_free_disk` is this part of the disk.
+const FLOOR: u64 = 10;
 
 /// Each agent's buffer, in its folder.
 pub(crate) const BUFFER: &str = "buffer.db";
@@ -47,6 +51,14 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn start(events: u64, waiting: u64) -> Self {
+        let folder = folder("bench");
+        let disk = statvfs(&folder).expect("a folder is on a disk");
+        if disk.f_bavail < disk.f_blocks / FLOOR {
+            line::progress(
+                "bench: less than a tenth of the disk is free. The agent holds its sources back \
+                 below that (`min_free_disk`): figures will be wrong, or not come",
+            );
+        }
         Self {
             kafka: Kafka::started("bench-kafka"),
             mosquitto: Mosquitto::start(),
@@ -56,7 +68,7 @@ impl Bench {
             backlog: None,
             burst: None,
             polled: None,
-            folder: folder("bench"),
+            folder,
         }
     }
 

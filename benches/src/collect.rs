@@ -21,7 +21,7 @@ pub(crate) fn filled(bench: &mut Bench) -> Backlog {
         return backlog.clone();
     }
     let name = "collect";
-    let backlog = Backlog::collect(bench, bench.waiting);
+    let backlog = Backlog::collect(bench, name, bench.waiting);
     let note = format!("{} rows of a SQLite table", backlog.events);
     bench.lines.extend([
         Line::told(name, "table to file, Kafka away", backlog.rate, "events/s")

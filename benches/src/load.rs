@@ -14,7 +14,7 @@ const CHUNK: u64 = 500;
 const BEAT: Duration = Duration::from_millis(10);
 const BEATS: u64 = 100;
 
-/// Devices that the messages come from in turn.
+/// Devices that the messages come from in turn, where nothing else is asked for.
 const DEVICES: u64 = 20;
 
 /// A broker that is silent for so long is broken.
@@ -27,6 +27,17 @@ const PUBACK_BYTES: u64 = 4;
 /// Publishes so many messages on `<root>/<device>/state`; its thread ends when
 /// the broker has acknowledged all.
 pub(crate) fn publish(port: u16, root: &str, count: u64, rate: Option<u64>) -> JoinHandle<()> {
+    publish_of(DEVICES, port, root, count, rate)
+}
+
+/// The same of so many devices.
+pub(crate) fn publish_of(
+    devices: u64,
+    port: u16,
+    root: &str,
+    count: u64,
+    rate: Option<u64>,
+) -> JoinHandle<()> {
     let root = root.to_owned();
     std::thread::spawn(move || {
         let mut stream = connect(port);
@@ -40,7 +51,7 @@ pub(crate) fn publish(port: u16, root: &str, count: u64, rate: Option<u64>) -> J
             let end = count.min(due);
             bytes.clear();
             for number in next..end {
-                message(&mut bytes, &root, number);
+                message(&mut bytes, &root, number % devices, number);
             }
             stream.write_all(&bytes).expect("the broker reads");
             next = end;
@@ -64,7 +75,7 @@ pub(crate) fn pulse(port: u16, root: &str, count: u64, pause: Duration) -> Vec<I
     let (begun, mut moments) = (Instant::now(), Vec::new());
     for number in 0..count {
         bytes.clear();
-        message(&mut bytes, root, number);
+        message(&mut bytes, root, number % DEVICES, number);
         moments.push(Instant::now());
         stream.write_all(&bytes).expect("the broker reads");
         let mut answer = [0; 4];
@@ -103,9 +114,14 @@ fn count_answers(stream: &mut TcpStream, count: u64) {
     }
 }
 
+/// What the messages of a device are published on.
+pub(crate) fn topic(root: &str, device: u64) -> String {
+    format!("{root}/device-{device:02}/state")
+}
+
 /// Appends the PUBLISH of message `number`: eight fields, 133 bytes.
-fn message(bytes: &mut Vec<u8>, root: &str, number: u64) {
-    let topic = format!("{root}/device-{:02}/state", number % DEVICES);
+fn message(bytes: &mut Vec<u8>, root: &str, device: u64, number: u64) {
+    let topic = topic(root, device);
     let payload = format!(
         r#"{{"n":{},"temp":{:.2},"pressure":{:.4},"flow":{:.3},"speed":{},"level":{:.4},"state":"running, program 42b","alarm":false}}"#,
         n(number),
@@ -145,7 +161,7 @@ mod tests {
     fn a_message_is_a_publish_of_133_bytes_of_json_with_eight_fields() {
         for number in [0, 7, 199_999] {
             let mut bytes = Vec::new();
-            message(&mut bytes, "bench", number);
+            message(&mut bytes, "bench", 7, number);
             let mut bytes = bytes::BytesMut::from(bytes.as_slice());
             let Ok(Packet::Publish(publish)) = Packet::read(&mut bytes, usize::MAX) else {
                 unreachable!("it is a PUBLISH")

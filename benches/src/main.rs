@@ -19,8 +19,10 @@ mod backlog;
 mod burst;
 mod collect;
 mod drain;
+mod growth;
 mod idle;
 mod latency;
+mod open;
 mod poll;
 mod steady;
 mod telegraf;
@@ -71,12 +73,18 @@ enum Part {
     Live,
     /// A backlog of gigabytes.
     Open,
+    /// Backlogs of 1 MB to 1 GB.
+    Sizes,
     /// Collecting and sending at once.
     Both,
     /// The bare subscriber.
     Subscriber,
     Modbus,
     Sqlite,
+    /// Messages of 1 to 1,000 devices.
+    Devices,
+    /// 1 to 100 agents on the one broker.
+    Gateways,
     /// The same messages and registers through Telegraf.
     Telegraf,
 }
@@ -117,11 +125,14 @@ fn measure(cli: &Cli) {
             Part::Collect => collect::collect(&mut bench),
             Part::Drain => drain::drain(&mut bench),
             Part::Live => latency::live(&mut bench),
-            Part::Open => drain::open(&mut bench, cli.gigabytes * 1_000_000_000),
+            Part::Open => open::open(&mut bench, cli.gigabytes * 1_000_000_000),
+            Part::Sizes => open::sizes(&mut bench),
             Part::Both => collect::both(&mut bench),
             Part::Subscriber => subscriber::compare(&mut bench),
             Part::Modbus => _ = bench.polled(),
             Part::Sqlite => poll::sqlite(&mut bench),
+            Part::Devices => growth::devices(&mut bench),
+            Part::Gateways => growth::gateways(&mut bench),
             Part::Telegraf => telegraf::telegraf(&mut bench),
         }
         // A later part that does not end takes no figure with it.

@@ -147,11 +147,16 @@ impl Kafka {
 
     /// SIGSTOP: it holds its connections and says nothing.
     pub fn freeze(&self) {
-        self.broker.as_ref().expect("the broker runs").signal(Signal::STOP);
+        self.process().signal(Signal::STOP);
     }
 
     pub fn thaw(&self) {
-        self.broker.as_ref().expect("the broker runs").signal(Signal::CONT);
+        self.process().signal(Signal::CONT);
+    }
+
+    /// For those who measure it.
+    pub fn process(&self) -> &Process {
+        self.broker.as_ref().expect("the broker runs")
     }
 
     /// The plaintext listener.
