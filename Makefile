@@ -10,7 +10,7 @@ help:
 	@echo "make lint       format and clippy alone"
 	@echo "make cross      the agent for ARM and x86-64, against glibc 2.31 and static; TARGETS=\"aarch64-unknown-linux-gnu …\""
 	@echo "make deb        packages and tarballs of those, in target/dist"
-	@echo "make cross-test all of them built twice, run under qemu, and installed in booted systems: hours, as root"
+	@echo "make cross-test all of them, or TARGETS, built twice, run under qemu, installed in booted systems: hours, as root"
 	@echo "make bench      the figures of the whole way beside their limits; takes a release build"
 
 demo:
@@ -45,7 +45,7 @@ deb:
 	@scripts/package.sh $(TARGETS)
 
 cross-test:
-	@scripts/cross-test.sh
+	@scripts/cross-test.sh $(TARGETS)
 
 bench:
 	@scripts/setup.sh test
