@@ -83,7 +83,7 @@ enum Part {
     Sqlite,
     /// Messages of 1 to 1,000 devices.
     Devices,
-    /// 1 to 100 agents on the one broker.
+    /// 1 to 1,000 agents on the one broker.
     Gateways,
     /// The same messages and registers through Telegraf.
     Telegraf,
