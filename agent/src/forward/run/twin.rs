@@ -3,9 +3,9 @@
 //! The broker says the same to a producer whose own transaction stood open for
 //! too long and to one whose place another took. The position tells them apart:
 //! the newest epoch in it is that of the run which committed last, and every
-//! run commits one right after its start. A foreign one is a *twin*: a second
-//! agent under this gateway's id, on a cloned card or by a copied
-//! configuration. The one that started later goes on, since `init_transactions`
+//! run commits one right after its start. One that this file does not know is a
+//! *twin*: a second agent under this gateway's id, on a cloned card or by a
+//! copied configuration. The one that started later goes on, since `init_transactions`
 //! would only fence it and be fenced in turn; this one collects, and looks on.
 
 use std::time::{Duration, Instant};
@@ -91,8 +91,10 @@ impl<L: Line> Forward<L> {
         else {
             return Ok(Outcome::Done);
         };
-        let ours = self.store.epochs().last().map(|running| running.epoch);
-        let Some(sender) = kept.position.sender().filter(|sender| Some(*sender) != ours) else {
+        // An earlier run of this file is over: it is no twin that the fenced one, who had
+        // no time yet to say that it sends, would have to wait for.
+        let is_ours = |sender: &Epoch| self.store.epochs().iter().any(|run| run.epoch == *sender);
+        let Some(sender) = kept.position.sender().filter(|sender| !is_ours(sender)) else {
             return Ok(Outcome::Done);
         };
         if self.twin.told != Some(sender) {

@@ -48,6 +48,26 @@ fn an_idle_start_says_at_once_who_sends() {
 }
 
 #[test]
+fn an_earlier_run_of_its_own_file_is_no_twin() {
+    let mut world = World::new(1, Kind::Twins, None);
+    world.store(0);
+    world.pass(Duration::from_secs(10));
+    world.gateways[0].start();
+    world.store(0);
+    let pace = world.broker.lock().unwrap().pace.clone();
+    while world.gateways[0].state() != "sending" {
+        world.gateways[0].step(&pace);
+    }
+    // Its first transaction stands open for too long, so that the position still names
+    // the run before.
+    world.broker.lock().unwrap().init("tidegate-gw1", 0);
+    world.pass(Duration::from_mins(1));
+    assert_eq!(states(&world), ["sending"]);
+    world.drain().unwrap();
+    judge::judge(&world).unwrap();
+}
+
+#[test]
 fn while_the_position_is_lost_one_of_them_looks_and_the_other_waits() {
     let mut world = World::new(1, Kind::Twins, None);
     world.store(0);
