@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 
 use super::*;
+use crate::buffer::{Burial, Call};
 
 /// An event of so many bytes that no compression makes smaller.
 fn noisy(flow: crate::flow::Id, time: i64, length: usize) -> Delivery {
@@ -50,6 +51,35 @@ async fn on_a_full_disk_deletes_go_alone_and_make_the_room() {
     }
     stats.wait_for(|stats| stats.failing.is_none()).await.unwrap();
     collector.close();
+}
+
+#[test]
+fn a_dead_letter_on_a_full_disk_takes_the_reserve_and_then_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let reserve = folder.path().join("buffer.db.reserve");
+    let buffer = open(&config(folder.path()));
+    // No page more than it has.
+    buffer.file.most_pages(1);
+    let time = Steady::still();
+    let (mut writer, _) = assemble(buffer, Vec::new(), Flows::default(), time.clone());
+    writer.begin();
+    let (reply, answer) = sync_channel(1);
+    writer.ask(Call::Bury { dead: vec![Burial { letter: letter(50_000), event: None }], reply });
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        writer.turn();
+        let wait = writer.wake().unwrap().saturating_duration_since(time.now());
+        waits.push((wait.as_secs(), reserve.try_exists().unwrap()));
+        time.pass(wait);
+    }
+    let waited = [1, 2, 4, 8, 16, 30, 30].map(|seconds| (seconds, false));
+    assert_eq!(waits, [[(0, true), (0, false)].as_slice(), &waited].concat());
+    answer.try_recv().unwrap_err();
+    // Somebody has made room.
+    writer.most_pages(10_000);
+    writer.turn();
+    answer.try_recv().unwrap();
+    assert_eq!(writer.wake(), None);
 }
 
 /// Commits so many batches, enough for a table of several pages.

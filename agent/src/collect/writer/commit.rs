@@ -91,7 +91,9 @@ impl Writer {
                 if self.file.is_full(&cause) {
                     self.standby.learn(known);
                 }
-                self.failed(&cause, events || takes_held, others);
+                // One that went alone is not tried alone once more: what it takes from
+                // memory (a dead letter takes it all) has to stand before it.
+                self.failed(&cause, !alone && (events || takes_held), others);
                 return false;
             }
         }
@@ -181,6 +183,8 @@ impl Writer {
         }
     }
 
+    /// After a commit that failed. `events`: it held what can be left out of the next;
+    /// `others`: and what may go without that.
     pub(super) fn failed(&mut self, cause: &rusqlite::Error, events: bool, others: bool) {
         let text = self.file.explain(cause);
         if buffer::is_damage(cause) {
