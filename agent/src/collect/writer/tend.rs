@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::super::bounds::STEP;
 use super::super::counted;
 use super::Writer;
 use crate::buffer::{self, Done, Dropped, Errand, File, Reason, Stats, locked};
 use crate::event::Timestamp;
+use crate::pulse;
 
 /// Pause before a disk without room is looked at again: somebody else has filled
 /// it, and nothing tells when it is empty again.
@@ -125,8 +127,10 @@ impl Writer {
         self.bounds.ask_again();
         let mut failure = Ok(());
         let mut owed = 0;
-        // Each turn drops a batch or rules out one who could give some.
+        // Each turn drops a batch or rules out one who could give some. After a bound
+        // was lowered by gigabytes there are many.
         while !self.damaged {
+            pulse::beat();
             let state = self.file.state()?;
             let disk = buffer::disk(self.file.path(), state.length).ok();
             owed = disk.map_or(0, |disk| disk.owed);
@@ -183,6 +187,7 @@ impl Writer {
         }
     }
 
+    /// One step, for which the forwarder waits at most; what comes meanwhile goes first.
     fn expire(&mut self) {
         let Some(max_age) = self.max_age else { return };
         let step = (max_age / AGE_STEPS).clamp(Duration::from_secs(1), LONGEST_AGE_STEP);
@@ -191,11 +196,16 @@ impl Writer {
         let age = i64::try_from(max_age.as_nanos()).unwrap_or(i64::MAX);
         let pins = locked(&self.shared.pins);
         let before = Timestamp(now.0.saturating_sub(age));
-        let gone = delete(&mut self.file, |file| file.expire(now, before, &pins));
+        let gone = delete(&mut self.file, |file| file.expire(now, before, STEP, &pins));
         drop(pins);
-        if let Err(error) = gone {
-            warn!(%error, "cannot drop what is too old");
-            self.notice(&error);
+        match gone {
+            Ok(0) => {}
+            // There may be more.
+            Ok(_) => self.expire_due = Some(self.time.now()),
+            Err(error) => {
+                warn!(%error, "cannot drop what is too old");
+                self.notice(&error);
+            }
         }
     }
 
