@@ -178,6 +178,12 @@ impl File {
         failure::is_full(&self.connection, cause)
     }
 
+    /// Whether a commit that failed with this is for certain not on the medium. One of
+    /// which only the last sync failed may be there after a power cut.
+    pub(crate) fn is_undone(&self, cause: &rusqlite::Error) -> bool {
+        self.is_full(cause) && !failure::is_unsynced(cause)
+    }
+
     /// What failed, in words, after a commit that did.
     pub(crate) fn explain(&self, cause: &rusqlite::Error) -> String {
         failure::explain(&self.connection, cause)

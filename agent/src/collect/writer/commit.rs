@@ -74,22 +74,24 @@ impl Writer {
             Some(Call::Write { .. } | Call::Errand { .. }) | None => {}
         }
         let began = self.time.now();
-        let result = if changes.is_empty() {
-            Ok(Vec::new())
-        } else {
-            self.file.commit(&changes, self.clock.now())
-        };
+        let writes = !changes.is_empty();
+        let result =
+            if writes { self.file.commit(&changes, self.clock.now()) } else { Ok(Vec::new()) };
         drop(pins);
         match result {
             Ok(adopted) => {
+                // In the -wal it stands where one that failed would.
+                self.in_doubt &= !writes;
                 if remember.is_some() {
                     (self.remember, self.remember_due) = (None, None);
                 }
                 self.committed((events, takes_held), began, adopted);
             }
             Err(cause) => {
-                if self.file.is_full(&cause) {
+                if self.file.is_undone(&cause) {
                     self.standby.learn(known);
+                } else {
+                    self.in_doubt |= events && !self.group.is_empty();
                 }
                 // One that went alone is not tried alone once more: what it takes from
                 // memory (a dead letter takes it all) has to stand before it.

@@ -37,6 +37,7 @@ impl Writer {
         self.write == Write::Always
             || self.more
             || self.write_now
+            || self.in_doubt
             || self.ends()
             || self.is_over(self.due)
     }
@@ -113,7 +114,7 @@ impl Writer {
         let over = self.is_over(self.held_due()) && !failing;
         let written = self.group.must_write || self.group.has_refused();
         let asked = self.write_now || self.ends() || self.call.is_some();
-        if self.group.is_empty() || written || over || asked || self.damaged {
+        if self.group.is_empty() || written || over || asked || self.in_doubt || self.damaged {
             return None;
         }
         let bytes: usize = self.group.batches().map(|(_, events)| Held::size(events.len())).sum();

@@ -174,6 +174,8 @@ impl Writer {
             delete(&mut self.file, |file| file.errand(errand, flows, |_, _| true))
         };
         if let Err(cause) = &done {
+            // What it puts in has numbers too.
+            self.in_doubt |= !self.file.is_undone(cause);
             self.notice(cause);
         }
         self.measure();
