@@ -250,7 +250,9 @@ impl Writer {
         } else {
             self.tend();
         }
-        self.end_change();
+        if !self.damaged {
+            self.end_change();
+        }
     }
 
     /// From now on by these rules.

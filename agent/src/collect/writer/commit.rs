@@ -11,7 +11,12 @@ use crate::buffer::{self, Call, Changes, Sealed, locked};
 use crate::collect::group::Group;
 
 impl Writer {
+    /// Gives whether all of it is done; false too where the file is damaged: nothing is
+    /// written to it then.
     pub(super) fn commit(&mut self) -> bool {
+        if self.damaged {
+            return false;
+        }
         // On a full disk the events wait, whatever makes room does not.
         let others = self.forget.is_some() || self.call.is_some();
         let alone = self.disk_full && others;

@@ -142,7 +142,7 @@ impl Writer {
     /// them. What Kafka has leaves the file with it. A power cut behind it has what
     /// was not answered yet taken twice.
     fn enter(&mut self, idle: BTreeMap<u16, Checkpoint>) -> bool {
-        if self.retry.is_some_and(|retry| retry > self.time.now()) {
+        if self.damaged || self.retry.is_some_and(|retry| retry > self.time.now()) {
             return false;
         }
         let mut changes = Changes::default();

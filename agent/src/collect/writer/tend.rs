@@ -65,11 +65,11 @@ impl Writer {
         Some(self.retry.map_or(next, |retry| next.max(retry)))
     }
 
-    /// Does what is due, unless the medium errs.
+    /// Does what is due, unless the medium errs: then after its pause.
     pub(super) fn tend(&mut self) {
         let now = self.time.now();
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if self.retry.is_some() {
+        if self.damaged || self.retry.is_some_and(|retry| retry > now) {
             return;
         }
         if is_due(self.expire_due) {
@@ -142,7 +142,7 @@ impl Writer {
             self.bounds.answered(&whose, *gone.as_ref().unwrap_or(&0));
             failure = failure.and(gone.map(drop));
         }
-        if owed > 0 && self.bounds.is_low() && self.failing.is_none() {
+        if owed > 0 && !self.damaged && self.bounds.is_low() && self.failing.is_none() {
             // While there is room: what others leave may be too little for it.
             failure = failure.and(self.file.empty_wal().map(drop));
         }
