@@ -67,6 +67,17 @@ pub struct Status {
     pub took: Delays,
     /// What keeps it from delivering now.
     pub last_error: Option<String>,
+    /// Streams of which something is stored that Kafka does not take: the others go on.
+    pub aside: Vec<Aside>,
+}
+
+/// A stream that stands aside until its topic takes something again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aside {
+    pub stream: String,
+    pub topic: String,
+    /// Why, and what would help.
+    pub cause: String,
 }
 
 impl Status {
@@ -90,6 +101,7 @@ impl Status {
             transactions: 0,
             took: Delays::default(),
             last_error: None,
+            aside: Vec::new(),
         }
     }
 

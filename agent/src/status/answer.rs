@@ -62,8 +62,11 @@ impl Desk {
             return refused;
         }
         match path {
-            "/healthz" => verdict("ok", "failing", &health::ailing(&self.board)),
-            "/readyz" => verdict("ready", "not ready", &health::unready(&self.board)),
+            "/healthz" => verdict("ok", "failing", health::ailing(&self.board), Vec::new()),
+            "/readyz" => {
+                let unready = health::unready(&self.board);
+                verdict("ready", "not ready", unready, health::worth_a_look(&self.board))
+            }
             _ => match self.text().await {
                 Some(text) => response(StatusCode::OK, OPEN_METRICS, text),
                 None => response(
@@ -98,13 +101,20 @@ impl Desk {
     }
 }
 
-/// One line of JSON; 503 where there are reasons.
-fn verdict(well: &str, unwell: &str, reasons: &[Reason]) -> Response<Full<Bytes>> {
+/// One line of JSON; 503 where there are reasons. What else is worth a look stands behind
+/// them, and is none.
+fn verdict(
+    well: &str,
+    unwell: &str,
+    mut reasons: Vec<Reason>,
+    more: Vec<Reason>,
+) -> Response<Full<Bytes>> {
     let (status, word) = if reasons.is_empty() {
         (StatusCode::OK, well)
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, unwell)
     };
+    reasons.extend(more);
     let line = json!({ "status": word, "reasons": reasons }).to_string();
     response(status, JSON, line + "\n")
 }
