@@ -22,10 +22,6 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
-/// Exit code of a wrong configuration (`EX_CONFIG` of sysexits.h): the unit
-/// does not restart on it.
-const WRONG_CONFIGURATION: u8 = 78;
-
 /// Reads sensors and databases, keeps every event in one file, and hands it to
 /// Kafka exactly once.
 #[derive(Debug, Parser)]
@@ -89,7 +85,7 @@ fn load(path: &Path) -> Result<Config, ExitCode> {
         }
         Err(problems) => {
             each_line(&problems, |line| complain(line));
-            Err(ExitCode::from(WRONG_CONFIGURATION))
+            Err(ExitCode::from(problems.exit_code()))
         }
     }
 }
@@ -115,7 +111,7 @@ fn check(path: &Path, json: bool) -> ExitCode {
             Err(problems) => each_line(problems, |line| complain(line)),
         }
     }
-    loaded.map_or(ExitCode::from(WRONG_CONFIGURATION), |_| ExitCode::SUCCESS)
+    loaded.map_or_else(|problems| ExitCode::from(problems.exit_code()), |_| ExitCode::SUCCESS)
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
