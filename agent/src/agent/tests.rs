@@ -196,3 +196,17 @@ async fn a_damaged_file_is_salvaged_in_the_running_process() {
     assert_ne!(agent.epoch(), epoch);
     assert_eq!(agent.stop().await.unwrap(), 0);
 }
+
+#[test]
+fn an_uplink_is_another_one_once_a_file_that_its_options_name_has_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let revoked = folder.path().join("revoked.pem");
+    let mut config = config(folder.path());
+    let path = revoked.display().to_string();
+    config.kafka.options.insert("ssl.crl.location".to_owned(), path);
+    std::fs::write(&revoked, "one").unwrap();
+    let before = reload::uplink(&config);
+    assert!(before == reload::uplink(&config), "nothing has changed");
+    std::fs::write(&revoked, "two").unwrap();
+    assert!(before != reload::uplink(&config));
+}
