@@ -210,3 +210,35 @@ fn an_uplink_is_another_one_once_a_file_that_its_options_name_has_changed() {
     std::fs::write(&revoked, "two").unwrap();
     assert!(before != reload::uplink(&config));
 }
+
+#[tokio::test]
+async fn a_reload_reaches_the_right_kafka_also_while_nothing_can_be_written() {
+    let mock = cluster(&["plant", "tidegate.system"]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut wrong = filled(folder.path(), "127.0.0.1:1", 5).await;
+    wrong.system = serde_json::from_value(serde_json::json!({})).unwrap();
+    let mut agent = Agent::start(wrong.clone()).unwrap();
+    // Its own source changes too, and what that says last cannot be committed.
+    let mut right = wrong.clone();
+    right.kafka.brokers = mock.bootstrap_servers();
+    right.gateway.labels.insert("hall".to_owned(), "2".to_owned());
+    let other = rusqlite::Connection::open(&wrong.buffer.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+
+    let mut status = agent.forward.subscribe();
+    {
+        let mut reload = std::pin::pin!(agent.reload(right));
+        let reached = status.wait_for(forward::Status::is_reached);
+        tokio::select! {
+            done = &mut reload => panic!("it cannot be done yet: {done:?}"),
+            reached = tokio::time::timeout(PATIENCE, reached) => {
+                drop(reached.expect("the new Kafka is reached").unwrap());
+            }
+        }
+        other.execute_batch("ROLLBACK").unwrap();
+        assert!(reload.await.unwrap().kafka);
+    }
+    until(&mut agent, |stats| stats.batches == 0).await;
+    agent.stop().await.unwrap();
+    assert_eq!(read(&mock.bootstrap_servers(), "plant").len(), 5);
+}
