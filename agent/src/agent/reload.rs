@@ -69,9 +69,10 @@ impl Agent {
             }
         }
         // Before whatever may wait for room: where the file is full, nobody but Kafka makes
-        // any, and the address before may be the wrong one.
+        // any, and the address before, or a topic, may be the wrong one.
         let uplink = uplink(&new);
         let left = if uplink == self.uplink { None } else { Some(self.disconnect().await) };
+        self.collector.follow(flows.clone()).await?;
         if let Some(pulse) = left {
             self.uplink = uplink;
             self.connect(pulse, &new.kafka)?;

@@ -298,6 +298,7 @@ impl Writer {
                 // Who stops does not wait for the next try.
                 self.retry = None;
             }
+            Message::Follow { flows, reply } => self.follow(&flows, reply),
             Message::Change(change) => self.begin_change(*change),
             Message::Close => self.closing = true,
         }

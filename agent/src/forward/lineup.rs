@@ -159,7 +159,10 @@ impl Lineup {
                 if std::mem::take(&mut topic.times_aside) > 0 {
                     back.push(Arc::clone(&entry.stream));
                 }
-                topic.standing = Standing::Ready;
+                // What was sent may have gone to another topic, which its stream had then.
+                if topic.standing != Standing::Unknown {
+                    topic.standing = Standing::Ready;
+                }
                 // A limit that was learned is tested again, gently.
                 topic.chunk =
                     topic.chunk.map(|chunk| chunk.saturating_mul(2)).filter(|c| *c < 5_000);
@@ -394,6 +397,21 @@ mod tests {
         lineup.restart();
         lineup.found("a");
         assert_eq!(lineup.order()[0].loaded, BatchId(0));
+    }
+
+    #[test]
+    fn a_stream_whose_topic_became_another_one_is_not_sent_before_that_was_seen() {
+        let mut lineup = lineup(&[("a", Lane::Live)]);
+        lineup.found("a");
+        let hash = flow::Hash::of("a", Lane::Live);
+        let stream = Stream { name: "a".to_owned(), topic: "other".to_owned(), create: None };
+        lineup.refresh(vec![(hash, Lane::Live, Arc::new(stream))]);
+        // To the topic of before.
+        lineup.committed(&[(hash, BatchId(1), crate::buffer::Epoch(1), 1)]);
+        assert_eq!(names(&lineup.order()), [""; 0]);
+        assert_eq!(lineup.to_look_for(Instant::now()).len(), 1);
+        lineup.found("other");
+        assert_eq!(names(&lineup.order()), ["a"]);
     }
 
     #[test]
