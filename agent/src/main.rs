@@ -3,6 +3,7 @@
 mod command;
 #[cfg(test)]
 mod pages;
+mod printable;
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, Write as _};
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use printable::printable;
 use tidegate::agent::{Again, Agent, Broken, Refused, Watchdog};
 use tidegate::collect::Stopping;
 use tidegate::config::{self, Config, LogFormat, LogLevel};
@@ -19,10 +21,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
-
-/// Exit code of a wrong configuration (`EX_CONFIG` of sysexits.h): the unit
-/// does not restart on it.
-const WRONG_CONFIGURATION: u8 = 78;
 
 /// Reads sensors and databases, keeps every event in one file, and hands it to
 /// Kafka exactly once.
@@ -68,8 +66,7 @@ fn main() -> ExitCode {
         },
         Command::Check { config, json } => check(&config, json),
         Command::Schema => {
-            let schema = config::schema();
-            say(format_args!("{schema:#}"));
+            each_line(format_args!("{:#}", config::schema()), |line| say(line));
             ExitCode::SUCCESS
         }
         Command::Buffer(buffer) => command::buffer::run(buffer),
@@ -87,8 +84,8 @@ fn load(path: &Path) -> Result<Config, ExitCode> {
             Ok(loaded.config)
         }
         Err(problems) => {
-            complain(&problems);
-            Err(ExitCode::from(WRONG_CONFIGURATION))
+            each_line(&problems, |line| complain(line));
+            Err(ExitCode::from(problems.exit_code()))
         }
     }
 }
@@ -111,10 +108,10 @@ fn check(path: &Path, json: bool) -> ExitCode {
                 let sources = loaded.config.sources.len();
                 say(format_args!("{}: good, {sources} source(s)", path.display()));
             }
-            Err(problems) => complain(problems),
+            Err(problems) => each_line(problems, |line| complain(line)),
         }
     }
-    loaded.map_or(ExitCode::from(WRONG_CONFIGURATION), |_| ExitCode::SUCCESS)
+    loaded.map_or_else(|problems| ExitCode::from(problems.exit_code()), |_| ExitCode::SUCCESS)
 }
 
 fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
@@ -286,12 +283,17 @@ fn start_log(log: &config::Log) {
     }
 }
 
-/// One line for the person or program that called. A closed pipe is no error
-/// worth a word.
-fn say(text: impl Display) {
-    drop(writeln!(std::io::stdout(), "{text}"));
+/// One line for the person or program that called, whatever stands in the names and
+/// payloads in it. A closed pipe is no error worth a word.
+fn say(line: impl Display) {
+    drop(writeln!(std::io::stdout(), "{}", printable(&line.to_string())));
 }
 
-fn complain(text: impl Display) {
-    drop(writeln!(std::io::stderr(), "{text}"));
+fn complain(line: impl Display) {
+    drop(writeln!(std::io::stderr(), "{}", printable(&line.to_string())));
+}
+
+/// Of a text that has several.
+fn each_line(text: impl Display, print: impl Fn(&str)) {
+    text.to_string().lines().for_each(print);
 }

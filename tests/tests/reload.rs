@@ -281,3 +281,26 @@ fn kafka_is_connected_to_anew_and_a_backlog_of_a_stream_that_is_gone_is_sent() {
     assert_eq!(logins(gateway, "b"), 1, "a source does not see that Kafka changed");
     agent.stop();
 }
+
+#[test]
+fn what_is_stored_goes_to_the_topic_that_a_reload_corrects() {
+    let gateway = "reload-topic";
+    let folder = folder(gateway);
+    let corrected = "reload-topic-corrected";
+    // Its topic is not there, and nobody makes it.
+    let stream = settings::stream_without_create(gateway);
+    let before = head(gateway, &folder, "") + &stream + &mqtt("b", gateway, "");
+    let mut agent = Agent::new(&folder, &before);
+    agent.start();
+    wait_subscribed(gateway, "b");
+    let count = Plant::new(gateway).publish(200);
+    agent.wait_line(&["stream stands aside", gateway], PATIENCE);
+
+    let create = "create = { partitions = 1, replication = 1 }";
+    let stream = stream + &format!("topic = \"{corrected}\"\n{create}\n");
+    // Nothing more comes of it.
+    reload(&mut agent, &(head(gateway, &folder, "") + &stream + &mqtt("b", gateway, "")));
+    assert_once(corrected, count);
+    assert_eq!(logins(gateway, "b"), 1, "a source does not see where its stream goes");
+    agent.stop();
+}

@@ -15,6 +15,7 @@ use super::{Agent, LEAST_GRACE, certificates};
 use crate::collect::Asked;
 use crate::config::Config;
 use crate::forward;
+use crate::pulse::Pulse;
 
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,16 @@ impl Agent {
                 retired.push(running);
             }
         }
+        // Before whatever may wait for room: where the file is full, nobody but Kafka makes
+        // any, and the address before, or a topic, may be the wrong one.
+        let uplink = uplink(&new);
+        let left = if uplink == self.uplink { None } else { Some(self.disconnect().await) };
+        self.collector.follow(flows.clone()).await?;
+        if let Some(pulse) = left {
+            self.uplink = uplink;
+            self.connect(pulse, &new.kafka)?;
+            done.kafka = true;
+        }
         let latest = began + (self.grace() / 2).max(LEAST_GRACE);
         let mut places = Vec::new();
         for running in retired {
@@ -81,7 +92,6 @@ impl Agent {
             added: added.map(|wanted| wanted.info.clone()).collect(),
         };
         let mut joined = self.collector.change(asked).await?.into_iter();
-        let uplink = uplink(&new);
         (self.flows, self.config) = (flows, new);
         for wanted in wanted {
             if let Some(running) = kept.remove(&wanted.info.name) {
@@ -90,11 +100,6 @@ impl Agent {
                 done.started.push(Arc::clone(&wanted.info.name));
                 self.run(wanted, joined, None);
             }
-        }
-        if uplink != self.uplink {
-            self.uplink = uplink;
-            self.connect_anew().await?;
-            done.kafka = true;
         }
         self.show();
         self.named.send_replace(certificates::named(&self.config));
@@ -108,16 +113,21 @@ impl Agent {
         Ok(done)
     }
 
-    /// Ends the forwarder between two transactions, and starts it with what the
-    /// configuration says now; it runs the whole start (SAFETY 1).
-    async fn connect_anew(&mut self) -> anyhow::Result<()> {
-        if let Some(mut old) = self.forwarder.take() {
-            old.leave();
-            // One that goes on would be fenced, and look like a twin.
-            old.ended().await;
-        }
-        let forwarder = forward::start(
-            self.config.kafka.clone(),
+    /// Ends the forwarder between two transactions: one that goes on would be fenced by
+    /// the next, and look like a twin. Gives its pulse, which the next one goes on with.
+    async fn disconnect(&mut self) -> Pulse {
+        let Some(mut old) = self.forwarder.take() else { return Pulse::new("forward") };
+        old.leave();
+        old.ended().await;
+        old.pulse().clone()
+    }
+
+    /// Starts a forwarder in its place with what another configuration says; it runs the
+    /// whole start (SAFETY 1).
+    fn connect(&mut self, pulse: Pulse, kafka: &forward::Config) -> anyhow::Result<()> {
+        let forwarder = forward::start_with(
+            pulse,
+            kafka.clone(),
             &self.config.gateway.id,
             self.collector.store(),
             self.clock.clone(),

@@ -196,3 +196,80 @@ async fn a_damaged_file_is_salvaged_in_the_running_process() {
     assert_ne!(agent.epoch(), epoch);
     assert_eq!(agent.stop().await.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn a_reload_reaches_the_right_kafka_also_while_nothing_can_be_written() {
+    let mock = cluster(&["plant", "tidegate.system"]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut wrong = filled(folder.path(), "127.0.0.1:1", 5).await;
+    wrong.system = serde_json::from_value(serde_json::json!({})).unwrap();
+    let mut agent = Agent::start(wrong.clone()).unwrap();
+    // Its own source changes too, and what that says last cannot be committed.
+    let mut right = wrong.clone();
+    right.kafka.brokers = mock.bootstrap_servers();
+    right.gateway.labels.insert("hall".to_owned(), "2".to_owned());
+    let other = rusqlite::Connection::open(&wrong.buffer.path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+
+    let mut status = agent.forward.subscribe();
+    {
+        let mut reload = std::pin::pin!(agent.reload(right));
+        let reached = status.wait_for(forward::Status::is_reached);
+        tokio::select! {
+            done = &mut reload => panic!("it cannot be done yet: {done:?}"),
+            reached = tokio::time::timeout(PATIENCE, reached) => {
+                drop(reached.expect("the new Kafka is reached").unwrap());
+            }
+        }
+        other.execute_batch("ROLLBACK").unwrap();
+        assert!(reload.await.unwrap().kafka);
+    }
+    until(&mut agent, |stats| stats.batches == 0).await;
+    agent.stop().await.unwrap();
+    assert_eq!(read(&mock.bootstrap_servers(), "plant").len(), 5);
+}
+
+#[test]
+fn an_uplink_is_another_one_once_a_file_that_its_options_name_has_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let revoked = folder.path().join("revoked.pem");
+    let mut config = config(folder.path());
+    let path = revoked.display().to_string();
+    config.kafka.options.insert("ssl.crl.location".to_owned(), path);
+    std::fs::write(&revoked, "one").unwrap();
+    let before = reload::uplink(&config);
+    assert!(before == reload::uplink(&config), "nothing has changed");
+    std::fs::write(&revoked, "two").unwrap();
+    assert!(before != reload::uplink(&config));
+}
+
+/// The stream `plant` goes to this topic.
+fn sent_to(config: &Config, topic: &str) -> Config {
+    let stream = serde_json::json!({ "name": "plant", "topic": topic });
+    Config { streams: vec![serde_json::from_value(stream).unwrap()], ..config.clone() }
+}
+
+#[tokio::test]
+async fn what_is_stored_goes_to_the_topic_that_a_start_or_a_reload_corrects() {
+    let mock = cluster(&["by-start", "by-reload"]);
+    for (topic, reloads) in [("by-start", false), ("by-reload", true)] {
+        let folder = tempfile::tempdir().unwrap();
+        // Nothing new comes of it in either case.
+        let stored = filled(folder.path(), &mock.bootstrap_servers(), 5).await;
+        let mended = sent_to(&stored, topic);
+        let mut agent = if reloads {
+            let mut agent = Agent::start(sent_to(&stored, "misspelt")).unwrap();
+            let mut status = agent.forward.subscribe();
+            let aside = status.wait_for(|status| !status.aside.is_empty());
+            let aside = tokio::time::timeout(PATIENCE, aside).await.unwrap().unwrap().clone();
+            assert_eq!(aside.aside[0].topic, "misspelt");
+            agent.reload(mended).await.unwrap();
+            agent
+        } else {
+            Agent::start(mended).unwrap()
+        };
+        until(&mut agent, |stats| stats.batches == 0).await;
+        agent.stop().await.unwrap();
+        assert_eq!(read(&mock.bootstrap_servers(), topic).len(), 5);
+    }
+}

@@ -26,7 +26,7 @@ use tracing::{info, warn};
 
 use super::file::Totals;
 use super::schema::{self, beside};
-use super::{BatchId, Loss, OpenError, reserve, salvage, state};
+use super::{BatchId, Loss, OpenError, own, reserve, salvage, state};
 use crate::clock::Clock;
 
 /// What belongs to a database and goes with it.
@@ -124,8 +124,8 @@ fn go_on(path: &Path, aside: &Path, gateway: &str, cause: &str) -> Result<(), Op
 fn move_away(path: &Path, aside: &Path) -> std::io::Result<()> {
     if !aside.try_exists()? {
         if !path.try_exists()? {
-            // Only its -wal is left.
-            File::create(path)?.sync_all()?;
+            // Only its -wal is left. (Not through a link to nothing.)
+            File::create_new(path)?.sync_all()?;
         }
         fs::rename(path, aside)?;
         sync_folder(path)?;
@@ -210,7 +210,7 @@ fn note(path: &Path) -> PathBuf {
 /// In one step: a half written name must never be followed.
 fn write_note(path: &Path, text: &str) -> std::io::Result<()> {
     let new = beside(path, ".salvaging-new");
-    let mut file = File::create(&new)?;
+    let mut file = own::make(&new)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&new, note(path))?;

@@ -25,6 +25,9 @@ const LOOK: i64 = 256;
 /// nothing has set yet, and says nothing about an age.
 pub(super) const EARLIEST: Timestamp = Timestamp(1_735_689_600_000_000_000);
 
+/// Behind every batch.
+const NEWEST: BatchId = BatchId(i64::MAX);
+
 /// What the writer must leave as it is.
 #[derive(Debug, Default)]
 pub(crate) struct Pins {
@@ -85,17 +88,19 @@ impl File {
         let mut wanted = demand.bytes;
         let mut doomed = Vec::new();
         for class in &demand.of {
-            self.oldest(class, pins, &mut wanted, &mut doomed)?;
+            self.oldest(class, NEWEST, pins, &mut wanted, &mut doomed)?;
         }
         self.drop_all(&doomed, demand.reason, pins.told)
     }
 
-    /// Notes that all that is stored now was stored by now, and drops what was
-    /// stored before `at`. Gives the number of batches.
+    /// Notes that all that is stored now was stored by now, and drops of what was
+    /// stored before `before` the oldest, about `most` bytes. Gives the number of
+    /// batches: none is left once it is zero.
     pub(crate) fn expire(
         &mut self,
         now: Timestamp,
         before: Timestamp,
+        most: u64,
         pins: &Pins,
     ) -> Result<u64, rusqlite::Error> {
         let newest = self.newest();
@@ -110,15 +115,11 @@ impl File {
             .prepare_cached("SELECT max(id) FROM mark WHERE at < ?1")?
             .query_row([before.0], |row| row.get(0))?;
         let Some(last) = last.map(BatchId) else { return Ok(0) };
-        let mut doomed = Vec::new();
-        for (flow, stream) in self.streams_stored()? {
-            let after = pins.loaded.get(&flow).copied().unwrap_or_default();
-            if after < last {
-                doomed.push(Doomed { flow, stream, after, last });
-            }
-        }
+        let (mut wanted, mut doomed) = (most, Vec::new());
+        self.oldest(&self.streams_stored()?, last, pins, &mut wanted, &mut doomed)?;
         let gone = self.drop_all(&doomed, Reason::Age, pins.told)?;
-        // What is left of it is pinned, and goes its way to Kafka.
+        // The last one counts as long as something of it is left: for the next step, or
+        // pinned and on its way to Kafka.
         self.connection.prepare_cached("DELETE FROM mark WHERE id < ?1")?.execute([last.0])?;
         Ok(gone)
     }
@@ -134,11 +135,12 @@ impl File {
         rows.collect()
     }
 
-    /// The oldest unpinned batches of these flows that together have `wanted`
-    /// bytes.
+    /// The oldest unpinned batches of these flows, none behind `newest`, that together
+    /// have `wanted` bytes.
     fn oldest(
         &self,
         flows: &[(flow::Hash, String)],
+        newest: BatchId,
         pins: &Pins,
         wanted: &mut u64,
         doomed: &mut Vec<Doomed>,
@@ -153,7 +155,7 @@ impl File {
         while *wanted > 0 {
             for queue in &mut queues {
                 if queue.rows.is_empty() {
-                    self.read_on(queue)?;
+                    self.read_on(queue, newest)?;
                 }
             }
             let heads = queues.iter_mut().filter(|queue| !queue.rows.is_empty());
@@ -170,13 +172,13 @@ impl File {
         Ok(())
     }
 
-    fn read_on(&self, queue: &mut Queue<'_>) -> Result<(), rusqlite::Error> {
+    fn read_on(&self, queue: &mut Queue<'_>, newest: BatchId) -> Result<(), rusqlite::Error> {
         // The length of a blob stands at the row's head: its data is not read.
         let mut statement = self.connection.prepare_cached(
-            "SELECT id, length(data) FROM batch WHERE flow = ?1 AND id > ?2
-             ORDER BY id LIMIT ?3",
+            "SELECT id, length(data) FROM batch WHERE flow = ?1 AND id > ?2 AND id <= ?3
+             ORDER BY id LIMIT ?4",
         )?;
-        let mut rows = statement.query((queue.flow.0, queue.read.0, LOOK))?;
+        let mut rows = statement.query((queue.flow.0, queue.read.0, newest.0, LOOK))?;
         while let Some(row) = rows.next()? {
             let data = row.get::<_, i64>(1)?.cast_unsigned();
             queue.read = BatchId(row.get(0)?);

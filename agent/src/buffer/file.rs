@@ -5,6 +5,7 @@
 
 mod ahead;
 mod errand;
+mod follow;
 mod open;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
+use self::follow::Followed;
 use super::codec::Encoder;
 use super::drops::{Dropped, dropped, note_unnumbered};
 use super::evict::{Growing, newest_gap};
@@ -52,6 +54,8 @@ pub(crate) struct File {
     /// What the last one cost, whenever that was.
     last_loss: Option<Loss>,
     reserve: Reserve,
+    /// What the running configuration says of its streams.
+    followed: Followed,
     /// Definitions that are in the file, as text.
     streams: HashMap<flow::Hash, String>,
     dead_room: u64,
@@ -176,6 +180,12 @@ impl File {
     /// failed.
     pub(crate) fn is_full(&self, cause: &rusqlite::Error) -> bool {
         failure::is_full(&self.connection, cause)
+    }
+
+    /// Whether a commit that failed with this is for certain not on the medium. One of
+    /// which only the last sync failed may be there after a power cut.
+    pub(crate) fn is_undone(&self, cause: &rusqlite::Error) -> bool {
+        self.is_full(cause) && !failure::is_unsynced(cause)
     }
 
     /// What failed, in words, after a commit that did.
@@ -307,11 +317,12 @@ impl File {
             put(&transaction, "cluster", memory.cluster.as_deref().unwrap_or_default().as_bytes())?;
         }
         let cursors = cursors(&changes.saved);
-        let mut streams = Vec::new();
+        let mut streams = self.followed.write(&transaction)?;
+        let known = (&self.followed, &self.streams);
         for held in &changes.held {
             let Row { batch, lane, stream, oldest } = &**held;
             let flow = (batch.flow, *lane, &**stream);
-            define(&transaction, flow, &self.streams, &mut streams)?;
+            define(&transaction, flow, known, &mut streams)?;
             let data = self.packer.pack(&batch.events, 0);
             let row = NewRow {
                 id: batch.id,
@@ -325,7 +336,7 @@ impl File {
         }
         for batch in &changes.batches {
             let flow::Flow { hash, lane, stream, .. } = batch.flow;
-            define(&transaction, (*hash, *lane, stream), &self.streams, &mut streams)?;
+            define(&transaction, (*hash, *lane, stream), known, &mut streams)?;
             batch.events.finish(&mut self.raw);
             let data = self.packer.pack(&self.raw, cursors.as_ref().map_or(0, Vec::len));
             totals.number += 1;
@@ -372,6 +383,7 @@ impl File {
             self.dropped = counted;
         }
         self.streams.extend(streams);
+        self.followed.written();
         if let Some(memory) = memory {
             self.memory = memory;
         }
@@ -398,10 +410,10 @@ impl File {
 fn define(
     transaction: &Connection,
     (hash, lane, stream): (flow::Hash, flow::Lane, &flow::Stream),
-    known: &HashMap<flow::Hash, String>,
+    (followed, known): (&Followed, &HashMap<flow::Hash, String>),
     new: &mut Vec<(flow::Hash, String)>,
 ) -> Result<(), rusqlite::Error> {
-    let definition = definition(stream);
+    let definition = followed.of(stream);
     let newest = new.iter().rev().find(|(flow, _)| *flow == hash).map(|(_, text)| text);
     if newest.or_else(|| known.get(&hash)) != Some(&definition) {
         transaction.execute(

@@ -2,7 +2,8 @@
 //! kernel lets go of it also after a kill, so that nobody removes it by hand.
 //!
 //! In it stand, for whoever finds it taken, the pid and the socket on which the
-//! agent takes commands.
+//! agent takes commands. It is emptied and given to the owner of the buffer, also by
+//! root, and so never opened through a link: see [`own`].
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
@@ -10,7 +11,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use super::OpenError;
+use super::{OpenError, own};
 
 /// A pid and the longest path that a socket can have, with room to spare.
 const MOST_TEXT: u64 = 4096;
@@ -44,15 +45,12 @@ impl Lock {
         let name = name(path);
         let failed = |cause: std::io::Error| match cause.kind() {
             ErrorKind::ReadOnlyFilesystem => OpenError::ReadOnly(path.to_owned()),
+            ErrorKind::InvalidInput => OpenError::ForeignLock(name.clone()),
             _ => OpenError::Lock { path: name.clone(), cause },
         };
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&name)
-            .map_err(failed)?;
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = own::open(&name, &mut options).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -83,7 +81,7 @@ impl Lock {
 /// Writes beside the pid where this process, which holds the lock, takes
 /// commands.
 pub fn announce(path: &Path, socket: &Path) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().append(true).open(name(path))?;
+    let mut file = own::open(&name(path), OpenOptions::new().append(true))?;
     file.write_all(socket.as_os_str().as_bytes())?;
     file.write_all(b"\n")
 }
@@ -92,4 +90,31 @@ fn name(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
     PathBuf::from(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, hard_link};
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_a_link_is_refused_and_what_it_leads_to_stays_as_it_is() {
+        for link in [symlink::<PathBuf, PathBuf>, hard_link::<PathBuf, PathBuf>] {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, victim) = (folder.path().join("buffer.db"), folder.path().join("victim"));
+            fs::write(&victim, "precious").unwrap();
+            link(victim.clone(), name(&path)).unwrap();
+            let refused = Lock::take(&path).unwrap_err();
+            assert!(matches!(refused, OpenError::ForeignLock(_)), "{refused}");
+            assert!(refused.to_string().contains("buffer.db.lock"), "{refused}");
+            announce(&path, Path::new("/run/socket")).unwrap_err();
+            assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+            // What it asks for helps.
+            fs::remove_file(name(&path)).unwrap();
+            let _lock = Lock::take(&path).unwrap();
+            announce(&path, Path::new("/run/socket")).unwrap();
+        }
+    }
 }

@@ -28,6 +28,7 @@ mod file;
 mod forget;
 mod held;
 mod lock;
+mod own;
 mod pack;
 mod position;
 mod reader;
@@ -116,6 +117,13 @@ impl std::fmt::Display for Epoch {
 pub enum OpenError {
     #[error(transparent)]
     Locked(#[from] Locked),
+    /// Somebody put a link there, or has one to it: nothing was written through it.
+    #[error(
+        "cannot take the lock {}: it is a link, has a second name, or is no plain file; look \
+         who made it and remove it, the next start makes it anew",
+        .0.display()
+    )]
+    ForeignLock(PathBuf),
     #[error("cannot take the lock {}", path.display())]
     Lock {
         path: PathBuf,

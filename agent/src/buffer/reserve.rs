@@ -2,13 +2,14 @@
 //! what Kafka has can still be deleted. A delete writes pages before it frees
 //! any.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::own;
 use super::schema::beside;
 
 /// A delete of some thousand batches changes as many pages as they have leaves:
@@ -34,7 +35,8 @@ impl Reserve {
         }
         self.tried = Some(Instant::now());
         let name = beside(path, ".reserve");
-        self.held = fs::metadata(&name).is_ok_and(|data| data.len() == SIZE as u64);
+        let ours = |data: &fs::Metadata| own::is_ours(data) && data.len() == SIZE as u64;
+        self.held = fs::symlink_metadata(&name).as_ref().is_ok_and(ours);
         if self.held {
             return;
         }
@@ -75,7 +77,7 @@ fn fill(name: &Path) -> std::io::Result<()> {
     .take(SIZE / 8)
     .flatten()
     .collect();
-    let mut file = File::create(name)?;
+    let mut file = own::make(name)?;
     file.write_all(&noise)?;
     file.sync_all()
 }
@@ -100,5 +102,19 @@ mod tests {
         // Not at once: the disk is as full as before.
         after.take(&path);
         assert_eq!(held(), 0);
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_reserve_is_replaced_and_its_target_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, victim) = (folder.path().join("buffer.db"), folder.path().join("victim"));
+        // As long as the reserve, so that nothing but the link tells it from one.
+        fs::write(&victim, vec![7; SIZE]).unwrap();
+        std::os::unix::fs::symlink(&victim, beside(&path, ".reserve")).unwrap();
+        let mut reserve = Reserve::default();
+        reserve.take(&path);
+        assert!(own::is_ours(&fs::symlink_metadata(beside(&path, ".reserve")).unwrap()));
+        assert!(reserve.give(&path));
+        assert_eq!(fs::read(&victim).unwrap(), vec![7; SIZE]);
     }
 }

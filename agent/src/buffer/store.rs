@@ -7,7 +7,7 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::dead::{Burial, Done, Errand};
 use super::failure::{is_damage, is_of_another_type};
@@ -18,6 +18,7 @@ use super::{
 use crate::collect::{Change, DeadLetter, Delivery, SourceId, Ticket};
 use crate::delays::Delays;
 use crate::event::Timestamp;
+use crate::flow::Flows;
 use crate::{flow, pulse};
 
 /// Between two beats of who waits for the writer.
@@ -33,6 +34,11 @@ pub(crate) enum Message {
     /// must not wait for one that a broken medium leaves without an answer.
     Settle {
         reply: SyncSender<bool>,
+    },
+    /// Send what is stored by the definitions of these streams; none waits for room.
+    Follow {
+        flows: Box<Flows>,
+        reply: oneshot::Sender<()>,
     },
     /// Take another configuration over.
     Change(Box<Change>),

@@ -27,6 +27,10 @@ const WAY_THROUGH: u64 = 64;
 /// half a page leaves the other half empty.
 const PAGES_FOR_ROWS: u64 = 2;
 
+/// Bytes that go in one commit: a worn card takes seconds for it, and the watchdog
+/// ends a writer that is silent for longer. (Each test would have to fill gigabytes.)
+pub(super) const STEP: u64 = if cfg!(test) { 64 * 1024 } else { 64 * 1024 * 1024 };
+
 /// What happens to an event that comes now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -182,19 +186,19 @@ impl Bounds {
         }
     }
 
-    /// The next that must give room, and what; to be answered and measured before
-    /// the next one is asked for. A stream above its share gives first: that may
-    /// be enough for all.
+    /// The next that must give room, and what, a [`STEP`] at most; to be answered and
+    /// measured before the next one is asked for. A stream above its share gives
+    /// first: that may be enough for all.
     pub(super) fn demand(&self, flows: &Flows) -> Option<(Whose, Demand)> {
         let asked = |level: Level| level.full && !level.stuck;
         if let Some((name, share)) = self.shares.iter().find(|(_, share)| asked(share.level)) {
             let of = may_go(flows, |flow| flow.stream.name == *name);
-            let demand = Demand { reason: Reason::Share, bytes: share.excess, of };
+            let demand = Demand { reason: Reason::Share, bytes: share.excess.min(STEP), of };
             return Some((Whose::Stream(name.clone()), demand));
         }
         asked(self.whole).then(|| {
             let of = may_go(flows, |_| true);
-            (Whose::All, Demand { reason: self.reason, bytes: self.excess, of })
+            (Whose::All, Demand { reason: self.reason, bytes: self.excess.min(STEP), of })
         })
     }
 

@@ -1,6 +1,7 @@
 //! Another configuration, taken over by the writer between two commits.
 
 use tokio::sync::oneshot;
+use tracing::{debug, warn};
 
 use super::writer::{AGAIN, Writer};
 use super::{Checkpoint, Intake, SourceId, SourceInfo, join, room_of_each};
@@ -36,6 +37,18 @@ pub(crate) struct Joined {
 }
 
 impl Writer {
+    /// What is stored goes where this configuration says. It does not wait for room, since
+    /// what is sent makes it.
+    pub(super) fn follow(&mut self, flows: &Flows, reply: oneshot::Sender<()>) {
+        if let Err(error) = self.file.follow(flows) {
+            warn!(%error, "cannot note where streams go now, the next commit does");
+            self.notice(&error);
+        }
+        if reply.send(()).is_err() {
+            debug!("who asked the buffer has gone away");
+        }
+    }
+
     /// What the sources that ended handed over no longer waits for room: it is
     /// bounded by their rooms, and nobody would hand it over again.
     pub(super) fn begin_change(&mut self, change: Change) {
@@ -67,6 +80,9 @@ impl Writer {
         }
         let Change { asked, reply } = change;
         let Asked { flows, buffer, retired, added } = asked;
+        if let Err(cause) = self.file.catch_up() {
+            self.notice(&cause);
+        }
         self.obey(flows, &buffer);
         self.free.extend(retired);
         self.standby.unlearn_all();

@@ -7,8 +7,10 @@ use proptest::prelude::*;
 use super::tests::{all, config, noisy, open, pending, stored, times};
 use super::*;
 use crate::buffer::{BatchId, Dropped, Errand, Foreign, Reason, Skip};
+use crate::event::Timestamp;
 use crate::flow::{Flow, Id, Lane, Rules, Stream, WhenFull};
-use crate::units::{ByteSize, Percent, Room as Free};
+use crate::pulse;
+use crate::units::{ByteSize, Percent, Period, Room as Free};
 
 pub(super) struct Fixture {
     pub(super) collector: Collector,
@@ -266,6 +268,80 @@ async fn a_file_gives_its_room_back_once_its_backlog_is_gone() {
     // Closing writes the WAL into the file.
     let length = std::fs::metadata(&config.path).unwrap().len();
     assert!((4 << 20..=5 << 20).contains(&length), "{length} of {full}: a spare part stays");
+}
+
+/// The writer on what a fixture has left, without its thread; its time stands.
+fn assembled(buffer: Buffer, flows: &Flows) -> (writer::Writer, Vec<Intake>, Steady) {
+    let source = SourceInfo { name: "a".into(), labels: Vec::new() };
+    let time = Steady::still();
+    let (mut writer, intakes) = assemble(buffer, vec![source], flows.clone(), time.clone());
+    writer.begin();
+    (writer, intakes, time)
+}
+
+#[tokio::test]
+async fn a_size_that_was_lowered_is_reached_in_steps_and_not_in_silence() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut flows = Flows::default();
+    let live = flows.polled("plant", None);
+    let mut fixture = begin(folder.path(), &flows);
+    fixture.fill(0, live, 0..40).await;
+    fixture.collector.close();
+    let buffer = open(&config(folder.path()));
+    let store = buffer.store();
+    let (mut writer, ..) = assembled(buffer, &flows);
+    let pulse = Pulse::new("buffer");
+    pulse.is_of_this_thread();
+    pulse.hang();
+    let before = store.stats().borrow().commits;
+    let smaller = buffer::Config { max_size: ByteSize(128 * 1024), ..config(folder.path()) };
+    writer.obey(flows.clone(), &smaller);
+    assert!(pulse.silent() < pulse::SILENCE, "the watchdog is fed");
+    let kept = stored(&store, flows.get(live));
+    let gone = 40 - kept.len() as u64;
+    let steps = store.stats().borrow().commits - before;
+    // Eight batches are 64 KiB.
+    assert!(gone > 24 && steps >= gone.div_ceil(8), "{gone} in {steps}");
+    let gaps = store.gaps(0).unwrap();
+    let ids = gaps[0].ids.as_ref().unwrap();
+    assert_eq!((gaps.len(), gaps[0].what.events, ids.first, ids.last), (1, gone, 1, gone));
+}
+
+#[tokio::test]
+async fn what_is_too_old_goes_in_steps_and_what_comes_goes_between_them() {
+    const DAY: i64 = 86_400_000_000_000;
+    let folder = tempfile::tempdir().unwrap();
+    let mut flows = Flows::default();
+    let live = flows.id("plant", None);
+    let max_age = Some(Period::from_secs(7 * 86_400));
+    let config = buffer::Config { max_age, ..config(folder.path()) };
+    let clock = Clock::fixed(Timestamp(20_500 * DAY));
+    let buffer = Buffer::open(&config, "gw1", clock.clone()).unwrap();
+    let store = buffer.store();
+    let (mut writer, mut intakes, time) = assembled(buffer, &flows);
+    for number in 0..20 {
+        intakes[0].deliver(noisy(live, number, 1)).await.unwrap();
+        writer.turn();
+    }
+    // It takes note how old they are.
+    writer.turn();
+    clock.set(Timestamp(20_508 * DAY));
+    time.pass(std::time::Duration::from_hours(1));
+    let mut first = Vec::new();
+    for number in 20..26 {
+        writer.turn();
+        first.push(stored(&store, flows.get(live))[0]);
+        if number < 23 {
+            intakes[0].deliver(noisy(live, number, 1)).await.unwrap();
+            writer.turn();
+        }
+    }
+    // Eight of them are a step.
+    assert_eq!(first, [8, 16, 20, 20, 20, 20]);
+    assert_eq!(stored(&store, flows.get(live)), [20, 21, 22]);
+    assert!(writer.wake().unwrap() > time.now(), "it rests again");
+    let gaps = store.gaps(0).unwrap();
+    assert_eq!((gaps.len(), gaps[0].what.events), (1, 20));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::tests::{NEVER, config, event, open, stored, times};
 use super::*;
-use crate::buffer::{Batch, BatchId, MOST_HELD, Position, Write};
+use crate::buffer::{Batch, BatchId, Call, Errand, MOST_HELD, Position, Write};
 use crate::event::Value;
 use crate::flow::{Flow, Id, Lane};
 use crate::units::Period;
@@ -316,4 +316,103 @@ async fn a_checkpoint_without_events_is_answered_and_leaves_nothing_unsettled() 
     bench.until(|stats| !stats.unsettled).await;
     assert_eq!(bench.cut().1.saved("a"), Some(session(&[9])));
     bench.collector.close();
+}
+
+/// The writer without its thread, for what must happen between two of its turns; its
+/// time stands. A position exists, and the file knows it.
+struct Still {
+    writer: writer::Writer,
+    intakes: Vec<Intake>,
+    ids: [Id; 2],
+    flows: [Flow; 2],
+    store: Store,
+    time: Steady,
+    folder: tempfile::TempDir,
+}
+
+const INTERVAL: u64 = 10;
+
+fn still() -> Still {
+    let folder = tempfile::tempdir().unwrap();
+    let mut flows = Flows::default();
+    let ids = ["a", "b"].map(|name| flows.id(name, Lane::Live));
+    let of = ids.map(|id| flows.get(id).clone());
+    let sources = ["a", "b"].map(|name| SourceInfo { name: name.into(), labels: Vec::new() });
+    let buffer = open(&needed(folder.path(), Period::from_secs(INTERVAL)));
+    let (store, time) = (buffer.store(), Steady::still());
+    let (mut writer, intakes) = assemble(buffer, sources.into(), flows, time.clone());
+    writer.begin();
+    let (reply, adopted) = sync_channel(1);
+    let position = store.next_position(None, "kafka");
+    writer.ask(Call::Adopt { position, cluster: "kafka".into(), reply });
+    writer.turn();
+    adopted.try_recv().unwrap();
+    Still { writer, intakes, ids, flows: of, store, time, folder }
+}
+
+impl Still {
+    /// An event of a source's own flow, its group closed, and what the writer does then.
+    async fn turn_with(&mut self, source: usize, number: i64) {
+        let events = vec![event(self.ids[source], number)];
+        let delivery = Delivery { events, bytes: 100, ..Delivery::default() };
+        self.intakes[source].deliver(delivery).await.unwrap();
+        self.intakes[source].flush();
+        self.writer.turn();
+    }
+
+    fn in_memory(&self) -> u64 {
+        self.store.stats().borrow().in_memory.events
+    }
+
+    /// Of each of the flow's batches the number and the events.
+    fn batches(&self, source: usize) -> Vec<(u64, Vec<i64>)> {
+        let (mut reader, hash) = (self.store.reader().unwrap(), self.flows[source].hash);
+        let batches = self.store.batches(&mut reader, hash, BatchId(0), u32::MAX, usize::MAX);
+        let seen = |batch: &Batch| (batch.number, times(std::slice::from_ref(batch)));
+        batches.unwrap().iter().map(seen).collect()
+    }
+
+    /// Somebody else's hand on the file.
+    fn side(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.folder.path().join("buffer.db")).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn numbers_of_a_commit_that_failed_go_to_no_other_events() {
+    let mut still = still();
+    still.turn_with(1, 0).await;
+    assert_eq!(still.in_memory(), 1);
+    let side = still.side();
+    side.execute_batch("ALTER TABLE batch RENAME TO hidden").unwrap();
+    // What is in memory is due, and takes along what came.
+    still.time.pass(std::time::Duration::from_secs(INTERVAL));
+    still.turn_with(1, 1).await;
+    assert!(still.store.stats().borrow().failing.is_some());
+    // The first flow's batches get the first numbers.
+    still.turn_with(0, 2).await;
+    assert_eq!(still.in_memory(), 1, "nothing is shown to the forwarder");
+    side.execute_batch("ALTER TABLE hidden RENAME TO batch").unwrap();
+    still.time.pass(writer::AGAIN);
+    still.writer.turn();
+    assert_eq!((still.in_memory(), still.batches(1)), (0, vec![(1, vec![0]), (2, vec![1])]));
+    // The flash rests again.
+    still.writer.turn();
+    assert_eq!((still.in_memory(), still.batches(0)), (1, vec![(3, vec![2])]));
+}
+
+#[tokio::test]
+async fn numbers_of_what_an_operator_failed_to_put_in_are_written_before_any_is_held() {
+    let mut still = still();
+    let side = still.side();
+    side.execute_batch("ALTER TABLE dead_event RENAME TO hidden").unwrap();
+    let (reply, done) = sync_channel(1);
+    still.writer.ask(Call::Errand { errand: Errand::Requeue(vec![1]), reply });
+    still.writer.turn();
+    done.try_recv().unwrap().unwrap_err();
+    side.execute_batch("ALTER TABLE hidden RENAME TO dead_event").unwrap();
+    still.turn_with(0, 0).await;
+    assert_eq!((still.in_memory(), still.batches(0)), (0, vec![(1, vec![0])]));
+    still.turn_with(1, 1).await;
+    assert_eq!((still.in_memory(), still.batches(1)), (1, vec![(2, vec![1])]));
 }

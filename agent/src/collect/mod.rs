@@ -444,6 +444,9 @@ fn assemble(
     if let Err(error) = file.settle(&names, &flows) {
         tracing::warn!(%error, "cannot note what the salvage left open, the next start does");
     }
+    if let Err(error) = file.follow(&flows) {
+        tracing::warn!(%error, "cannot note where streams go now, the next commit does");
+    }
     let bytes = room_of_each(sources.len());
     let (known, intakes) = (0..=u16::MAX)
         .zip(sources)
@@ -482,6 +485,16 @@ fn join(
 }
 
 impl Collector {
+    /// What is stored is sent by the definitions of these streams from now on, those of
+    /// a configuration that is about to be taken over. Waits for no room.
+    pub(crate) async fn follow(&self, flows: Flows) -> Result<(), Stopping> {
+        let (reply, done) = tokio::sync::oneshot::channel();
+        let message = Message::Follow { flows: Box::new(flows), reply };
+        // Never waits: the queue holds more than there are senders at a time.
+        self.shared.inbox.try_send(message).map_err(|_| Stopping)?;
+        done.await.map_err(|_| Stopping)
+    }
+
     /// Takes another configuration over: the sources that ended are forgotten once
     /// all that they handed over is on disk, however full it is, and the new ones
     /// join. Their intakes, in the order of [`Change::added`].

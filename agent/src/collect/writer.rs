@@ -10,7 +10,9 @@
 //! and tried again after a pause that grows from [`AGAIN`] to [`LONGEST_AGAIN`];
 //! nothing is acknowledged, the bounds of the queue hold the sources back. On a
 //! full disk deletes are tried alone, at last with the buffer's reserve, and events
-//! where the -wal begins anew.
+//! where the -wal begins anew. After any other failure nobody knows whether the group
+//! is on the medium: it is committed again as it was, before anything else gets a
+//! number. Else a power cut could bring back others under ids that Kafka has.
 //!
 //! What is for a stream that is full and waits stays in its source's place in
 //! `waiting`, in order, until there is room: the other sources go on. Deletes are
@@ -123,6 +125,9 @@ pub(super) struct Writer {
     failing: Option<String>,
     /// Commits that failed since the last one that did not.
     tries: u32,
+    /// Numbers went into a commit that failed and may be on the medium all the same: they
+    /// are nobody else's until a later one has taken its place there.
+    in_doubt: bool,
     /// The disk was full at the last try: deletes go alone.
     disk_full: bool,
     /// The -wal was made to begin anew for what waits: that is done once.
@@ -187,6 +192,7 @@ impl Writer {
             pause: AGAIN,
             failing: None,
             tries: 0,
+            in_doubt: false,
             disk_full: false,
             made_way: false,
             look_at_disk: None,
@@ -244,7 +250,9 @@ impl Writer {
         } else {
             self.tend();
         }
-        self.end_change();
+        if !self.damaged {
+            self.end_change();
+        }
     }
 
     /// From now on by these rules.
@@ -290,6 +298,7 @@ impl Writer {
                 // Who stops does not wait for the next try.
                 self.retry = None;
             }
+            Message::Follow { flows, reply } => self.follow(&flows, reply),
             Message::Change(change) => self.begin_change(*change),
             Message::Close => self.closing = true,
         }
@@ -331,13 +340,19 @@ impl Writer {
     fn gather(&mut self) {
         let last = self.settling || self.closing;
         loop {
-            self.more = !last && self.group.events >= MOST_EVENTS;
+            self.more = !last && self.is_closed();
             if self.more {
                 return;
             }
             let Some(handed) = locked(&self.shared.queue).pop_front() else { return };
             self.arrive(handed);
         }
+    }
+
+    /// Nothing more goes into the group: it is a commit's worth, or has to be committed
+    /// again as it was, so that its events get the same numbers.
+    fn is_closed(&self) -> bool {
+        self.group.events >= MOST_EVENTS || self.in_doubt && !self.group.is_empty()
     }
 
     fn arrive(&mut self, handed: Handed) {
@@ -371,7 +386,7 @@ impl Writer {
     /// What there is room for now, in each source's order.
     fn readmit(&mut self) {
         for (source, mut queue) in std::mem::take(&mut self.waiting) {
-            while self.group.events < MOST_EVENTS
+            while !self.is_closed()
                 && queue.front().is_some_and(|handed| !self.must_wait(handed))
                 && let Some(handed) = queue.pop_front()
             {

@@ -132,6 +132,10 @@ fn stats(common: &Common) -> Result<ExitCode, ExitCode> {
     if let Some(forward) = stats.forward {
         let error = forward.last_error.map(|error| format!(": {error}")).unwrap_or_default();
         lines.push(vec!["forward".to_owned(), forward.state + &error]);
+        for one in forward.aside {
+            let what = format!("topic {}: {}", one.topic, one.cause);
+            lines.push(vec![format!("stands aside {}", one.stream), what]);
+        }
     }
     for sent in stats.position.into_iter().flat_map(|position| position.flows) {
         let flow = sent.stream.unwrap_or(sent.flow);

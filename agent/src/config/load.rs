@@ -7,6 +7,7 @@
 //! that is wrong does not hide what is wrong in the next.
 
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use ::config::{ConfigError, Environment, File, FileFormat, Value as Merged};
@@ -34,9 +35,9 @@ const LARGEST_FILE: u64 = 4 * 1024 * 1024;
 /// Loads the file and the `TIDEGATE_…` variables of this process.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let file = path.display().to_string();
-    let text = read(path).map_err(|what| {
+    let text = read(path).map_err(|problem| {
         let place = Place::File { file: file.clone(), line: 1, column: 1 };
-        Problems(vec![Problem::new(&KeyPath::root(), what, "").placed(place)])
+        Problems(vec![problem.placed(place)])
     })?;
     let mut variables = Vec::new();
     let mut strange = Vec::new();
@@ -62,12 +63,29 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
     }
 }
 
-fn read(path: &Path) -> Result<String, String> {
-    let size = std::fs::metadata(path).map_err(|error| format!("cannot be read: {error}"))?.len();
+fn read(path: &Path) -> Result<String, Problem> {
+    let size = std::fs::metadata(path).map_err(|cause| unread(&cause))?.len();
     if size > LARGEST_FILE {
-        return Err(format!("has {size} bytes, a configuration has at most {LARGEST_FILE}"));
+        let what = format!("has {size} bytes, a configuration has at most {LARGEST_FILE}");
+        return Err(Problem::new(&KeyPath::root(), what, ""));
     }
-    std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"))
+    std::fs::read_to_string(path).map_err(|cause| unread(&cause))
+}
+
+/// Only of what is not there, or is no text, it is known that another try finds the same:
+/// a gateway that nobody drives to must not stand still for a medium that erred once.
+fn unread(cause: &std::io::Error) -> Problem {
+    let passes = !matches!(
+        cause.kind(),
+        ErrorKind::NotFound
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+            | ErrorKind::InvalidData
+            | ErrorKind::InvalidInput
+            | ErrorKind::InvalidFilename
+    );
+    let problem = Problem::new(&KeyPath::root(), format!("cannot be read: {cause}"), "");
+    Problem { passes, ..problem }
 }
 
 /// Loads a text as if it were the file of this name. Variables of other

@@ -259,6 +259,27 @@ fn a_file_that_cannot_be_read_is_told_by_its_name() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_medium_that_errs_says_nothing_about_the_file_and_is_tried_again() {
+    // The kernel answers a read at its beginning with EIO, also to root.
+    let unread = load(Path::new("/proc/self/mem")).unwrap_err();
+    assert!(unread.to_string().contains("/proc/self/mem:1:1: cannot be read: "), "{unread}");
+    assert_eq!(unread.exit_code(), Problems::UNREAD);
+}
+
+#[test]
+fn a_file_that_is_not_there_or_wrong_is_not_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::write(at("wrong.toml"), "[gateway").unwrap();
+    std::fs::write(at("bytes.toml"), [0xff, 0xfe]).unwrap();
+    for name in ["none.toml", "wrong.toml", "bytes.toml", "wrong.toml/below.toml", ""] {
+        let problems = load(&at(name)).unwrap_err();
+        assert_eq!(problems.exit_code(), Problems::WRONG, "{problems}");
+    }
+}
+
+#[test]
 fn a_file_of_megabytes_is_not_read() {
     let file = tempfile::NamedTempFile::new().unwrap();
     file.as_file().set_len(LARGEST_FILE + 1).unwrap();

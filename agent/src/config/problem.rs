@@ -160,6 +160,10 @@ pub struct Problem {
     /// What would be right: "did you mean `interval`?". Empty where `what`
     /// says it already.
     pub remedy: String,
+    /// It may have gone by itself at the next try: the medium erred, a right was missing
+    /// for a moment. Nothing says that the file is wrong.
+    #[serde(skip)]
+    pub passes: bool,
 }
 
 impl Problem {
@@ -171,6 +175,7 @@ impl Problem {
             severity: Severity::Error,
             what: what.into(),
             remedy: remedy.into(),
+            passes: false,
         }
     }
 
@@ -207,14 +212,23 @@ impl fmt::Display for Problem {
 }
 
 /// Why a configuration is refused: at least one error, and the warnings beside
-/// it, in the order of the file. Exit code [`Problems::EXIT_CODE`].
+/// it, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Problems(pub Vec<Problem>);
 
 impl Problems {
-    /// `EX_CONFIG`: the unit does not restart on it.
-    pub const EXIT_CODE: u8 = 78;
+    /// `EX_CONFIG` of sysexits.h: the unit does not restart on it.
+    pub const WRONG: u8 = 78;
+
+    /// The file could not be read: the unit tries again.
+    pub const UNREAD: u8 = 1;
+
+    /// What a program ends with that cannot go on for them.
+    pub fn exit_code(&self) -> u8 {
+        let passes = self.0.iter().any(|problem| problem.passes);
+        if passes { Self::UNREAD } else { Self::WRONG }
+    }
 
     /// Sorted by place, each once.
     pub fn new(mut problems: Vec<Problem>) -> Self {

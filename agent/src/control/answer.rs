@@ -16,6 +16,7 @@ use crate::buffer::{
 };
 use crate::encode::json::Encoder;
 use crate::event::Timestamp;
+use crate::forward;
 
 /// Dead letters of one answer; who wants more asks for those before the last.
 const MOST_LETTERS: u32 = 1_000;
@@ -181,6 +182,7 @@ impl Desk {
                 state: status.state.to_owned(),
                 delivered_events: status.delivered_events,
                 last_error: status.last_error.clone(),
+                aside: status.aside.iter().map(aside).collect(),
             }
         });
         raw(&words::Stats {
@@ -300,6 +302,10 @@ fn each(batch: &Batch, mut more: impl FnMut(Box<RawValue>) -> bool) -> Result<()
     });
     walked
         .map_err(|damaged| format!("batch {} of epoch {}: {damaged}", batch.number, batch.written))
+}
+
+fn aside(one: &forward::Aside) -> words::Aside {
+    words::Aside { stream: one.stream.clone(), topic: one.topic.clone(), cause: one.cause.clone() }
 }
 
 fn letter(letter: Letter) -> words::Letter {

@@ -168,6 +168,17 @@ pub struct Forward {
     pub state: String,
     pub delivered_events: u64,
     pub last_error: Option<String>,
+    /// Streams whose topics do not take their events: those are kept.
+    #[serde(default)]
+    pub aside: Vec<Aside>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Aside {
+    pub stream: String,
+    pub topic: String,
+    /// Why, and what would help.
+    pub cause: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! `[kafka]`: the brokers, the login, and how events are handed over.
 
 mod client;
+mod options;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -55,7 +56,7 @@ pub struct Config {
     #[serde(default)]
     pub client_id: Option<String>,
     /// Further settings of librdkafka by their names, for experts. Those that
-    /// would break the promise are refused.
+    /// would break the promise are refused, and what librdkafka does not take.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
 }
@@ -173,40 +174,6 @@ const fn yes() -> bool {
     true
 }
 
-/// Settings that carry the promise, or that have a key of their own.
-const REFUSED_OPTIONS: &[&str] = &[
-    "acks",
-    "allow.auto.create.topics",
-    "bootstrap.servers",
-    "client.id",
-    "compression.codec",
-    "compression.type",
-    "delivery.report.only.error",
-    "delivery.timeout.ms",
-    "enable.gapless.guarantee",
-    "enable.idempotence",
-    "group.id",
-    "isolation.level",
-    "max.in.flight",
-    "max.in.flight.requests.per.connection",
-    "message.send.max.retries",
-    "message.timeout.ms",
-    "metadata.broker.list",
-    "partitioner",
-    "queuing.strategy",
-    "request.required.acks",
-    "retries",
-    "sasl.password",
-    "sasl.username",
-    "sasl.mechanism",
-    "sasl.mechanisms",
-    "security.protocol",
-    "ssl.key.password",
-    "ssl.key.pem",
-    "transaction.timeout.ms",
-    "transactional.id",
-];
-
 /// A mistake that no single key shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -222,7 +189,8 @@ impl Config {
     /// With less, an event of the largest size would wait for hours.
     pub const LEAST_BACKFILL: ByteSize = ByteSize(1024);
 
-    /// The files that it names: certificates, keys, secrets.
+    /// The files that it names: certificates, keys, secrets, also those that only
+    /// librdkafka knows by an option.
     pub fn files(&self) -> Vec<PathBuf> {
         let (tls, login) = (self.tls.as_ref(), self.login.as_ref());
         let of_tls = tls.map(|tls| [tls.ca.clone(), tls.certificate.clone(), tls.key.clone()]);
@@ -233,7 +201,9 @@ impl Config {
             login.and_then(|login| login.client_secret.as_ref()),
         ];
         let secrets = secrets.into_iter().flatten().filter_map(Secret::file);
-        of_tls.into_iter().flatten().flatten().chain(secrets).collect()
+        let named = self.options.iter().filter(|(name, _)| options::names_a_file(name));
+        let named = named.map(|(_, path)| PathBuf::from(path));
+        of_tls.into_iter().flatten().flatten().chain(secrets).chain(named).collect()
     }
 
     /// What only shows between keys.
@@ -257,10 +227,9 @@ impl Config {
         if self.transaction_timeout < Period::from_secs(10) {
             say("transaction_timeout", "is below 10 s".to_owned(), false);
         }
-        for name in self.options.keys() {
-            if REFUSED_OPTIONS.contains(&name.as_str()) {
-                let message = "would break what the agent promises, or has a key of its own";
-                say(&format!("options.{name}"), message.to_owned(), false);
+        for (name, value) in &self.options {
+            if let Some(message) = options::wrong_with(name, value) {
+                say(&format!("options.{name}"), message, false);
             }
         }
         if let Some(tls) = &self.tls {
@@ -305,7 +274,7 @@ mod tests {
         serde_json::from_value(all).unwrap()
     }
 
-    fn findings(more: serde_json::Value) -> Vec<String> {
+    pub(super) fn findings(more: serde_json::Value) -> Vec<String> {
         let warn = |f: &Finding| if f.warning { "warning: " } else { "" };
         config(more)
             .check()
@@ -317,14 +286,6 @@ mod tests {
     #[test]
     fn defaults_have_no_findings() {
         assert_eq!(findings(serde_json::json!({})), Vec::<String>::new());
-    }
-
-    #[test]
-    fn options_that_would_break_the_promise_are_refused() {
-        assert_eq!(
-            findings(serde_json::json!({"options": {"acks": "1", "linger.ms": "5"}})),
-            ["options.acks: would break what the agent promises, or has a key of its own"]
-        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Aside;
 use crate::buffer::BatchId;
 use crate::flow::{self, Lane, Stream};
 
@@ -45,6 +46,8 @@ pub(super) enum Standing {
 pub(super) struct Topic {
     pub(super) standing: Standing,
     times_aside: u32,
+    /// Why it stands aside, in words.
+    cause: String,
     /// How often it was looked for since it was made.
     looks: u32,
     /// Records in one request at most, learned by sifting.
@@ -56,6 +59,8 @@ pub(super) struct Entry {
     pub(super) hash: flow::Hash,
     lane: Lane,
     pub(super) stream: Arc<Stream>,
+    /// Something of it waits in the file or in memory.
+    stored: bool,
     /// Last batch that is committed in Kafka.
     sent: BatchId,
     /// Last batch that was put into a load.
@@ -75,6 +80,18 @@ pub(super) struct Lineup {
     orders: u64,
 }
 
+impl Topic {
+    const fn new() -> Self {
+        Self {
+            standing: Standing::Unknown,
+            times_aside: 0,
+            cause: String::new(),
+            looks: 0,
+            chunk: None,
+        }
+    }
+}
+
 impl Entry {
     pub(super) fn is_urgent(&self) -> bool {
         self.lane == Lane::Alarm
@@ -84,18 +101,22 @@ impl Entry {
 impl Lineup {
     /// Takes over what flows the file has.
     pub(super) fn refresh(&mut self, flows: Vec<(flow::Hash, Lane, Arc<Stream>)>) {
+        for entry in &mut self.entries {
+            entry.stored = false;
+        }
         for (hash, lane, stream) in flows {
             if !self.topics.contains_key(&stream.topic) {
-                let new =
-                    Topic { standing: Standing::Unknown, times_aside: 0, looks: 0, chunk: None };
-                self.topics.insert(stream.topic.clone(), new);
+                self.topics.insert(stream.topic.clone(), Topic::new());
             }
             match self.entries.iter_mut().find(|entry| entry.hash == hash) {
-                Some(entry) => (entry.lane, entry.stream) = (lane, stream),
+                Some(entry) => {
+                    (entry.lane, entry.stream, entry.stored) = (lane, stream, true);
+                }
                 None => self.entries.push(Entry {
                     hash,
                     lane,
                     stream,
+                    stored: true,
                     sent: BatchId(0),
                     loaded: BatchId(0),
                     slowed: false,
@@ -138,7 +159,10 @@ impl Lineup {
                 if std::mem::take(&mut topic.times_aside) > 0 {
                     back.push(Arc::clone(&entry.stream));
                 }
-                topic.standing = Standing::Ready;
+                // What was sent may have gone to another topic, which its stream had then.
+                if topic.standing != Standing::Unknown {
+                    topic.standing = Standing::Ready;
+                }
                 // A limit that was learned is tested again, gently.
                 topic.chunk =
                     topic.chunk.map(|chunk| chunk.saturating_mul(2)).filter(|c| *c < 5_000);
@@ -187,13 +211,34 @@ impl Lineup {
         topic.looks <= MOST_LOOKS
     }
 
-    /// The topic is missing or refused. True when that is news.
-    pub(super) fn aside(&mut self, topic: &str, now: Instant) -> bool {
+    /// The topic is missing or refused, and why. True when that is news.
+    pub(super) fn aside(&mut self, topic: &str, cause: &str, now: Instant) -> bool {
         let Some(topic) = self.topics.get_mut(topic) else { return false };
         let pause = FIRST_ASIDE.saturating_mul(1 << topic.times_aside.min(10)).min(LONGEST_ASIDE);
         topic.times_aside = topic.times_aside.saturating_add(1);
         topic.standing = Standing::Aside { until: now + pause };
+        cause.clone_into(&mut topic.cause);
         topic.times_aside == 1
+    }
+
+    /// The streams that stand aside with something stored, by name; also those whose
+    /// topic is back and has taken nothing yet.
+    pub(super) fn those_aside(&self) -> Vec<Aside> {
+        let mut aside = Vec::new();
+        for entry in self.entries.iter().filter(|entry| entry.stored) {
+            let Some(topic) = self.topics.get(&entry.stream.topic) else { continue };
+            if topic.times_aside > 0 {
+                aside.push(Aside {
+                    stream: entry.stream.name.clone(),
+                    topic: entry.stream.topic.clone(),
+                    cause: topic.cause.clone(),
+                });
+            }
+        }
+        aside.sort_unstable_by(|one, other| one.stream.cmp(&other.stream));
+        // Its lanes are one stream.
+        aside.dedup_by(|one, other| one.stream == other.stream);
+        aside
     }
 
     /// The flows of the next shared transaction, in order: lane by lane (but see
@@ -325,9 +370,9 @@ mod tests {
         let now = Instant::now();
         let mut lineup = lineup(&[("a", Lane::Live), ("b", Lane::Live)]);
         lineup.found("a");
-        assert!(lineup.aside("b", now));
+        assert!(lineup.aside("b", "it is missing", now));
         assert!(lineup.to_look_for(now).is_empty());
-        assert!(!lineup.aside("b", now), "the same again is no news");
+        assert!(!lineup.aside("b", "it is missing", now), "the same again is no news");
         assert_eq!(lineup.to_look_for(now + LONGEST_ASIDE).len(), 1);
         lineup.found("b");
         assert_eq!((names(&lineup.order()), names(&lineup.trials())), (vec!["a"], vec!["b"]));
@@ -336,7 +381,7 @@ mod tests {
         assert_eq!(lineup.committed(&end).len(), 1, "it is back");
         assert_eq!(lineup.committed(&end).len(), 0);
         assert_eq!(names(&lineup.order()), ["a", "b"]);
-        assert!(lineup.aside("b", now), "after a commit it is news again");
+        assert!(lineup.aside("b", "it is missing", now), "after a commit it is news again");
     }
 
     #[test]
@@ -352,6 +397,43 @@ mod tests {
         lineup.restart();
         lineup.found("a");
         assert_eq!(lineup.order()[0].loaded, BatchId(0));
+    }
+
+    #[test]
+    fn a_stream_whose_topic_became_another_one_is_not_sent_before_that_was_seen() {
+        let mut lineup = lineup(&[("a", Lane::Live)]);
+        lineup.found("a");
+        let hash = flow::Hash::of("a", Lane::Live);
+        let stream = Stream { name: "a".to_owned(), topic: "other".to_owned(), create: None };
+        lineup.refresh(vec![(hash, Lane::Live, Arc::new(stream))]);
+        // To the topic of before.
+        lineup.committed(&[(hash, BatchId(1), crate::buffer::Epoch(1), 1)]);
+        assert_eq!(names(&lineup.order()), [""; 0]);
+        assert_eq!(lineup.to_look_for(Instant::now()).len(), 1);
+        lineup.found("other");
+        assert_eq!(names(&lineup.order()), ["a"]);
+    }
+
+    #[test]
+    fn who_stands_aside_with_something_stored_is_known_by_stream_until_it_delivers() {
+        let mut lineup = lineup(&[("b", Lane::Live), ("b", Lane::Alarm), ("a", Lane::Live)]);
+        lineup.found("a");
+        assert_eq!(lineup.those_aside(), []);
+        lineup.aside("b", "it is missing", Instant::now());
+        let aside = Aside {
+            stream: "b".to_owned(),
+            topic: "b".to_owned(),
+            cause: "it is missing".to_owned(),
+        };
+        assert_eq!(lineup.those_aside(), std::slice::from_ref(&aside));
+        lineup.found("b");
+        assert_eq!(lineup.those_aside(), [aside], "it has delivered nothing yet");
+        let hash = flow::Hash::of("b", Lane::Live);
+        lineup.committed(&[(hash, BatchId(1), crate::buffer::Epoch(1), 1)]);
+        assert_eq!(lineup.those_aside(), []);
+        lineup.aside("b", "it is missing", Instant::now());
+        lineup.refresh(Vec::new());
+        assert_eq!(lineup.those_aside(), [], "nothing of it is stored any more");
     }
 
     #[test]

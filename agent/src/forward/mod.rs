@@ -67,6 +67,17 @@ pub struct Status {
     pub took: Delays,
     /// What keeps it from delivering now.
     pub last_error: Option<String>,
+    /// Streams of which something is stored that Kafka does not take: the others go on.
+    pub aside: Vec<Aside>,
+}
+
+/// A stream that stands aside until its topic takes something again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aside {
+    pub stream: String,
+    pub topic: String,
+    /// Why, and what would help.
+    pub cause: String,
 }
 
 impl Status {
@@ -90,6 +101,7 @@ impl Status {
             transactions: 0,
             took: Delays::default(),
             last_error: None,
+            aside: Vec::new(),
         }
     }
 
@@ -125,6 +137,19 @@ pub fn start(
     clock: Clock,
     status: watch::Sender<Status>,
 ) -> std::io::Result<Forwarder> {
+    start_with(Pulse::new("forward"), config, gateway, store, clock, status)
+}
+
+/// The same in the place of one that has ended, with its [pulse](Forwarder::pulse): who
+/// looks after that need not know that it is another thread now.
+pub(crate) fn start_with(
+    pulse: Pulse,
+    config: Config,
+    gateway: &str,
+    store: Store,
+    clock: Clock,
+    status: watch::Sender<Status>,
+) -> std::io::Result<Forwarder> {
     let stop = run::StopAt::default();
     let (end, ended) = sync_channel(1);
     let (alive, gone) = watch::channel(());
@@ -138,7 +163,6 @@ pub fn start(
         Arc::clone(&stop),
         status,
     );
-    let pulse = Pulse::new("forward");
     let beats = pulse.clone();
     let thread = std::thread::Builder::new().name("forward".to_owned()).spawn(move || {
         beats.is_of_this_thread();

@@ -315,11 +315,15 @@ impl<L: Line> Forward<L> {
 
     fn report(&self) {
         let state = self.core.state().as_str();
+        let aside = self.lineup.those_aside();
         self.status.send_if_modified(|status| {
-            let changed = status.state != state || status.last_error != self.voice.text;
+            let changed = status.state != state
+                || status.last_error != self.voice.text
+                || status.aside != aside;
             if changed {
                 status.state = state;
                 status.last_error.clone_from(&self.voice.text);
+                status.aside = aside;
             }
             changed
         });

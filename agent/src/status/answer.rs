@@ -27,19 +27,26 @@ const WHAT_THERE_IS: &str = "here are /metrics, /healthz and /readyz\n";
 #[derive(Debug)]
 pub(super) struct Desk {
     board: Arc<Board>,
-    /// Held while a text is made; when the next one may be.
-    next_text: Mutex<Instant>,
+    /// Held while a text is made, by the thread that makes it: whoever asked may hang up
+    /// meanwhile. When the next one may be.
+    next_text: Arc<Mutex<Instant>>,
 }
 
 impl Desk {
     pub(super) fn new(board: Arc<Board>) -> Self {
-        Self { board, next_text: Mutex::new(Instant::now()) }
+        Self { board, next_text: Arc::new(Mutex::new(Instant::now())) }
+    }
+
+    /// A thread makes a text.
+    #[cfg(test)]
+    pub(super) fn is_at_work(&self) -> bool {
+        self.next_text.try_lock().is_err()
     }
 
     /// One that has made a text a while ago.
     #[cfg(test)]
     pub(super) fn resting(board: Arc<Board>, until: Instant) -> Self {
-        Self { board, next_text: Mutex::new(until) }
+        Self { board, next_text: Arc::new(Mutex::new(until)) }
     }
 
     /// The head is all that is looked at of a request.
@@ -55,8 +62,11 @@ impl Desk {
             return refused;
         }
         match path {
-            "/healthz" => verdict("ok", "failing", &health::ailing(&self.board)),
-            "/readyz" => verdict("ready", "not ready", &health::unready(&self.board)),
+            "/healthz" => verdict("ok", "failing", health::ailing(&self.board), Vec::new()),
+            "/readyz" => {
+                let unready = health::unready(&self.board);
+                verdict("ready", "not ready", unready, health::worth_a_look(&self.board))
+            }
             _ => match self.text().await {
                 Some(text) => response(StatusCode::OK, OPEN_METRICS, text),
                 None => response(
@@ -72,30 +82,39 @@ impl Desk {
     /// sources, and a thousand devices are half a megabyte of text. `None` where
     /// the system gives no thread.
     async fn text(&self) -> Option<String> {
-        let mut next = self.next_text.lock().await;
+        let mut next = Arc::clone(&self.next_text).lock_owned().await;
         sleep_until(*next).await;
         let began = Instant::now();
         let (done, made) = oneshot::channel();
         let board = Arc::clone(&self.board);
         let thread = std::thread::Builder::new().name("status".to_owned()).spawn(move || {
+            // The kernel's clock: that of the runtime is not at hand here.
+            let start = std::time::Instant::now();
+            let text = metrics::text(&board);
+            *next = began + start.elapsed() * (REST + 1);
+            drop(next);
             // Who asked may have gone away.
-            drop(done.send(metrics::text(&board)));
+            drop(done.send(text));
         });
         thread.ok()?;
-        let text = made.await.ok()?;
-        let now = Instant::now();
-        *next = now + (now - began) * REST;
-        Some(text)
+        made.await.ok()
     }
 }
 
-/// One line of JSON; 503 where there are reasons.
-fn verdict(well: &str, unwell: &str, reasons: &[Reason]) -> Response<Full<Bytes>> {
+/// One line of JSON; 503 where there are reasons. What else is worth a look stands behind
+/// them, and is none.
+fn verdict(
+    well: &str,
+    unwell: &str,
+    mut reasons: Vec<Reason>,
+    more: Vec<Reason>,
+) -> Response<Full<Bytes>> {
     let (status, word) = if reasons.is_empty() {
         (StatusCode::OK, well)
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, unwell)
     };
+    reasons.extend(more);
     let line = json!({ "status": word, "reasons": reasons }).to_string();
     response(status, JSON, line + "\n")
 }

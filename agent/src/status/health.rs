@@ -3,12 +3,13 @@
 use serde::Serialize;
 
 use super::Board;
+use crate::forward::Aside;
 use crate::pulse::SILENCE;
 
 /// One thing that is wrong.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Reason {
-    /// `buffer`, `kafka`, or `source` and its name.
+    /// `buffer`, `kafka`, or `source` or `stream` and its name.
     pub part: String,
     pub what: String,
 }
@@ -30,6 +31,17 @@ pub(super) fn ailing(board: &Board) -> Vec<Reason> {
     }
     reasons.extend(wrong_with_file(board));
     reasons
+}
+
+/// What a person should see though it is ready: the streams whose topics do not take
+/// their events. Those are kept, and the others go on; no restart helps.
+pub(super) fn worth_a_look(board: &Board) -> Vec<Reason> {
+    let aside = &board.forward.borrow().aside;
+    let reason = |one: &Aside| {
+        let what = format!("stands aside, its events are kept: topic {}: {}", one.topic, one.cause);
+        Reason::new(&format!("stream {}", one.stream), what)
+    };
+    aside.iter().map(reason).collect()
 }
 
 /// What keeps it from taking data in or from delivering it.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use super::follow::Followed;
 use super::{File, Totals};
 use crate::buffer::drops::{Dropped, dropped};
 use crate::buffer::evict::Growing;
@@ -73,6 +74,7 @@ impl File {
             salvaged,
             last_loss,
             reserve,
+            followed: Followed::default(),
             streams: HashMap::new(),
             dead_room: dead::room(u64::MAX),
             packer: Packer::default(),

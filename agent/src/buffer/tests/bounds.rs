@@ -35,7 +35,7 @@ fn counts(folder: &std::path::Path, flow: flow::Hash) -> Vec<u32> {
 
 fn age(file: &mut File, day: i64, pins: &Pins) -> u64 {
     let now = NOW + day * DAY;
-    file.expire(Timestamp(now), Timestamp(now - 7 * DAY), pins).unwrap()
+    file.expire(Timestamp(now), Timestamp(now - 7 * DAY), u64::MAX, pins).unwrap()
 }
 
 #[test]
@@ -75,7 +75,8 @@ fn what_is_pinned_outlives_its_age_and_a_clock_that_nobody_set_ages_nothing() {
     let first = file.newest();
     store(&mut file, &flows, a, 2);
     // An hour after 1970, and then the clock is set.
-    assert_eq!(file.expire(Timestamp(DAY / 24), Timestamp(-7 * DAY), &Pins::default()), Ok(0));
+    let unset = file.expire(Timestamp(DAY / 24), Timestamp(-7 * DAY), u64::MAX, &Pins::default());
+    assert_eq!(unset, Ok(0));
     assert_eq!(age(&mut file, 0, &Pins::default()), 0);
     let mut pins = Pins::default();
     pins.loaded.insert(flows.get(a).hash, first);
@@ -104,12 +105,46 @@ fn a_gap_grows_by_what_stands_beside_it_and_goes_over_nothing_that_was_sent() {
         pins.loaded.extend(loaded.map(|id| (hash, id)));
         assert_eq!(file.evict(&oldest, &pins), Ok(1));
     }
+    assert_eq!(gaps(&file), [(20, 1, 20), (20, 31, 50)]);
+}
+
+/// Of each gap the events, and the first and the last of their ids.
+fn gaps(file: &File) -> Vec<(u64, u64, u64)> {
     let gaps = drops::gaps(&file.connection, 0).unwrap();
     let seen = |gap: &drops::Gap| {
         let ids = gap.ids.as_ref().unwrap();
         (gap.what.events, ids.first, ids.last)
     };
-    assert_eq!(gaps.iter().map(seen).collect::<Vec<_>>(), [(20, 1, 20), (20, 31, 50)]);
+    gaps.iter().map(seen).collect()
+}
+
+#[test]
+fn what_is_too_old_goes_in_steps_whose_gaps_are_one_where_nothing_was_sent_between() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut flows = Flows::default();
+    let a = flows.id("a", Lane::Live);
+    let hash = flows.get(a).hash;
+    let mut file = open(folder.path());
+    let ids: Vec<BatchId> = std::iter::repeat_with(|| {
+        store(&mut file, &flows, a, 10);
+        file.newest()
+    })
+    .take(6)
+    .collect();
+    assert_eq!(age(&mut file, 0, &Pins::default()), 0);
+    // Young: no step goes so far.
+    store(&mut file, &flows, a, 10);
+    let mut pins = Pins::default();
+    let mut gone = Vec::new();
+    for loaded in [None, None, Some(ids[2]), None, None, None] {
+        // The forwarder reads between two steps.
+        pins.loaded.extend(loaded.map(|id| (hash, id)));
+        let now = NOW + 8 * DAY;
+        gone.push(file.expire(Timestamp(now), Timestamp(now - 7 * DAY), 1, &pins).unwrap());
+    }
+    assert_eq!(gone, [1, 1, 1, 1, 1, 0]);
+    assert_eq!(gaps(&file), [(20, 1, 20), (30, 31, 60)]);
+    assert_eq!(counts(folder.path(), hash), [10, 10]);
 }
 
 #[test]

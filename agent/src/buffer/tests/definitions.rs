@@ -71,3 +71,42 @@ fn the_last_definition_of_a_stream_counts_for_its_whole_backlog() {
     store(&mut file, "before");
     assert_eq!(topics(folder.path()), ["before"]);
 }
+
+/// The configuration says that the stream has this topic.
+fn follow(file: &mut File, topic: &str) {
+    let plant = Stream { name: "plant".into(), topic: topic.into(), create: None };
+    file.follow(&Flows::new([plant])).unwrap();
+}
+
+#[test]
+fn what_is_stored_follows_the_configuration_without_anything_new() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = open(folder.path());
+    store(&mut file, "misspelt");
+    let commits = file.commits();
+    follow(&mut file, "mended");
+    assert_eq!((topics(folder.path()), file.commits()), (vec!["mended".to_owned()], commits + 1));
+    follow(&mut file, "mended");
+    assert_eq!(file.commits(), commits + 1, "there is nothing to write");
+    // What was handed over before, or stands in memory, still has the earlier one.
+    store(&mut file, "misspelt");
+    assert_eq!(topics(folder.path()), ["mended"]);
+    // One that the configuration does not name keeps its last.
+    file.follow(&Flows::default()).unwrap();
+    assert_eq!(topics(folder.path()), ["mended"]);
+}
+
+#[test]
+fn what_could_not_follow_at_once_does_with_the_next_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = open(folder.path());
+    store(&mut file, "misspelt");
+    let other = rusqlite::Connection::open(folder.path().join("buffer.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let plant = Stream { name: "plant".into(), topic: "mended".into(), create: None };
+    file.follow(&Flows::new([plant])).unwrap_err();
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(topics(folder.path()), ["misspelt"]);
+    file.commit(&Changes::default(), Timestamp(0)).unwrap();
+    assert_eq!(topics(folder.path()), ["mended"]);
+}

@@ -308,12 +308,12 @@ fn the_age_of_what_was_put_in_again_counts_from_then() {
     let first = fixture.batches().remove(0);
     fixture.bury(2);
     fixture.append(20..21);
-    fixture.file.expire(day(0), day(-7), &Pins::default()).unwrap();
+    fixture.file.expire(day(0), day(-7), u64::MAX, &Pins::default()).unwrap();
     fixture.sent(&first);
     assert_eq!(fixture.requeue(&[1]).done, 1);
-    assert_eq!(fixture.file.expire(day(8), day(1), &Pins::default()), Ok(1));
+    assert_eq!(fixture.file.expire(day(8), day(1), u64::MAX, &Pins::default()), Ok(1));
     assert_eq!(events(&fixture.batches()[0]), [(2, 12)]);
-    assert_eq!(fixture.file.expire(day(16), day(9), &Pins::default()), Ok(1));
+    assert_eq!(fixture.file.expire(day(16), day(9), u64::MAX, &Pins::default()), Ok(1));
     fixture.is_well();
 }
 

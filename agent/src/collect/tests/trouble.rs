@@ -3,6 +3,8 @@
 use rusqlite::Connection;
 
 use super::*;
+use crate::buffer::{Burial, Call};
+use crate::collect::full_tests::rules;
 
 /// An event of so many bytes that no compression makes smaller.
 fn noisy(flow: crate::flow::Id, time: i64, length: usize) -> Delivery {
@@ -50,6 +52,35 @@ async fn on_a_full_disk_deletes_go_alone_and_make_the_room() {
     }
     stats.wait_for(|stats| stats.failing.is_none()).await.unwrap();
     collector.close();
+}
+
+#[test]
+fn a_dead_letter_on_a_full_disk_takes_the_reserve_and_then_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let reserve = folder.path().join("buffer.db.reserve");
+    let buffer = open(&config(folder.path()));
+    // No page more than it has.
+    buffer.file.most_pages(1);
+    let time = Steady::still();
+    let (mut writer, _) = assemble(buffer, Vec::new(), Flows::default(), time.clone());
+    writer.begin();
+    let (reply, answer) = sync_channel(1);
+    writer.ask(Call::Bury { dead: vec![Burial { letter: letter(50_000), event: None }], reply });
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        writer.turn();
+        let wait = writer.wake().unwrap().saturating_duration_since(time.now());
+        waits.push((wait.as_secs(), reserve.try_exists().unwrap()));
+        time.pass(wait);
+    }
+    let waited = [1, 2, 4, 8, 16, 30, 30].map(|seconds| (seconds, false));
+    assert_eq!(waits, [[(0, true), (0, false)].as_slice(), &waited].concat());
+    answer.try_recv().unwrap_err();
+    // Somebody has made room.
+    writer.most_pages(10_000);
+    writer.turn();
+    answer.try_recv().unwrap();
+    assert_eq!(writer.wake(), None);
 }
 
 /// Commits so many batches, enough for a table of several pages.
@@ -182,6 +213,89 @@ async fn damage_that_only_a_drop_meets_ends_the_writer_and_is_salvaged() {
     let buffer = open(&config);
     assert_eq!(buffer.loss().unwrap().lost_events, Some(0));
     assert_eq!(stored(&buffer.store(), flows.get(id)), (0..committed).collect::<Vec<_>>());
+}
+
+/// The writer on a file of half a MiB, without its thread; its time stands.
+fn still(folder: &Path, flows: &Flows) -> (writer::Writer, Vec<Intake>, Arc<Shared>) {
+    let config = buffer::Config { max_size: ByteSize(512 * 1024), ..config(folder) };
+    let buffer = open(&config);
+    let shared = Arc::clone(&buffer.shared);
+    let sources = ["a", "b"].map(|name| SourceInfo { name: name.into(), labels: Vec::new() });
+    let (mut writer, intakes) = assemble(buffer, sources.into(), flows.clone(), Steady::still());
+    writer.begin();
+    (writer, intakes, shared)
+}
+
+#[tokio::test]
+async fn nothing_is_committed_once_the_file_is_known_to_be_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut flows = Flows::new([rules("small", None, 10), rules("large", None, 100)]);
+    let (small, large) = (flows.polled("small", None), flows.id("large", None));
+    let (mut writer, mut intakes, shared) = still(folder.path(), &flows);
+    // All that may go of a stream at its share is on its way to Kafka.
+    locked(&shared.pins).loaded.insert(flows.get(small).hash, BatchId(i64::MAX));
+    for time in 0..7 {
+        intakes[0].deliver(noisy(small, time, 8_192)).await.unwrap();
+        writer.turn();
+    }
+    assert_eq!(intakes[0].committed(), Ticket(7));
+    // It no longer is: what comes makes room, and meets the damage before its commit.
+    locked(&shared.pins).loaded.clear();
+    destroy(folder.path(), "dropped");
+    intakes[0].deliver(noisy(small, 7, 10)).await.unwrap();
+    intakes[1].deliver(noisy(large, 8, 10)).await.unwrap();
+    writer.turn();
+    assert!(locked(&shared.damage).is_some());
+    assert_eq!(intakes[1].committed(), Ticket(0));
+    drop(writer);
+    let store = open(&config(folder.path())).store();
+    assert_eq!(stored(&store, flows.get(large)), Vec::<i64>::new());
+    assert_eq!(stored(&store, flows.get(small)), (0..7).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_file_that_turns_out_to_be_damaged_takes_no_change_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut flows = Flows::default();
+    let id = flows.polled("plant", None);
+    let (mut writer, mut intakes, shared) = still(folder.path(), &flows);
+    destroy(folder.path(), "dropped");
+    let asked = Asked {
+        flows: flows.clone(),
+        buffer: config(folder.path()),
+        retired: Vec::new(),
+        added: Vec::new(),
+    };
+    let (reply, mut joined) = tokio::sync::oneshot::channel();
+    shared.inbox.try_send(Message::Change(Box::new(Change { asked, reply }))).unwrap();
+    // More than the file may have: something is dropped behind its commit.
+    intakes[0].deliver(noisy(id, 0, 600_000)).await.unwrap();
+    writer.turn();
+    assert!(locked(&shared.damage).is_some());
+    joined.try_recv().unwrap_err();
+}
+
+#[test]
+fn what_is_due_beside_commits_is_done_once_the_pause_after_a_failure_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let max_age = Some(Period::from_secs(86_400));
+    let buffer = open(&buffer::Config { max_age, ..config(folder.path()) });
+    buffer.file.most_pages(1);
+    let time = Steady::still();
+    let (mut writer, _) = assemble(buffer, Vec::new(), Flows::default(), time.clone());
+    writer.begin();
+    let (reply, _answer) = sync_channel(1);
+    writer.ask(Call::Bury { dead: vec![Burial { letter: letter(50_000), event: None }], reply });
+    for _ in 0..3 {
+        writer.turn();
+    }
+    // Who asked has gone: there is nothing to commit.
+    writer.hang_up();
+    let wait = writer.wake().unwrap().saturating_duration_since(time.now());
+    assert_eq!(wait, writer::AGAIN);
+    time.pass(wait);
+    writer.turn();
+    assert!(writer.wake().unwrap() > time.now(), "it is done, and the writer rests");
 }
 
 #[tokio::test]

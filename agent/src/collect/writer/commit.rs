@@ -11,7 +11,12 @@ use crate::buffer::{self, Call, Changes, Sealed, locked};
 use crate::collect::group::Group;
 
 impl Writer {
+    /// Gives whether all of it is done; false too where the file is damaged: nothing is
+    /// written to it then.
     pub(super) fn commit(&mut self) -> bool {
+        if self.damaged {
+            return false;
+        }
         // On a full disk the events wait, whatever makes room does not.
         let others = self.forget.is_some() || self.call.is_some();
         let alone = self.disk_full && others;
@@ -74,24 +79,28 @@ impl Writer {
             Some(Call::Write { .. } | Call::Errand { .. }) | None => {}
         }
         let began = self.time.now();
-        let result = if changes.is_empty() {
-            Ok(Vec::new())
-        } else {
-            self.file.commit(&changes, self.clock.now())
-        };
+        let writes = !changes.is_empty();
+        let result =
+            if writes { self.file.commit(&changes, self.clock.now()) } else { Ok(Vec::new()) };
         drop(pins);
         match result {
             Ok(adopted) => {
+                // In the -wal it stands where one that failed would.
+                self.in_doubt &= !writes;
                 if remember.is_some() {
                     (self.remember, self.remember_due) = (None, None);
                 }
                 self.committed((events, takes_held), began, adopted);
             }
             Err(cause) => {
-                if self.file.is_full(&cause) {
+                if self.file.is_undone(&cause) {
                     self.standby.learn(known);
+                } else {
+                    self.in_doubt |= events && !self.group.is_empty();
                 }
-                self.failed(&cause, events || takes_held, others);
+                // One that went alone is not tried alone once more: what it takes from
+                // memory (a dead letter takes it all) has to stand before it.
+                self.failed(&cause, !alone && (events || takes_held), others);
                 return false;
             }
         }
@@ -181,6 +190,8 @@ impl Writer {
         }
     }
 
+    /// After a commit that failed. `events`: it held what can be left out of the next;
+    /// `others`: and what may go without that.
     pub(super) fn failed(&mut self, cause: &rusqlite::Error, events: bool, others: bool) {
         let text = self.file.explain(cause);
         if buffer::is_damage(cause) {

@@ -37,6 +37,7 @@ impl Writer {
         self.write == Write::Always
             || self.more
             || self.write_now
+            || self.in_doubt
             || self.ends()
             || self.is_over(self.due)
     }
@@ -113,7 +114,7 @@ impl Writer {
         let over = self.is_over(self.held_due()) && !failing;
         let written = self.group.must_write || self.group.has_refused();
         let asked = self.write_now || self.ends() || self.call.is_some();
-        if self.group.is_empty() || written || over || asked || self.damaged {
+        if self.group.is_empty() || written || over || asked || self.in_doubt || self.damaged {
             return None;
         }
         let bytes: usize = self.group.batches().map(|(_, events)| Held::size(events.len())).sum();
@@ -141,7 +142,7 @@ impl Writer {
     /// them. What Kafka has leaves the file with it. A power cut behind it has what
     /// was not answered yet taken twice.
     fn enter(&mut self, idle: BTreeMap<u16, Checkpoint>) -> bool {
-        if self.retry.is_some_and(|retry| retry > self.time.now()) {
+        if self.damaged || self.retry.is_some_and(|retry| retry > self.time.now()) {
             return false;
         }
         let mut changes = Changes::default();

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
+use super::super::bounds::STEP;
 use super::super::counted;
 use super::Writer;
 use crate::buffer::{self, Done, Dropped, Errand, File, Reason, Stats, locked};
 use crate::event::Timestamp;
+use crate::pulse;
 
 /// Pause before a disk without room is looked at again: somebody else has filled
 /// it, and nothing tells when it is empty again.
@@ -63,11 +65,11 @@ impl Writer {
         Some(self.retry.map_or(next, |retry| next.max(retry)))
     }
 
-    /// Does what is due, unless the medium errs.
+    /// Does what is due, unless the medium errs: then after its pause.
     pub(super) fn tend(&mut self) {
         let now = self.time.now();
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if self.retry.is_some() {
+        if self.damaged || self.retry.is_some_and(|retry| retry > now) {
             return;
         }
         if is_due(self.expire_due) {
@@ -125,8 +127,10 @@ impl Writer {
         self.bounds.ask_again();
         let mut failure = Ok(());
         let mut owed = 0;
-        // Each turn drops a batch or rules out one who could give some.
+        // Each turn drops a batch or rules out one who could give some. After a bound
+        // was lowered by gigabytes there are many.
         while !self.damaged {
+            pulse::beat();
             let state = self.file.state()?;
             let disk = buffer::disk(self.file.path(), state.length).ok();
             owed = disk.map_or(0, |disk| disk.owed);
@@ -138,7 +142,7 @@ impl Writer {
             self.bounds.answered(&whose, *gone.as_ref().unwrap_or(&0));
             failure = failure.and(gone.map(drop));
         }
-        if owed > 0 && self.bounds.is_low() && self.failing.is_none() {
+        if owed > 0 && !self.damaged && self.bounds.is_low() && self.failing.is_none() {
             // While there is room: what others leave may be too little for it.
             failure = failure.and(self.file.empty_wal().map(drop));
         }
@@ -170,6 +174,8 @@ impl Writer {
             delete(&mut self.file, |file| file.errand(errand, flows, |_, _| true))
         };
         if let Err(cause) = &done {
+            // What it puts in has numbers too.
+            self.in_doubt |= !self.file.is_undone(cause);
             self.notice(cause);
         }
         self.measure();
@@ -183,6 +189,7 @@ impl Writer {
         }
     }
 
+    /// One step, for which the forwarder waits at most; what comes meanwhile goes first.
     fn expire(&mut self) {
         let Some(max_age) = self.max_age else { return };
         let step = (max_age / AGE_STEPS).clamp(Duration::from_secs(1), LONGEST_AGE_STEP);
@@ -191,11 +198,16 @@ impl Writer {
         let age = i64::try_from(max_age.as_nanos()).unwrap_or(i64::MAX);
         let pins = locked(&self.shared.pins);
         let before = Timestamp(now.0.saturating_sub(age));
-        let gone = delete(&mut self.file, |file| file.expire(now, before, &pins));
+        let gone = delete(&mut self.file, |file| file.expire(now, before, STEP, &pins));
         drop(pins);
-        if let Err(error) = gone {
-            warn!(%error, "cannot drop what is too old");
-            self.notice(&error);
+        match gone {
+            Ok(0) => {}
+            // There may be more.
+            Ok(_) => self.expire_due = Some(self.time.now()),
+            Err(error) => {
+                warn!(%error, "cannot drop what is too old");
+                self.notice(&error);
+            }
         }
     }
 

@@ -54,7 +54,7 @@ impl<L: Line> Forward<L> {
             }
         }
         for (topic, cause) in &topics {
-            if self.lineup.aside(topic, self.pace.now()) {
+            if self.lineup.aside(topic, cause, self.pace.now()) {
                 warn!(topic, error = %cause, "stream stands aside, its events are kept");
             }
         }
@@ -80,7 +80,7 @@ impl<L: Line> Forward<L> {
             && self.only_theirs(&slow)?
         {
             for stream in slow.iter().filter_map(|index| self.load.streams.get(*index)) {
-                if self.lineup.aside(&stream.topic, self.pace.now()) {
+                if self.lineup.aside(&stream.topic, &code.to_string(), self.pace.now()) {
                     warn!(stream = %stream.name, topic = %stream.topic, error = %code,
                         "stream stands aside, its events are kept");
                 }
@@ -163,7 +163,7 @@ impl<L: Line> Forward<L> {
         topics.sort_unstable();
         topics.dedup();
         if let [topic] = topics.as_slice() {
-            if self.lineup.aside(topic, self.pace.now()) {
+            if self.lineup.aside(topic, &code.to_string(), self.pace.now()) {
                 warn!(topic, error = %code, "stream stands aside, its events are kept");
             }
         } else {

@@ -226,7 +226,7 @@ impl<L: Line> Forward<L> {
                     ),
                 },
             };
-            if self.lineup.aside(&stream.topic, self.pace.now()) {
+            if self.lineup.aside(&stream.topic, &cause, self.pace.now()) {
                 warn!(stream = %stream.name, topic = %stream.topic, error = %cause,
                     "stream stands aside, its events are kept");
             }

@@ -7,6 +7,7 @@
 
 mod sheet;
 
+use std::collections::BTreeMap;
 use std::fmt::Error;
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,6 +52,7 @@ impl Collector for Figures {
         cycles(&mut sheet, board)?;
         let kafka = board.forward.borrow().clone();
         forward(&mut sheet, &kafka)?;
+        aside(&mut sheet, board, &kafka)?;
         certificates(&mut sheet, board)?;
         process(&mut sheet, board)
     }
@@ -170,6 +172,19 @@ fn forward(sheet: &mut Sheet<'_>, kafka: &forward::Status) -> Result<(), Error> 
     let help = "From the reading of a batch's first event to its commit in Kafka by the wall \
                 clock, each batch";
     sheet.delays("source_to_kafka", help, &kafka.took)
+}
+
+/// Each stream that the configuration names, also while it is well, and those of an
+/// earlier one that are not.
+fn aside(sheet: &mut Sheet<'_>, board: &Board, kafka: &forward::Status) -> Result<(), Error> {
+    let seen = board.seen.borrow();
+    let mut streams: BTreeMap<&str, u64> =
+        seen.streams.iter().map(|stream| (&**stream, 0)).collect();
+    streams.extend(kafka.aside.iter().map(|one| (&*one.stream, 1)));
+    let rows = streams.into_iter().map(|(stream, aside)| ([("stream", stream)], aside));
+    let help = "1 while the stream stands aside because its topic is missing or refuses its \
+                events: they are kept, and the other streams go on";
+    sheet.gauges("forward_stream_aside", help, rows)
 }
 
 fn certificates(sheet: &mut Sheet<'_>, board: &Board) -> Result<(), Error> {

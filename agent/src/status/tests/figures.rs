@@ -145,6 +145,17 @@ async fn the_process_tells_what_it_uses() {
     assert!(text.contains(&build) && text.contains("gateway=\"gw1\"} 1\n"), "{text}");
 }
 
+#[tokio::test]
+async fn a_stream_that_stands_aside_shows_also_where_the_configuration_has_it_no_more() {
+    let bench = Bench::new();
+    let of = |stream: &str| format!("tidegate_forward_stream_aside{{stream=\"{stream}\"}}");
+    check(&metrics::text(&bench.board), &[(&of("plant"), 0.0)]);
+    bench.forward.send_modify(|status| status.aside = vec![aside("before"), aside("plant")]);
+    let text = metrics::text(&bench.board);
+    check(&text, &[(&of("before"), 1.0), (&of("plant"), 1.0)]);
+    page::read(&text).unwrap();
+}
+
 /// The row of a family in docs/metrics.md: its name as it is asked for, type,
 /// labels and meaning.
 fn row(family: &Family) -> String {

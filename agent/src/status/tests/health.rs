@@ -87,6 +87,21 @@ async fn a_line_that_is_down_is_not_ready_and_alive_and_an_old_error_without_eve
 }
 
 #[tokio::test]
+async fn a_stream_that_stands_aside_is_told_and_ready_all_the_same() {
+    let mut bench = Bench::new();
+    bench.well();
+    bench.forward.send_modify(|status| status.aside = vec![aside("plant")]);
+    check(unready(&bench.board), &[]);
+    let (address, _tasks) = bench.serve();
+    let answer = get(address, "/readyz").await;
+    let expected = "{\"reasons\":[{\"part\":\"stream plant\",\"what\":\"stands aside, its events are \
+                    kept: topic lines: it is missing\"}],\"status\":\"ready\"}\n";
+    assert_eq!((answer.status, &*answer.body), (200, expected));
+    let answer = get(address, "/healthz").await;
+    assert_eq!((answer.status, &*answer.body), (200, "{\"reasons\":[],\"status\":\"ok\"}\n"));
+}
+
+#[tokio::test]
 async fn a_thread_that_hangs_is_not_alive() {
     let mut bench = Bench::new();
     bench.well();

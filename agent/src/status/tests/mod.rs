@@ -125,6 +125,12 @@ impl Bench {
     }
 }
 
+/// A stream whose topic is missing.
+fn aside(stream: &str) -> forward::Aside {
+    let words = |text: &str| text.to_owned();
+    forward::Aside { stream: words(stream), topic: words("lines"), cause: words("it is missing") }
+}
+
 /// Everything that comes back for these bytes, until the other end closes.
 async fn say(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();

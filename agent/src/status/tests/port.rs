@@ -145,6 +145,30 @@ async fn a_text_is_not_made_before_the_last_one_has_been_paid_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_hangs_up_leaves_the_place_taken_until_the_text_is_made() {
+    let bench = Bench::new();
+    let desk = Desk::new(Arc::clone(&bench.board));
+    // What the text looks at is not to be seen until the test lets go of it.
+    let (begin, held) = std::sync::mpsc::sync_channel(1);
+    let (release, end) = std::sync::mpsc::sync_channel::<()>(1);
+    let forward = bench.forward.clone();
+    let holder = std::thread::spawn(move || {
+        forward.send_modify(|_| {
+            begin.send(()).unwrap();
+            end.recv().unwrap_err();
+        });
+    });
+    held.recv().unwrap();
+    let request = Request::get("/metrics").body(()).unwrap();
+    let asked = tokio::time::timeout(Duration::from_secs(1), desk.answer(&request));
+    assert!(asked.await.is_err(), "it hangs up");
+    assert!(desk.is_at_work(), "the next one would be made beside it");
+    drop(release);
+    holder.join().unwrap();
+    assert_eq!(desk.answer(&request).await.status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_port_that_is_taken_is_opened_once_it_is_free() {
     let bench = Bench::new();
     let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

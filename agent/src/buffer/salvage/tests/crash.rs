@@ -101,3 +101,14 @@ fn a_few_damaged_files_are_kept_and_no_more_than_the_limit() {
     assert!(!schema::beside(&name(1), "-wal").try_exists().unwrap());
     assert!(schema::beside(&path, ".damaged-by me").try_exists().unwrap());
 }
+
+#[test]
+fn a_link_in_the_place_of_the_note_is_replaced_and_its_target_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, victim) = (folder.path().join("buffer.db"), folder.path().join("victim"));
+    fs::write(&victim, "precious").unwrap();
+    std::os::unix::fs::symlink(&victim, schema::beside(&path, ".salvaging-new")).unwrap();
+    damage::ask(&path, "malformed");
+    let note = fs::read_to_string(schema::beside(&path, ".salvaging")).unwrap();
+    assert_eq!((&*note, &*fs::read_to_string(&victim).unwrap()), ("\nmalformed\n", "precious"));
+}

@@ -139,7 +139,7 @@ impl Plant {
                 self.days += 1;
                 let now = Timestamp(EARLIEST.0 + self.days * 86_400_000_000_000);
                 let file = self.file.as_mut().unwrap();
-                file.expire(now, EARLIEST, &Pins::default()).unwrap();
+                file.expire(now, EARLIEST, u64::MAX, &Pins::default()).unwrap();
             }
             Step::Reopen => {
                 self.file = None;
