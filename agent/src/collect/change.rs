@@ -40,7 +40,10 @@ impl Writer {
     /// What is stored goes where this configuration says. It does not wait for room, since
     /// what is sent makes it.
     pub(super) fn follow(&mut self, flows: &Flows, reply: oneshot::Sender<()>) {
-        if let Err(error) = self.file.follow(flows) {
+        // A file that is damaged is opened anew, which does it too.
+        if !self.damaged
+            && let Err(error) = self.file.follow(flows)
+        {
             warn!(%error, "cannot note where streams go now, the next commit does");
             self.notice(&error);
         }
