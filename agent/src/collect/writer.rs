@@ -144,7 +144,7 @@ pub(super) struct Writer {
     /// What was said of drops, and when.
     told: Told,
     /// The file is damaged: nothing is written to it any more.
-    damaged: bool,
+    pub(super) damaged: bool,
     closing: bool,
 }
 
