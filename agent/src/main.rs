@@ -136,7 +136,8 @@ fn run(path: &Path, config: Config) -> ExitCode {
         Err(cause) => Err(cause).context("cannot start the runtime"),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(End::Asked) => ExitCode::SUCCESS,
+        Ok(End::Drained) => ExitCode::from(DRAINED),
         Err(cause) => {
             error!(error = format!("{cause:#}"), "agent failed");
             ExitCode::FAILURE
@@ -147,7 +148,19 @@ fn run(path: &Path, config: Config) -> ExitCode {
 /// What ends the agent where no signal does.
 const DRAIN: &str = "drain";
 
-async fn run_until_signal(path: &Path, config: Config) -> anyhow::Result<()> {
+/// The exit code of an agent that `tidegate drain` has ended: the unit starts it again
+/// after any other but this and 78. Behind those that sysexits.h has taken.
+const DRAINED: u8 = 79;
+
+/// How an agent that did not fail ended.
+enum End {
+    /// By a signal.
+    Asked,
+    /// By `tidegate drain`: whoever asked does not want it to start again.
+    Drained,
+}
+
+async fn run_until_signal(path: &Path, config: Config) -> anyhow::Result<End> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -194,11 +207,11 @@ async fn run_until_signal(path: &Path, config: Config) -> anyhow::Result<()> {
         tokio::select! {
             _ = terminate.recv() => {
                 stopped_early("SIGTERM");
-                return Ok(());
+                return Ok(End::Asked);
             }
             _ = interrupt.recv() => {
                 stopped_early("SIGINT");
-                return Ok(());
+                return Ok(End::Asked);
             }
             mended = again.mend(agent, &config) => agent = mended,
         }
@@ -222,7 +235,7 @@ async fn run_until_signal(path: &Path, config: Config) -> anyhow::Result<()> {
     info!(signal, "stopping");
     let left = agent.stop().await?;
     info!(events_left = left, "stopped");
-    Ok(())
+    Ok(if signal == DRAIN { End::Drained } else { End::Asked })
 }
 
 /// Looks at the file again, which may be wrong: then the agent goes on as it is.

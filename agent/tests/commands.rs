@@ -19,6 +19,9 @@ const TIDEGATE: &str = env!("CARGO_BIN_EXE_tidegate");
 /// Of a wrong configuration, as sysexits.h has it.
 const CONFIG: i32 = 78;
 
+/// Of an agent that was drained: the unit does not start it again.
+const DRAINED: i32 = 79;
+
 /// A gateway that reads a table of so many rows; nobody answers as its Kafka.
 struct Gateway {
     folder: tempfile::TempDir,
@@ -190,6 +193,34 @@ fn beside_an_agent_and_without_it_the_commands_tell_the_same() {
     assert_eq!(drained.status.code(), Some(1));
     let left: Value = serde_json::from_slice(&drained.stdout).unwrap();
     assert_eq!((&left["ok"], &left["events"]), (&false.into(), &20.into()));
+}
+
+#[test]
+fn an_agent_that_is_drained_ends_with_a_code_of_its_own() {
+    let gateway = Gateway::new(20);
+    let mut agent = gateway.run(20);
+    let drained = gateway.command(&["drain", "--for", "1 s"]);
+    assert_eq!(drained.status.code(), Some(1), "nobody answers as Kafka");
+    assert_eq!(agent.0.wait().unwrap().code(), Some(DRAINED));
+    assert_eq!(events(&gateway.json(&["buffer", "stats"])), 20);
+}
+
+#[test]
+fn what_writes_or_sends_takes_no_other_gateways_buffer_for_its_own() {
+    let gateway = Gateway::new(20);
+    gateway.run(20).stop();
+    let text = std::fs::read_to_string(&gateway.config).unwrap();
+    std::fs::write(&gateway.config, text.replace("\"gw1\"", "\"placeholder\"")).unwrap();
+    for words in [&["drain", "--for", "1 s"][..], &["dlq", "requeue", "--all"]] {
+        let (code, error) = gateway.fails(words);
+        assert_eq!(code, 1, "{words:?}");
+        for word in ["gw1", "placeholder", "TIDEGATE_GATEWAY__ID"] {
+            assert!(error.contains(word), "{words:?}: {error}");
+        }
+    }
+    let stats = gateway.json(&["buffer", "stats"]);
+    assert_eq!(events(&stats), 20);
+    assert_eq!(stats["epochs"].as_array().unwrap().len(), 1, "no run has begun");
 }
 
 #[test]

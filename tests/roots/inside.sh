@@ -121,6 +121,16 @@ cp /good.toml /etc/tidegate/gateway.toml
 systemctl start tidegate
 holds "a wrong configuration: ended with 78, and not started again"
 
+# Nobody answers as Kafka, so that it says what is left and ends with 1.
+tidegate drain --for "2 s" && exit 1
+until_true '[ "$(systemctl show tidegate --property ActiveState --value)" = inactive ]'
+[ "$(property ExecMainStatus)" = 79 ]
+sleep 3
+[ "$(property NRestarts)" = 0 ]
+[ "$(property ActiveState)" = inactive ]
+systemctl start tidegate
+holds "drained: ended with 79, and not started again"
+
 # The administrator's own, which no package takes away.
 rm -r /etc/systemd/system/tidegate.service.d
 dpkg -r tidegate

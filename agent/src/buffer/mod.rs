@@ -177,6 +177,14 @@ pub enum OpenError {
     /// A command that only looks makes no file.
     #[error("there is no buffer at {}", .0.display())]
     Missing(PathBuf),
+    /// What it holds would go under another name than what was sent of it already.
+    #[error(
+        "the buffer {} is of the gateway `{known}`, and the configuration says `{named}`: if \
+         /etc/tidegate/environment or a drop-in of the unit names it, give this command \
+         TIDEGATE_GATEWAY__ID too; if it was renamed, start the agent first",
+        path.display()
+    )]
+    OtherGateway { path: PathBuf, known: String, named: String },
     #[error("cannot draw a random epoch for {}", path.display())]
     Random {
         path: PathBuf,

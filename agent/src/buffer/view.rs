@@ -24,7 +24,13 @@ use crate::flow::{self, Stream};
 /// The file at rest, held under the lock: no agent runs meanwhile. Its layout
 /// is brought forward, nothing else is changed: no epoch begins.
 #[derive(Debug)]
-pub struct AtRest(#[expect(dead_code, reason = "held, not used")] Lock);
+pub struct AtRest {
+    #[expect(dead_code, reason = "held, not used")]
+    lock: Lock,
+    path: PathBuf,
+    /// Of the last run; `None`: there was none.
+    gateway: Option<Arc<str>>,
+}
 
 impl AtRest {
     /// Fails where an agent has the file, naming its pid, where there is no
@@ -45,7 +51,25 @@ impl AtRest {
                 Err(damaged(cause.to_string()))
             }
             Err(other) => Err(other),
-            Ok(_) => Ok(Self(lock)),
+            Ok(connection) => {
+                let failed = |cause| OpenError::File { path: path.to_owned(), cause };
+                let last = state::epochs(&connection).map_err(failed)?.pop();
+                let gateway = last.map(|last| last.gateway);
+                Ok(Self { lock, path: path.to_owned(), gateway })
+            }
+        }
+    }
+
+    /// Fails where the last run was another gateway's. Whoever writes or sends in its place
+    /// takes the name from the configuration, and the unit may have it from elsewhere.
+    pub fn must_be_of(&self, named: &str) -> Result<(), OpenError> {
+        match &self.gateway {
+            Some(known) if **known != *named => Err(OpenError::OtherGateway {
+                path: self.path.clone(),
+                known: known.to_string(),
+                named: named.to_owned(),
+            }),
+            _ => Ok(()),
         }
     }
 }

@@ -43,10 +43,13 @@ pub(crate) fn run(drain: Drain) -> ExitCode {
         Err(code) => return code,
     };
     let left = match AtRest::take(&config.buffer.path) {
-        Ok(rest) => {
-            drop(rest);
-            alone(config, within.get())
-        }
+        Ok(rest) => match rest.must_be_of(&config.gateway.id) {
+            Ok(()) => {
+                drop(rest);
+                alone(config, within.get())
+            }
+            Err(other) => Err(other.into()),
+        },
         Err(OpenError::Locked(_)) => running(&config, within),
         // Its start salvages it.
         Err(OpenError::Damaged { .. }) => alone(config, within.get()),

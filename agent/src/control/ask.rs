@@ -49,6 +49,7 @@ pub fn put(config: &Config, request: &Request) -> Result<Box<RawValue>, PutError
     let path = &config.buffer.path;
     let answer = match AtRest::take(path) {
         Ok(rest) if request.writes() => {
+            rest.must_be_of(&config.gateway.id)?;
             // The writer takes the lock itself.
             drop(rest);
             at_rest(config, request)?
