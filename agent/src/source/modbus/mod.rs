@@ -36,9 +36,11 @@
 mod config;
 mod connection;
 mod cycles;
-#[cfg_attr(not(test), expect(dead_code, reason = "the connection does not yet speak by it"))]
 mod frame;
 mod group;
+mod late;
+#[expect(dead_code, reason = "the connection does not yet speak by it")]
+mod line;
 mod plan;
 mod schedule;
 #[cfg(test)]
