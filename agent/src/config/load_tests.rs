@@ -409,3 +409,30 @@ fn a_status_that_others_can_reach_is_a_warning_and_a_name_is_no_address() {
     }
     assert_eq!(with_env(SMALLEST, &[]).unwrap().config.status.address(), None);
 }
+
+#[test]
+fn two_sources_on_one_serial_port_are_told() {
+    let source = |name: &str| {
+        format!(
+            r#"
+[[source]]
+type = "modbus"
+name = "{name}"
+address = "/dev/ttyS1"
+stream = "boiler"
+[[source.device]]
+name = "boiler-{name}"
+[[source.device.group]]
+interval = "1 s"
+signals = [{{ name = "a", table = "holding", address = 0 }}]
+"#
+        )
+    };
+    let text = format!("{SMALLEST}{}{}", source("a"), source("b"));
+    let Err(problems) = with_env(&text, &[]) else { panic!("the port has two sources") };
+    let told: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    let said = "source[1].address: the serial port `/dev/ttyS1` belongs to source[0].address \
+                already, all devices of a port are [[source.device]] of one source";
+    assert!(told[0].ends_with(said), "{told:?}");
+}

@@ -49,6 +49,7 @@ pub(crate) fn check(parts: &Parts, document: &Document, problems: &mut Vec<Probl
         let make = if found.warning { Problem::warning } else { Problem::new };
         problems.push(make(&at.below(&found.key), found.message, String::new()));
     }
+    ports(&parts.sources, problems);
     for (at, source) in &parts.sources {
         let wrong = source.check().into_iter().map(|(path, what)| (at.below(&path), what));
         // An empty name, say, is told once and not by each who looks at it.
@@ -334,6 +335,22 @@ fn repeated(names: Vec<(KeyPath, &str)>, noun: &str, problems: &mut Vec<Problem>
             problems.push(Problem::new(&at, what, format!("a {noun} has a name of its own")));
         } else {
             seen.insert(given, at);
+        }
+    }
+}
+
+/// A serial port that two sources open would be one's, and the other's never.
+fn ports(sources: &[(KeyPath, source::Config)], problems: &mut Vec<Problem>) {
+    let mut seen: BTreeMap<&str, KeyPath> = BTreeMap::new();
+    for (at, source) in sources {
+        let Some(port) = source.port() else { continue };
+        let at = at.key("address");
+        if let Some(first) = seen.get(port) {
+            let what = format!("the serial port `{port}` belongs to {first} already");
+            let remedy = "all devices of a port are [[source.device]] of one source";
+            problems.push(Problem::new(&at, what, remedy));
+        } else {
+            seen.insert(port, at);
         }
     }
 }

@@ -57,6 +57,14 @@ impl Config {
         }
     }
 
+    /// The serial port that it opens, which is nobody else's.
+    pub fn port(&self) -> Option<&str> {
+        match self {
+            Self::Modbus(c) => c.port(),
+            Self::Mqtt(_) | Self::Sqlite(_) => None,
+        }
+    }
+
     /// What no schema can say: the key path inside the source, and what is
     /// wrong there and what would be right.
     pub fn check(&self) -> Vec<(String, String)> {

@@ -5,18 +5,28 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use super::frame::Framing;
+pub use super::serial::{Parity, Serial};
 pub use crate::decode::registers::{Order, Type};
 use crate::flow::Lane;
 use crate::units::Period;
 
-/// One Modbus TCP connection: a device, or a gateway with several behind it.
+/// One connection or serial port: a device, or a gateway or a bus with several.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Name of the source, unique in the file.
     pub name: String,
-    /// Host and port: `"10.0.0.5:502"`; without a port 502.
+    /// Host and port: `"10.0.0.5:502"`; without a port 502. Or the path of a
+    /// serial port: `"/dev/serial/by-id/usb-…"`.
     pub address: String,
+    /// What stands around requests and answers: `tcp`, `rtu` or `ascii`.
+    /// Default: `tcp` for a host, `rtu` for a serial port.
+    #[serde(default)]
+    pub framing: Option<Framing>,
+    /// How the serial port is set.
+    #[serde(default)]
+    pub serial: Option<Serial>,
     /// Stream that the events belong to.
     pub stream: String,
     /// Class of priority: `alarm`, `live` or `bulk`. Default: the stream's.
@@ -181,6 +191,11 @@ impl Signal {
     }
 }
 
+/// An address that is the path of a serial port.
+fn is_path(address: &str) -> bool {
+    address.contains('/')
+}
+
 /// Host and port of an address; 502 is the port that Modbus TCP is given.
 pub(super) fn endpoint(address: &str) -> Result<(String, u16), String> {
     const RIGHT: &str = "write it as \"10.0.0.5:502\", \"plc.local\" or \"[fe80::1]:502\"";
@@ -228,9 +243,7 @@ impl Config {
         if self.stream.is_empty() {
             wrong.add("stream".into(), "is empty: name the stream of the events");
         }
-        if let Err(what) = endpoint(&self.address) {
-            wrong.add("address".into(), what);
-        }
+        self.check_way(&mut wrong);
         if self.timeout.get().is_zero() {
             wrong.add("timeout".into(), "is zero: at least 1 ms");
         }
@@ -246,9 +259,74 @@ impl Config {
                 let what = format!("`{}` is already a device of this source", device.name);
                 wrong.add(format!("{at}.name"), what);
             }
+            if device.unit == 0 && self.framing().is_ambiguous() {
+                let what = "0 is for all units at once, none of which answers: 1 to 247";
+                wrong.add(format!("{at}.unit"), what);
+            }
             device.check(&at, &mut wrong);
         }
         wrong.0
+    }
+
+    /// Where it leads and what is spoken there.
+    fn check_way(&self, wrong: &mut Mistakes) {
+        if is_path(&self.address) {
+            return self.check_port(wrong);
+        }
+        if let Err(what) = endpoint(&self.address) {
+            wrong.add("address".into(), what);
+        } else if self.framing().is_ambiguous() && !names_port(&self.address) {
+            let what = format!(
+                "`{}` names no port, and only Modbus TCP has one of its own: add it, as in \
+                 \"10.0.0.5:4001\"",
+                self.address
+            );
+            wrong.add("address".into(), what);
+        }
+        if self.serial.is_some() {
+            let what = format!(
+                "is for a serial port, and `{}` is a host: leave it out, or give the port's path \
+                 as `address`",
+                self.address
+            );
+            wrong.add("serial".into(), what);
+        }
+    }
+
+    fn check_port(&self, wrong: &mut Mistakes) {
+        if !self.address.starts_with('/') {
+            let what = format!(
+                "`{}` is not the whole path of a serial port: write it as \
+                 \"/dev/serial/by-id/…\" or \"/dev/ttyS1\"",
+                self.address
+            );
+            wrong.add("address".into(), what);
+        }
+        if self.framing() == Framing::Tcp {
+            wrong.add("framing".into(), "`tcp` is not spoken on a serial port: `rtu` or `ascii`");
+        }
+        for (key, what) in self.serial.unwrap_or_default().check(self.framing()) {
+            wrong.add(format!("serial.{key}"), what);
+        }
+    }
+
+    /// What is spoken there.
+    pub(super) fn framing(&self) -> Framing {
+        let default = if is_path(&self.address) { Framing::Rtu } else { Framing::Tcp };
+        self.framing.unwrap_or(default)
+    }
+
+    /// The serial port that is opened, if it is one.
+    pub fn port(&self) -> Option<&str> {
+        is_path(&self.address).then_some(self.address.as_str())
+    }
+}
+
+/// Whether an address that is right as host and port has the port written.
+fn names_port(address: &str) -> bool {
+    match address.rsplit_once(']') {
+        Some((_, port)) => port.starts_with(':'),
+        None => address.matches(':').count() == 1,
     }
 }
 

@@ -1,41 +1,29 @@
-//! One TCP connection and the exchange of one request for its answer.
+//! The connection to one peer while there is one, and the exchange of one
+//! request for its answer over it.
 //!
-//! An answer counts only if it is exactly the answer: transaction id, unit and
-//! function are compared by tokio-modbus, the quantity and the length of the
-//! frame here (tokio-modbus only asserts the quantity in debug builds, and
-//! reads past surplus bytes). After any other end than an answer or an
-//! exception the connection must be dropped: what comes late must never be
-//! taken for the answer to the next request.
+//! What is an answer, `line` and `late` decide. After any other end than an answer
+//! or an exception a TCP connection is dropped: what comes late must not be read
+//! by the next request, and a peer without power leaves a connection that looks
+//! well. A serial port stays open, and its line is drained. What may still be
+//! answered is remembered here, over all connections.
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
-use tokio_modbus::client::{self, Client as _};
-use tokio_modbus::slave::SlaveContext as _;
-use tokio_modbus::{Response, Slave};
 
 use super::config::Table;
+use super::frame::{Framing, Query};
+use super::late::Late;
+use super::line::{Line, SETTLE, Trouble};
 use super::plan::Request;
+use super::wire::{Place, Wire};
 use crate::source::Error;
 
-/// Header of a frame: transaction, protocol, length, unit.
-const HEADER: usize = 7;
 /// After this long a firewall may have forgotten the connection without a word,
 /// which would cost a slow group its reading; opening another is cheap.
 const LONGEST_IDLE: Duration = Duration::from_mins(1);
-
-/// Function code and byte count, or function code and exception.
-const PREFIX: usize = 2;
 
 /// What the device gave; exactly as much as was asked for (bits are filled up
 /// to a whole byte).
@@ -50,9 +38,9 @@ pub(super) enum Reply {
 pub(super) enum Failure {
     /// The device refuses this request. The connection is good.
     Exception(u8),
-    /// Nothing whole came in time. Drop the connection.
+    /// Nothing whole came in time, or what may be an answer to something else.
     Late,
-    /// Something else than the answer came. Drop the connection.
+    /// Something else than the answer came.
     Unexpected(String),
     /// The peer closed or broke the connection.
     Closed(io::Error),
@@ -63,28 +51,43 @@ pub(super) enum Failure {
 /// The other end, and the connection to it while there is one.
 #[derive(Debug)]
 pub(super) struct Peer {
-    host: String,
-    port: u16,
+    place: Place,
+    framing: Framing,
     timeout: Duration,
+    late: Late,
+    /// Nothing was asked yet, but somebody else may have asked right before: the
+    /// agent before a restart, this source before a reload.
+    fresh: bool,
     connection: Option<Connection>,
-    /// A look-up of the host's name that has not ended. It cannot be broken
-    /// off and holds a thread, so that there is never a second one.
-    lookup: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    line: Line<Wire>,
+    /// It has answered before: if it is closed now, it was idle for too long.
+    served: bool,
+    used: Instant,
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        self.place.fmt(f)
     }
 }
 
 impl Peer {
-    pub(super) const fn new(host: String, port: u16, timeout: Duration) -> Self {
-        Self { host, port, timeout, connection: None, lookup: None }
+    pub(super) fn new(place: Place, framing: Framing, timeout: Duration) -> Self {
+        let late = Late::default();
+        Self { place, framing, timeout, late, fresh: true, connection: None }
     }
 
     pub(super) fn drop_connection(&mut self) {
         self.connection = None;
+    }
+
+    /// Its end by its own doing, for the log.
+    pub(super) fn gone(&self) -> String {
+        self.place.gone()
     }
 
     /// Opens a new connection.
@@ -97,217 +100,85 @@ impl Peer {
     // `&mut`: a connection can be sent to another thread but not shared, and
     // with `&` this future could not be sent either.
     async fn open(&mut self) -> Result<Connection, Error> {
-        let opened = tokio::time::timeout(self.timeout, self.reach()).await;
-        let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-        let opened = opened.unwrap_or_else(|_| Err(late()));
-        let timeout = self.timeout;
-        opened
-            .and_then(|stream| Connection::new(stream, timeout))
-            .map_err(|cause| Error::because(format!("cannot connect to {self}"), cause))
-    }
-
-    async fn reach(&mut self) -> io::Result<TcpStream> {
-        if let Ok(address) = self.host.parse::<IpAddr>() {
-            return TcpStream::connect((address, self.port)).await;
-        }
-        let target = (self.host.clone(), self.port);
-        let lookup = self.lookup.get_or_insert_with(|| {
-            spawn_blocking(move || target.to_socket_addrs().map(Iterator::collect))
-        });
-        let found = lookup.await;
-        self.lookup = None;
-        let found = found.map_err(io::Error::other)??;
-        TcpStream::connect(found.as_slice()).await
+        let opened = self.place.open(self.framing, self.timeout).await;
+        let wire = opened.map_err(|cause| Error::because(self.place.unreachable(), cause))?;
+        let timing = self.place.timing(self.framing, self.timeout);
+        // An answer to somebody else comes within the time that is waited for one.
+        let quiet = if self.fresh { self.timeout } else { SETTLE };
+        let line = Line::new(wire, self.framing, timing, quiet).with_echo(self.place.echoes());
+        Ok(Connection { line, served: false, used: Instant::now() })
     }
 
     /// One request, one answer; on a new connection if the last was dropped.
     /// Repeated once where a connection that served before has been closed
     /// meanwhile: reading twice changes nothing.
     pub(super) async fn exchange(&mut self, unit: u8, request: &Request) -> Result<Reply, Failure> {
+        let query = query(unit, request);
         loop {
             // Taken out, and only put back when it is clean: also a future
             // that is dropped half-way leaves no connection behind.
-            let kept = self.connection.take().filter(|c| c.used.elapsed() < LONGEST_IDLE);
+            let trusted = |c: &Connection| c.used.elapsed() < LONGEST_IDLE;
+            let kept = self.connection.take().filter(|c| self.place.is_port() || trusted(c));
             let mut connection = match kept {
                 Some(connection) => connection,
                 None => self.open().await.map_err(Failure::Unreachable)?,
             };
-            let served = connection.served;
-            let answer = connection.read(unit, request).await;
+            let answer = connection.line.exchange(&mut self.late, query).await;
+            self.fresh &= matches!(answer, Err(Trouble::Closed(_)));
             match answer {
-                Err(Failure::Closed(_)) if served => {}
-                Ok(_) | Err(Failure::Exception(_)) => {
-                    self.connection = Some(connection);
-                    return answer;
+                Err(Trouble::Closed(_)) if connection.served => {}
+                Err(Trouble::Closed(cause)) => return Err(Failure::Closed(cause)),
+                Err(trouble @ (Trouble::Late | Trouble::Unexpected(_))) => {
+                    if self.place.is_port() {
+                        self.connection = Some(connection);
+                    }
+                    return Err(trouble.into());
                 }
-                Err(_) => return answer,
+                Ok(_) | Err(Trouble::Exception(_)) => {
+                    (connection.served, connection.used) = (true, Instant::now());
+                    self.connection = Some(connection);
+                    return answer.map(|data| reply(query, &data)).map_err(Failure::from);
+                }
             }
         }
     }
 }
 
-struct Connection {
-    client: client::Context,
-    watch: Arc<Watch>,
-    timeout: Duration,
-    /// It has answered before: if it is closed now, it was idle for too long.
-    served: bool,
-    used: Instant,
-}
-
-impl fmt::Debug for Connection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection").field("watch", &self.watch).finish_non_exhaustive()
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        match trouble {
+            Trouble::Exception(code) => Self::Exception(code),
+            Trouble::Late => Self::Late,
+            Trouble::Unexpected(what) => Self::Unexpected(what),
+            Trouble::Closed(cause) => Self::Closed(cause),
+        }
     }
 }
 
-/// What was seen below tokio-modbus.
-#[derive(Debug, Default)]
-struct Watch {
-    /// Bytes that came since the last request.
-    read: AtomicUsize,
-    closed: AtomicBool,
+const fn query(unit: u8, request: &Request) -> Query {
+    let function = match request.table {
+        Table::Coil => 1,
+        Table::Discrete => 2,
+        Table::Holding => 3,
+        Table::Input => 4,
+    };
+    Query { unit, function, address: request.address, count: request.count }
 }
 
-impl Connection {
-    fn new(stream: TcpStream, timeout: Duration) -> io::Result<Self> {
-        // A request is one small packet and waits for nothing.
-        stream.set_nodelay(true)?;
-        let watch = Arc::new(Watch::default());
-        let transport = Watched { stream, watch: Arc::clone(&watch) };
-        let client = client::tcp::attach(transport);
-        Ok(Self { client, watch, timeout, served: false, used: Instant::now() })
-    }
-
-    /// One request, one answer.
-    async fn read(&mut self, unit: u8, request: &Request) -> Result<Reply, Failure> {
-        self.watch.read.store(0, Ordering::Relaxed);
-        self.client.set_slave(Slave(unit));
-        let call = self.client.call(pdu(request));
-        let answer = match tokio::time::timeout(self.timeout, call).await {
-            Err(_) => return Err(Failure::Late),
-            Ok(Err(error)) => return Err(self.broken(error)),
-            Ok(Ok(answer)) => answer,
+/// The data bytes of an answer; registers have their high byte first, bits begin
+/// with the lowest (Modbus Application Protocol 1.1b3, 6.1 to 6.4).
+fn reply(query: Query, data: &[u8]) -> Reply {
+    if query.is_bits() {
+        let bits = |byte: &u8| {
+            (0..8).map({
+                let byte = *byte;
+                move |bit| byte >> bit & 1 == 1
+            })
         };
-        let read = self.watch.read.load(Ordering::Relaxed);
-        let data = match &answer {
-            Err(_) => 0,
-            Ok(_) if request.table.is_bits() => usize::from(request.count).div_ceil(8),
-            Ok(_) => usize::from(request.count) * 2,
-        };
-        if read != HEADER + PREFIX + data {
-            let what =
-                format!("answer of {read} bytes where {} would be right", HEADER + PREFIX + data);
-            return Err(Failure::Unexpected(what));
-        }
-        self.served = true;
-        self.used = Instant::now();
-        match answer {
-            Err(code) => Err(Failure::Exception(code.into())),
-            Ok(Response::ReadCoils(bits) | Response::ReadDiscreteInputs(bits))
-                if bits.len() == data * 8 =>
-            {
-                Ok(Reply::Bits(bits))
-            }
-            Ok(Response::ReadHoldingRegisters(words) | Response::ReadInputRegisters(words))
-                if words.len() * 2 == data =>
-            {
-                Ok(Reply::Words(words))
-            }
-            Ok(_) => {
-                let what = "answer with another quantity than was asked for";
-                Err(Failure::Unexpected(what.to_owned()))
-            }
-        }
+        return Reply::Bits(data.iter().flat_map(bits).collect());
     }
-
-    fn broken(&self, error: tokio_modbus::Error) -> Failure {
-        use tokio_modbus::ProtocolError;
-        // Whether the peer has gone only the transport knows: tokio-modbus
-        // gives the same kinds of error for a frame that is too short.
-        let gone = self.watch.closed.load(Ordering::Relaxed);
-        match error {
-            tokio_modbus::Error::Transport(_) if gone => {
-                Failure::Closed(io::Error::from(io::ErrorKind::UnexpectedEof))
-            }
-            tokio_modbus::Error::Transport(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::BrokenPipe
-                        | io::ErrorKind::ConnectionReset
-                        | io::ErrorKind::ConnectionAborted
-                        | io::ErrorKind::TimedOut
-                        | io::ErrorKind::HostUnreachable
-                        | io::ErrorKind::NetworkUnreachable
-                ) =>
-            {
-                Failure::Closed(error)
-            }
-            tokio_modbus::Error::Transport(error) => {
-                Failure::Unexpected(format!("answer that is no Modbus frame: {error}"))
-            }
-            tokio_modbus::Error::Protocol(ProtocolError::HeaderMismatch { .. }) => {
-                Failure::Unexpected("answer with another transaction id or unit".to_owned())
-            }
-            tokio_modbus::Error::Protocol(ProtocolError::FunctionCodeMismatch { .. }) => {
-                Failure::Unexpected("answer with another function code".to_owned())
-            }
-        }
-    }
-}
-
-fn pdu(request: &Request) -> tokio_modbus::Request<'static> {
-    let (address, count) = (request.address, request.count);
-    match request.table {
-        Table::Coil => tokio_modbus::Request::ReadCoils(address, count),
-        Table::Discrete => tokio_modbus::Request::ReadDiscreteInputs(address, count),
-        Table::Input => tokio_modbus::Request::ReadInputRegisters(address, count),
-        Table::Holding => tokio_modbus::Request::ReadHoldingRegisters(address, count),
-    }
-}
-
-/// A stream whose bytes are counted and whose end is remembered.
-#[derive(Debug)]
-struct Watched {
-    stream: TcpStream,
-    watch: Arc<Watch>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if let Poll::Ready(result) = &polled {
-            let count = buffer.filled().len().saturating_sub(before);
-            self.watch.read.fetch_add(count, Ordering::Relaxed);
-            if result.is_err() || (count == 0 && buffer.remaining() > 0) {
-                self.watch.closed.store(true, Ordering::Relaxed);
-            }
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
+    let (words, _) = data.as_chunks::<2>();
+    Reply::Words(words.iter().map(|word| u16::from_be_bytes(*word)).collect())
 }
 
 #[cfg(test)]
@@ -317,23 +188,12 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_name_is_not_looked_up_again_while_its_first_look_up_runs() {
-        let mut peer = Peer::new("gateway.invalid".into(), 502, Duration::from_secs(1));
-        // A resolver that does not answer.
-        peer.lookup = Some(tokio::runtime::Handle::current().spawn(std::future::pending()));
-        let first = peer.lookup.as_ref().unwrap().id();
-        for _ in 0..3 {
-            assert!(peer.connect().await.is_err());
-            assert_eq!(peer.lookup.as_ref().unwrap().id(), first);
-        }
-    }
-
     #[tokio::test]
     async fn a_connection_that_was_idle_for_long_is_not_trusted() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let mut peer = Peer::new("127.0.0.1".into(), port, Duration::from_secs(30));
+        let mut peer =
+            Peer::new(Place::host("127.0.0.1".into(), port), Framing::Tcp, Duration::from_secs(30));
         let request = Request { table: Table::Holding, address: 0, count: 1, signals: Vec::new() };
         let serve = async |value: u8| {
             let (mut stream, _) = listener.accept().await.unwrap();

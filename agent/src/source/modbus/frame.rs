@@ -14,6 +14,7 @@
 use std::fmt;
 
 use crc::{CRC_16_MODBUS, Crc, Table};
+use serde::{Deserialize, Serialize};
 
 const CRC: Crc<u16, Table<1>> = Crc::<u16, Table<1>>::new(&CRC_16_MODBUS);
 
@@ -35,11 +36,14 @@ const EXCEPTION: u8 = 0x80;
 pub(super) const SHORTEST: usize = 5;
 
 /// What stands around a request and its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "the configuration does not yet choose one"))]
-pub(super) enum Framing {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Framing {
+    /// Modbus TCP.
     Tcp,
+    /// Bytes with a CRC, on a serial line or over TCP.
     Rtu,
+    /// Hexadecimal digits in lines, on a serial line or over TCP.
     Ascii,
 }
 

@@ -279,7 +279,7 @@ impl Broken {
                 (Quality::BadPayload, format!("{what} from unit {unit}, reading {range}"), None)
             }
             Failure::Closed(cause) => {
-                let error = Error::because(format!("{peer} closed the connection"), cause);
+                let error = Error::because(peer.gone(), cause);
                 (Quality::Timeout, String::new(), Some(End::from(error)))
             }
             Failure::Unreachable(error) => {

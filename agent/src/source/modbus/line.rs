@@ -26,7 +26,7 @@ use super::late::{Heard, Late};
 
 /// USB adapters hand bytes over in pieces up to 16 ms apart, and a busy gateway
 /// adds to it: shorter pauses are none of the line's.
-const SETTLE: Duration = Duration::from_millis(50);
+pub(super) const SETTLE: Duration = Duration::from_millis(50);
 
 /// Between an answer and the next request over TCP: the device server keeps the
 /// line's own silence, this is for copies of the answer.
@@ -336,7 +336,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
 
     fn broken(&self, request: &[u8]) -> Trouble {
         let what = if self.buffer.starts_with(request) {
-            "the request itself came back: the adapter hears its own sending, set `echo = true`;"
+            "the request itself came back: the adapter hears its own sending (`echo = true`),"
         } else {
             self.framing.broken(&self.buffer)
         };

@@ -248,7 +248,7 @@ async fn an_echo_is_swallowed_if_it_is_right_and_named_if_nobody_expects_it() {
         (true, &right, None),
         (true, &wrong, Some("came back")),
         (true, &registers(TWO, &[1, 2]), Some("came back")),
-        (false, &right, Some("set `echo = true`")),
+        (false, &right, Some("the request itself")),
     ] {
         let (line, mut far) = pair(Framing::Rtu);
         let mut line = line.with_echo(echo);

@@ -1,5 +1,9 @@
-//! Modbus TCP: polls the devices behind one connection. It only reads: no
-//! function that writes is ever sent.
+//! Modbus: polls the devices behind one connection or on one serial port, by TCP,
+//! RTU or ASCII. It only reads: no function that writes is ever sent.
+//!
+//! From the outside in: `connection` keeps the way open, `wire` and `port` are its
+//! bytes, `line` exchanges a request for its answer, `late` knows what else that
+//! answer might be to, `frame` is bytes and nothing more.
 //!
 //! One source is one task and one connection. The requests of a group are
 //! planned once (`plan`); a group's readings become one event, stamped when
@@ -15,8 +19,9 @@
 //!   requests take turns, so that a dead unit costs the others one time-out per
 //!   rest. A group that gets nothing gives one event with nulls and the reason
 //!   as quality, and nothing more until something of it is answered again.
-//! - After a time-out or an unexpected frame the **connection is dropped**, so
-//!   that no late answer can be taken for the next one. This drop is the
+//! - After a time-out or an unexpected frame a **TCP connection is dropped**, so
+//!   that no late answer can be taken for the next one (where answers have no
+//!   transaction id, `late` sees to it besides). A serial line is drained. The drop is the
 //!   source's own doing, so it connects again by itself, at once: if it left
 //!   that to `supervise`, whose pauses grow to half a minute, one dead unit
 //!   would silence the healthy ones. It cannot spin: each drop sends a request
@@ -39,12 +44,14 @@ mod cycles;
 mod frame;
 mod group;
 mod late;
-#[expect(dead_code, reason = "the connection does not yet speak by it")]
 mod line;
 mod plan;
+mod port;
 mod schedule;
+mod serial;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -52,10 +59,11 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-pub use config::{Config, Device, Group, Order, Signal, Table, Type};
+pub use config::{Config, Device, Framing, Group, Order, Parity, Serial, Signal, Table, Type};
 use connection::Peer;
 pub use cycles::{Counts, Cycles};
 use schedule::{Health, Schedule};
+use wire::Place;
 
 use super::{Error, Setup};
 use crate::clock::Clock;
@@ -90,8 +98,6 @@ impl Source {
     /// Sets the source up from a configuration that [`Config::check`] found
     /// nothing wrong with.
     pub fn new(config: &Config, setup: Setup<'_>) -> Self {
-        let (host, port) =
-            config::endpoint(&config.address).unwrap_or_else(|_| (config.address.clone(), 502));
         let mut devices = Vec::with_capacity(config.devices.len());
         let mut groups = Vec::new();
         for (index, device) in config.devices.iter().enumerate() {
@@ -113,7 +119,7 @@ impl Source {
             });
         }
         Self {
-            peer: Box::new(Peer::new(host, port, config.timeout.get())),
+            peer: Box::new(Peer::new(place(config), config.framing(), config.timeout.get())),
             clock: setup.clock,
             devices,
             schedule: Schedule::new(groups.iter().map(group::Poll::interval).collect()),
@@ -266,6 +272,16 @@ impl Source {
         }
         deliver(intake, events).await
     }
+}
+
+/// Where its devices are.
+fn place(config: &Config) -> Place {
+    if let Some(path) = config.port() {
+        return Place::Port(path.into(), config.serial.unwrap_or_default());
+    }
+    let host = config::endpoint(&config.address);
+    let (host, port) = host.unwrap_or_else(|_| (config.address.clone(), 502));
+    Place::host(host, port)
 }
 
 /// The end of a run.

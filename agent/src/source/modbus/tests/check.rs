@@ -145,3 +145,105 @@ fn addresses_have_port_502_unless_they_name_one() {
         assert_eq!(endpoint(wrong), None, "{wrong}");
     }
 }
+
+/// The mistakes of a source with these keys.
+fn told(keys: &str) -> Vec<String> {
+    let text = format!(
+        r#"
+        name = "bus"
+        stream = "plant"
+        {keys}
+        [[device]]
+        name = "boiler"
+        [[device.group]]
+        interval = "1 s"
+        signals = [{{ name = "a", table = "holding", address = 0 }}]
+        "#
+    );
+    parse(&text).unwrap().check().iter().map(|(key, what)| format!("{key} {what}")).collect()
+}
+
+#[test]
+fn a_path_is_a_serial_port_with_the_specifications_defaults() {
+    let config = |keys: &str| {
+        let text = format!("name = \"bus\"\nstream = \"plant\"\ndevice = []\n{keys}");
+        parse(&text).unwrap()
+    };
+    let plain = config("address = \"/dev/ttyS1\"");
+    assert_eq!((plain.framing(), plain.port()), (Framing::Rtu, Some("/dev/ttyS1")));
+    let serial = plain.serial.unwrap_or_default();
+    assert_eq!((serial.baud, serial.parity), (19_200, Parity::Even));
+    assert_eq!((serial.data_bits(Framing::Rtu), serial.stop_bits()), (8, 1));
+    assert_eq!((serial.bits(Framing::Rtu), serial.bits(Framing::Ascii)), (11, 10));
+    let bare = Serial { parity: Parity::None, ..serial };
+    assert_eq!((bare.stop_bits(), bare.bits(Framing::Rtu)), (2, 11));
+    assert_eq!((config("address = \"plc\"").framing(), plain.serial), (Framing::Tcp, None));
+}
+
+#[test]
+fn what_does_not_go_together_on_a_line_is_told() {
+    let none: [&str; 0] = [];
+    assert_eq!(told("address = \"/dev/ttyS1\"\nframing = \"ascii\""), none);
+    assert_eq!(told("address = \"10.0.0.5:4001\"\nframing = \"rtu\""), none);
+    assert_eq!(told("address = \"[fe80::1]:4001\"\nframing = \"rtu\""), none);
+    let seven = "serial = { data_bits = 7 }";
+    assert_eq!(told(&format!("address = \"/dev/ttyS1\"\nframing = \"ascii\"\n{seven}")), none);
+    for (keys, expected) in [
+        (
+            "address = \"/dev/ttyS1\"\nframing = \"tcp\"",
+            "framing `tcp` is not spoken on a serial port: `rtu` or `ascii`",
+        ),
+        (
+            "address = \"10.0.0.5\"\nserial = { baud = 9600 }",
+            "serial is for a serial port, and `10.0.0.5` is a host: leave it out, or give the \
+             port's path as `address`",
+        ),
+        (
+            "address = \"10.0.0.5\"\nframing = \"rtu\"",
+            "address `10.0.0.5` names no port, and only Modbus TCP has one of its own: add it, \
+             as in \"10.0.0.5:4001\"",
+        ),
+        (
+            "address = \"dev/ttyS1\"",
+            "address `dev/ttyS1` is not the whole path of a serial port: write it as \
+             \"/dev/serial/by-id/…\" or \"/dev/ttyS1\"",
+        ),
+        (
+            "address = \"/dev/ttyS1\"\nserial = { data_bits = 7 }",
+            "serial.data_bits 7 does not fit framing `rtu`, whose bytes have 8 bits: 8, or \
+             `ascii`",
+        ),
+        (
+            "address = \"/dev/ttyS1\"\nserial = { data_bits = 9 }",
+            "serial.data_bits 9 is neither 7 nor 8",
+        ),
+        (
+            "address = \"/dev/ttyS1\"\nserial = { stop_bits = 0 }",
+            "serial.stop_bits 0 is neither 1 nor 2",
+        ),
+        (
+            "address = \"/dev/ttyS1\"\nserial = { baud = 0 }",
+            "serial.baud 0 is not within 50 to 4000000",
+        ),
+    ] {
+        assert_eq!(told(keys), [expected], "{keys}");
+    }
+}
+
+#[test]
+fn nobody_asks_all_units_of_a_line_at_once() {
+    let text = r#"
+        name = "bus"
+        stream = "plant"
+        address = "/dev/ttyS1"
+        [[device]]
+        name = "boiler"
+        unit = 0
+        [[device.group]]
+        interval = "1 s"
+        signals = [{ name = "a", table = "holding", address = 0 }]
+    "#;
+    let what = "0 is for all units at once, none of which answers: 1 to 247";
+    assert_eq!(parse(text).unwrap().check(), [("device[0].unit".to_owned(), what.to_owned())]);
+    assert_eq!(parse(&text.replace("/dev/ttyS1", "plc")).unwrap().check(), []);
+}
