@@ -4,6 +4,7 @@
 mod check;
 mod faults;
 mod polling;
+mod serial;
 
 use std::future::Future;
 use std::sync::Arc;
