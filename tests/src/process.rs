@@ -133,6 +133,7 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "it stands with the failure of its test")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("the last that {} said:\n{}", self.name, self.log.tail());
