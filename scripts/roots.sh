@@ -65,10 +65,11 @@ boot() {
   previous "$root/packages/next.deb" "$root/packages/previous.deb"
   cp tests/roots/gateway.toml "$root/packages/"
   python3 - "$root/srv/machine.db" <<'END'
-import sqlite3, sys
+import os, sqlite3, sys
+# 24 MiB that no compression makes smaller: more than the buffer of gateway.toml.
 table = sqlite3.connect(sys.argv[1])
-table.execute("CREATE TABLE log (id INTEGER PRIMARY KEY, force REAL)")
-table.executemany("INSERT INTO log VALUES (?, ?)", [(row, row / 2) for row in range(1, 501)])
+table.execute("CREATE TABLE log (id INTEGER PRIMARY KEY, note TEXT)")
+table.executemany("INSERT INTO log VALUES (?, ?)", [(row, os.urandom(512).hex()) for row in range(1, 49_153)])
 table.commit()
 END
   cp tests/roots/inside.sh "$root/inside.sh"
