@@ -4,6 +4,7 @@
 //! disk before the new one begins where it ended.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -23,6 +24,10 @@ pub enum Refused {
     /// The running process cannot change this.
     #[error("`{0}` changes only by a restart: systemctl restart tidegate")]
     Restart(&'static str),
+    /// A certificate or a secret is missing: the uplink that there is would be ended for
+    /// one that cannot connect.
+    #[error("the file {} cannot be read, and the uplink would be lost with it: {cause}", file.display())]
+    Unreadable { file: PathBuf, cause: std::io::Error },
     /// It has had too many streams since its start.
     #[error("too many streams came and went since the start: systemctl restart tidegate")]
     Worn,
@@ -48,6 +53,10 @@ impl Agent {
     /// [`Refused`]: nothing was changed. Any other: the agent is going down.
     pub async fn reload(&mut self, new: Config) -> anyhow::Result<Reloaded> {
         only_by_restart(&self.config, &new)?;
+        let uplink = uplink(&new);
+        if uplink != self.uplink {
+            readable(&new.kafka.files())?;
+        }
         let mut flows = self.flows.renewed(rules(&new));
         if flows.is_worn() {
             return Err(Refused::Worn.into());
@@ -70,7 +79,6 @@ impl Agent {
         }
         // Before whatever may wait for room: where the file is full, nobody but Kafka makes
         // any, and the address before, or a topic, may be the wrong one.
-        let uplink = uplink(&new);
         let left = if uplink == self.uplink { None } else { Some(self.disconnect().await) };
         self.collector.follow(flows.clone()).await?;
         if let Some(pulse) = left {
@@ -142,6 +150,16 @@ impl Agent {
 /// it is read is another one at the next reload.
 pub(super) fn uplink(config: &Config) -> Made {
     Made::new(&config.kafka, config.kafka.files(), Vec::new(), Vec::new())
+}
+
+fn readable(files: &[PathBuf]) -> Result<(), Refused> {
+    // Of librdkafka's options some take a word in place of a path.
+    for file in files.iter().filter(|file| file.is_absolute()) {
+        if let Err(cause) = std::fs::File::open(file) {
+            return Err(Refused::Unreadable { file: file.clone(), cause });
+        }
+    }
+    Ok(())
 }
 
 fn only_by_restart(old: &Config, new: &Config) -> Result<(), Refused> {

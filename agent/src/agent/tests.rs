@@ -273,3 +273,39 @@ async fn what_is_stored_goes_to_the_topic_that_a_start_or_a_reload_corrects() {
         assert_eq!(read(&mock.bootstrap_servers(), topic).len(), 5);
     }
 }
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_ends_no_uplink() {
+    let folder = tempfile::tempdir().unwrap();
+    let old = config(folder.path());
+    let mut agent = Agent::start(old.clone()).unwrap();
+    let mut new = old;
+    let missing = folder.path().join("renewed.pem");
+    new.kafka.options.insert("ssl.crl.location".to_owned(), missing.display().to_string());
+    let refused = agent.reload(new.clone()).await.unwrap_err();
+    assert!(refused.is::<Refused>(), "{refused}");
+    assert!(refused.to_string().contains("renewed.pem"), "{refused}");
+    std::fs::write(&missing, "here it is").unwrap();
+    assert!(agent.reload(new).await.unwrap().kafka);
+    agent.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn without_transactions_a_reload_of_the_uplink_sends_nothing_twice() {
+    let mock = cluster(&["plant"]);
+    let brokers = mock.bootstrap_servers();
+    let folder = tempfile::tempdir().unwrap();
+    let mut old = filled(folder.path(), &brokers, 5).await;
+    let kafka = serde_json::json!({ "brokers": brokers, "delivery": "at_least_once" });
+    old.kafka = serde_json::from_value(kafka).unwrap();
+    // What is delivered stays in the file, unless somebody asks.
+    old.buffer.commit_interval = crate::units::Period::from_secs(3_600);
+    let mut agent = Agent::start(old.clone()).unwrap();
+    while read(&brokers, "plant").len() < 5 {}
+    let mut new = old;
+    new.kafka.options.insert("linger.ms".to_owned(), "1".to_owned());
+    assert!(agent.reload(new).await.unwrap().kafka);
+    until(&mut agent, |stats| stats.batches == 0).await;
+    agent.stop().await.unwrap();
+    assert_eq!(read(&brokers, "plant").len(), 5);
+}

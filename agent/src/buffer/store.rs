@@ -449,6 +449,12 @@ impl Store {
         self.0.look()
     }
 
+    /// Has deleted what [`Store::forget`] was told; waits. For who goes on after another
+    /// whose deliveries nothing else remembers.
+    pub fn forgotten(&self) -> Result<(), Gone> {
+        self.0.call(|reply| Call::Write { reply })
+    }
+
     /// Commits dead letters; waits. Before any transaction whose position
     /// passes them (SAFETY 9).
     pub fn bury(&self, dead: Vec<DeadLetter>) -> Result<(), Gone> {

@@ -89,6 +89,8 @@ impl<L: Line> Forward<L> {
             // before deletes nothing.
             self.kept.position = self.store.next_position(Some(&kept), &self.cluster);
         } else {
+            // The same of the forwarder that a reload has ended.
+            self.store.forgotten().map_err(|_| gone())?;
             self.kept.position = self.store.next_position(None, &self.cluster);
         }
         self.transaction = Transaction::default();
