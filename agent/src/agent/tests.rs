@@ -289,23 +289,3 @@ async fn a_file_that_cannot_be_read_ends_no_uplink() {
     assert!(agent.reload(new).await.unwrap().kafka);
     agent.stop().await.unwrap();
 }
-
-#[tokio::test]
-async fn without_transactions_a_reload_of_the_uplink_sends_nothing_twice() {
-    let mock = cluster(&["plant"]);
-    let brokers = mock.bootstrap_servers();
-    let folder = tempfile::tempdir().unwrap();
-    let mut old = filled(folder.path(), &brokers, 5).await;
-    let kafka = serde_json::json!({ "brokers": brokers, "delivery": "at_least_once" });
-    old.kafka = serde_json::from_value(kafka).unwrap();
-    // What is delivered stays in the file, unless somebody asks.
-    old.buffer.commit_interval = crate::units::Period::from_secs(3_600);
-    let mut agent = Agent::start(old.clone()).unwrap();
-    while read(&brokers, "plant").len() < 5 {}
-    let mut new = old;
-    new.kafka.options.insert("linger.ms".to_owned(), "1".to_owned());
-    assert!(agent.reload(new).await.unwrap().kafka);
-    until(&mut agent, |stats| stats.batches == 0).await;
-    agent.stop().await.unwrap();
-    assert_eq!(read(&brokers, "plant").len(), 5);
-}

@@ -38,6 +38,15 @@ pub(super) struct Plant {
 
 impl Plant {
     pub(super) fn new(folder: &std::path::Path, brokers: &str, topics: &[&str]) -> Self {
+        Self::that_commits(Period::from_millis(10), folder, brokers, topics)
+    }
+
+    fn that_commits(
+        commit_interval: Period,
+        folder: &std::path::Path,
+        brokers: &str,
+        topics: &[&str],
+    ) -> Self {
         let stream = |topic: &&str| Stream {
             name: (*topic).to_owned(),
             topic: (*topic).to_owned(),
@@ -49,7 +58,7 @@ impl Plant {
         }
         let buffer = buffer::Config {
             path: folder.join("buffer.db"),
-            commit_interval: Period::from_millis(10),
+            commit_interval,
             max_size: ByteSize::mib(64),
             min_free_disk: Free::Size(ByteSize(0)),
             ..buffer::Config::default()
@@ -213,6 +222,26 @@ fn what_kafka_has_is_not_sent_again_by_the_next_forwarder() {
     plant.stop();
     let found = read(&cluster.bootstrap_servers(), "plant");
     assert_eq!(found.iter().map(|(_, _, n)| *n).collect::<Vec<_>>(), (0..15).collect::<Vec<_>>());
+}
+
+#[test]
+fn at_least_once_what_was_delivered_is_not_sent_again_by_the_next_forwarder() {
+    let cluster = cluster(&["plant"]);
+    let folder = tempfile::tempdir().unwrap();
+    let brokers = cluster.bootstrap_servers();
+    // It stays in the file, unless somebody asks.
+    let mut plant =
+        Plant::that_commits(Period::from_secs(3_600), folder.path(), &brokers, &["plant"]);
+    plant.config.delivery = Delivery::AtLeastOnce;
+    plant.store("plant", 10);
+    plant.forward();
+    plant.wait(|s| s.delivered_events == 10);
+    plant.stop();
+    plant.forward();
+    plant.wait(Status::is_reached);
+    // It sends what it finds before it ends.
+    plant.stop();
+    assert_eq!(read(&brokers, "plant").len(), 10);
 }
 
 #[test]
