@@ -365,8 +365,10 @@ impl Store {
         &self,
         reader: &mut Reader,
     ) -> Result<Vec<(flow::Hash, flow::Lane, Arc<flow::Stream>)>, ReadError> {
+        // Memory first: what is written meanwhile then stands in the file.
+        let held = locked(&self.0.held).flows();
         let mut flows = reader.flows()?;
-        for held in locked(&self.0.held).flows() {
+        for held in held {
             if !flows.iter().any(|(flow, ..)| *flow == held.0) {
                 flows.push(held);
             }

@@ -126,6 +126,11 @@ impl Lineup {
         }
     }
 
+    /// Nothing of any flow waits in the file or in memory.
+    pub(super) fn is_nothing_stored(&self) -> bool {
+        self.entries.iter().all(|entry| !entry.stored)
+    }
+
     /// Everything behind the position is read again: a new producer, or the
     /// file deleted what the position covers.
     pub(super) fn restart(&mut self) {

@@ -112,6 +112,9 @@ pub(super) struct Forward<L> {
     /// Its commit was asked for, and no answer came yet.
     unanswered: bool,
     seen: BatchId,
+    /// With this as the newest batch nothing at all was stored: an idle gateway does
+    /// not ask the file again and again.
+    emptied: Option<BatchId>,
     last_was_trial: bool,
     began: Instant,
     last_commit: Instant,
@@ -177,6 +180,7 @@ impl<L: Line> Forward<L> {
             pending: None,
             unanswered: false,
             seen: BatchId(0),
+            emptied: None,
             last_was_trial: false,
             began: now,
             last_commit: now,

@@ -30,18 +30,9 @@ impl<L: Line> Forward<L> {
             }
             std::mem::swap(&mut self.load, &mut self.next);
         }
-        if self.load.is_empty() || self.looked.is_none_or(|looked| self.pace.since(looked) >= LOOK)
-        {
-            let looked = self.look_for_topics();
-            self.looked = Some(self.pace.now());
-            // A look that fails is no reason to keep back what is encoded.
-            if self.load.is_empty() {
-                looked?;
-            }
-        }
-        if self.load.is_empty() {
-            self.compose(self.sizer.room(0, 0))?;
-            std::mem::swap(&mut self.load, &mut self.next);
+        let nothing = self.load.is_empty() && self.emptied == Some(self.seen);
+        if !nothing {
+            self.fill()?;
         }
         if self.load.is_empty() && !self.must_renew() {
             linked(self.link.as_ref())?.poll();
@@ -58,6 +49,25 @@ impl<L: Line> Forward<L> {
             return Ok(Outcome::Idle);
         }
         self.transmit()
+    }
+
+    /// Looks for topics when it is time for it, and encodes a load where none is yet.
+    fn fill(&mut self) -> Result<(), Trouble> {
+        let due = self.looked.is_none_or(|looked| self.pace.since(looked) >= LOOK);
+        if self.load.is_empty() || due {
+            let looked = self.look_for_topics();
+            self.looked = Some(self.pace.now());
+            // A look that fails is no reason to keep back what is encoded.
+            if self.load.is_empty() {
+                looked?;
+            }
+        }
+        if self.load.is_empty() {
+            self.compose(self.sizer.room(0, 0))?;
+            std::mem::swap(&mut self.load, &mut self.next);
+            self.emptied = self.lineup.is_nothing_stored().then_some(self.seen);
+        }
+        Ok(())
     }
 
     pub(super) fn reader(&mut self) -> Result<&mut Reader, Trouble> {

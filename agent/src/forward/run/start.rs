@@ -100,6 +100,7 @@ impl<L: Line> Forward<L> {
         self.keep = false;
         self.pending = None;
         self.lineup.restart();
+        self.emptied = None;
         if self.first_start {
             info!(brokers = %self.config.brokers, cluster = %self.cluster, "connected to Kafka");
         }

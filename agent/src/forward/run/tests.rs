@@ -90,6 +90,21 @@ fn a_new_flow_goes_before_the_backlog_is_drained() {
 }
 
 #[test]
+fn an_idle_forwarder_leaves_the_file_alone_until_something_is_stored() {
+    let Stage { mut plant, mut forward, mock: _mock, folder: _folder } =
+        stage(&["plant", "alarms"], |_| ());
+    until(&mut forward, |f| f.emptied.is_some());
+    // The next question to the file opens it.
+    forward.reader = None;
+    for _ in 0..4 {
+        forward.step();
+        assert!(forward.reader.is_none());
+    }
+    plant.store("alarms", 1);
+    until(&mut forward, |f| is_sent(f, "alarms"));
+}
+
+#[test]
 fn a_transaction_that_is_too_slow_makes_the_next_one_smaller() {
     let Stage { mut plant, mut forward, mock, folder: _folder } = stage(&["plant"], |_| ());
     plant.store("plant", 10);
