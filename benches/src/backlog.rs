@@ -80,15 +80,13 @@ impl Backlog {
     }
 
     /// A copy of it as the buffer of the agent `name`, to be sent to the topic
-    /// `name`, which is made. Gives the source that it was read from.
+    /// `name`, which is made. Gives that stream and the source that it was read from.
     pub(crate) fn copy(&self, bench: &Bench, name: &str) -> String {
         let file = bench.folder(name).join(BUFFER);
         std::fs::copy(&self.file, &file).expect("the disk has room");
         bench.kafka.create_topic(name, &[]);
-        // The stream's definition goes with its batches.
-        let update = "UPDATE stream SET definition = json_set(definition, '$.topic', ?1)";
-        open(&file).execute(update, [name]).expect("it has one stream");
-        source(&self.table, self.name)
+        let stream = format!("[[stream]]\nname = \"{}\"\ntopic = \"{name}\"\n", self.name);
+        stream + &source(&self.table, self.name)
     }
 
     /// The same until its file has so many bytes: its batches again and again, each

@@ -113,9 +113,6 @@ pub(super) trait Line {
     /// refused: then the transaction is lost and the rest does not matter.
     fn flush(&self, at_most: Duration) -> bool;
 
-    /// Records that were handed over and are not answered yet.
-    fn in_flight(&self) -> usize;
-
     /// The failures gathered since the last call.
     fn take_failures(&self) -> Vec<Failure>;
 

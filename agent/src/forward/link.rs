@@ -322,10 +322,6 @@ impl Line for Link {
         }
     }
 
-    fn in_flight(&self) -> usize {
-        usize::try_from(self.producer.in_flight_count()).unwrap_or(0)
-    }
-
     fn take_failures(&self) -> Vec<Failure> {
         self.context.take_failures()
     }

@@ -10,6 +10,9 @@ use crate::encode::json::Encoder;
 use crate::event::Timestamp;
 use crate::flow::{self, Stream};
 
+/// What librdkafka reckons for the headers of a record and what frames it.
+const FRAMING: u64 = 128;
+
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -74,6 +77,14 @@ impl Load {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Bytes that it takes in a request, uncompressed, with another batch of events like
+    /// those that it holds; 0 while it holds none.
+    pub(super) fn request_bytes_with(&self, batch: &Batch) -> u64 {
+        let records = self.records.len() as u64;
+        let bytes = self.bytes.len() as u64 + records * FRAMING;
+        bytes.saturating_mul(records + u64::from(batch.count)) / records.max(1)
     }
 
     pub(super) fn clear(&mut self) {

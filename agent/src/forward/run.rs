@@ -48,6 +48,9 @@ const SLICE: Duration = Duration::from_millis(250);
 /// looked at; an alarm of a stream that was quiet so far waits no longer.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// An idle forwarder asks the file so often although nobody said that something is new.
+const ANYWAY: Duration = Duration::from_mins(1);
+
 /// Brokers forget offsets after seven days without a commit (SAFETY 3).
 const RENEW: Duration = Duration::from_hours(24);
 

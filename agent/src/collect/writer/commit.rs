@@ -164,6 +164,7 @@ impl Writer {
             Some(Call::Bury { reply, .. } | Call::Write { reply }) => answer(&reply, ()),
             Some(Call::Errand { errand, reply }) => {
                 let done = self.carry_out(&errand);
+                self.shared.stored(self.file.newest());
                 answer(&reply, done);
             }
             None => {}

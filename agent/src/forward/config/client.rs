@@ -104,8 +104,9 @@ impl Config {
             .set("message.timeout.ms", self.message_timeout().as_millis().to_string());
         let queue = self.queue_kbytes().to_string();
         for (name, value) in [
-            // A transaction is flushed at its end, so lingering costs no time.
-            ("linger.ms", "20"),
+            // Each load is flushed, so lingering costs no time; a load of which a part went
+            // ahead would have to wait for that part's answer.
+            ("linger.ms", "1000"),
             // zstd 3, the default, makes JSON no smaller than zstd 1 and takes
             // 3.7 MB for each request; the others' lowest level is good too.
             ("compression.level", "1"),

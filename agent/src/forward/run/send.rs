@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Class, Forward, IDLE, Kept, LOOK, Line, Outcome, SLICE, Transaction, Trouble, linked, no_link,
-    unreadable,
+    ANYWAY, Class, Forward, IDLE, Kept, LOOK, Line, Outcome, SLICE, Transaction, Trouble, linked,
+    no_link, unreadable,
 };
 use crate::buffer::Reader;
 use crate::flow::{self, Lane, Stream};
@@ -13,6 +13,10 @@ use crate::forward::size::{Room, TARGET};
 
 /// Bytes of batches that are read from the file at a time.
 const PORTION: usize = 128 * 1024;
+
+/// Bytes that librdkafka puts into one request at most (`batch.size`). What is left waits
+/// for the answer to that, and librdkafka's thread spins meanwhile.
+const REQUEST: u64 = 1_000_000;
 
 /// The client starts to send within this.
 const SET_OFF: Duration = Duration::from_millis(1);
@@ -30,7 +34,9 @@ impl<L: Line> Forward<L> {
             }
             std::mem::swap(&mut self.load, &mut self.next);
         }
-        let nothing = self.load.is_empty() && self.emptied == Some(self.seen);
+        let nothing = self.load.is_empty()
+            && self.emptied == Some(self.seen)
+            && self.looked.is_some_and(|looked| self.pace.since(looked) < ANYWAY);
         if !nothing {
             self.fill()?;
         }
@@ -133,6 +139,10 @@ impl<L: Line> Forward<L> {
                 after = last.id;
                 self.next.urgent |= entry.is_urgent();
                 for batch in &batches {
+                    if self.next.request_bytes_with(batch) > REQUEST {
+                        self.next.full = true;
+                        return Ok(());
+                    }
                     let late = !entry.is_urgent() && self.backfill.holds_for(batch, wall);
                     let wait = late && !self.backfill.may_go(now);
                     self.lineup.slowed(entry.hash, wait);
@@ -171,11 +181,8 @@ impl<L: Line> Forward<L> {
         self.hand_over(&all, true)?;
         let more =
             self.may_go_on() && self.compose_behind() && self.pace.since(self.began) < TARGET;
-        if more {
-            self.let_go(self.load.records.len())?;
-        } else {
-            self.flush()?;
-        }
+        // The next load is handed over behind the answer: see REQUEST.
+        self.flush()?;
         let failures = linked(self.link.as_ref())?.take_failures();
         if !failures.is_empty() {
             return self.failed(&failures);
@@ -275,17 +282,6 @@ impl<L: Line> Forward<L> {
                     break;
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// Waits until no more records than these wait for their answers, or one was
-    /// refused: so the client has work, and little stands in memory.
-    fn let_go(&self, waiting: usize) -> Result<(), Trouble> {
-        let link = linked(self.link.as_ref())?;
-        while link.in_flight() > waiting && !link.is_blamed() {
-            link.flush(SET_OFF);
-            self.check_time()?;
         }
         Ok(())
     }

@@ -351,11 +351,6 @@ impl Line for Wire {
         true
     }
 
-    fn in_flight(&self) -> usize {
-        let client = self.client.borrow();
-        if client.waits { usize::MAX } else { client.queue.len() }
-    }
-
     fn take_failures(&self) -> Vec<Failure> {
         std::mem::take(&mut self.client.borrow_mut().failures)
     }
