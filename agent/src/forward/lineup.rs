@@ -65,6 +65,8 @@ pub(super) struct Entry {
     sent: BatchId,
     /// Last batch that was put into a load.
     pub(super) loaded: BatchId,
+    /// Bytes that each event of the last batch became; 0 before the first.
+    pub(super) each: usize,
     /// What comes next of it is a backlog, and was seen to be too much for now.
     pub(super) slowed: bool,
     /// When it last came first, so that flows of one lane take turns.
@@ -119,6 +121,7 @@ impl Lineup {
                     stored: true,
                     sent: BatchId(0),
                     loaded: BatchId(0),
+                    each: 0,
                     slowed: false,
                     turn: 0,
                 }),
@@ -289,6 +292,13 @@ impl Lineup {
         if let Some(entry) = self.entries.iter_mut().find(|entry| entry.hash == hash) {
             entry.loaded = batch;
             entry.turn = self.turns;
+        }
+    }
+
+    /// Each event of the flow's last batch became so many bytes.
+    pub(super) fn weighed(&mut self, hash: flow::Hash, each: usize) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.hash == hash) {
+            entry.each = each;
         }
     }
 

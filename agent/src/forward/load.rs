@@ -10,8 +10,9 @@ use crate::encode::json::Encoder;
 use crate::event::Timestamp;
 use crate::flow::{self, Stream};
 
-/// What librdkafka reckons for the headers of a record and what frames it.
-const FRAMING: u64 = 128;
+/// What librdkafka reckons for a record beside its key, its value and the gateway in its
+/// id: headers, and what frames it.
+const FRAMING: u64 = 90;
 
 #[derive(Debug)]
 #[expect(
@@ -79,12 +80,13 @@ impl Load {
         self.bytes.len()
     }
 
-    /// Bytes that it takes in a request, uncompressed, with another batch of events like
-    /// those that it holds; 0 while it holds none.
-    pub(super) fn request_bytes_with(&self, batch: &Batch) -> u64 {
-        let records = self.records.len() as u64;
-        let bytes = self.bytes.len() as u64 + records * FRAMING;
-        bytes.saturating_mul(records + u64::from(batch.count)) / records.max(1)
+    /// Bytes that it takes in a request, uncompressed, with another batch whose events
+    /// take so many each.
+    pub(super) fn request_bytes_with(&self, batch: &Batch, each: usize) -> u64 {
+        let records = self.records.len() as u64 + u64::from(batch.count);
+        let framing = FRAMING + batch.gateway.len() as u64;
+        let events = u64::from(batch.count).saturating_mul(each as u64);
+        (self.bytes.len() as u64).saturating_add(events).saturating_add(records * framing)
     }
 
     pub(super) fn clear(&mut self) {

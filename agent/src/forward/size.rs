@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// No load has more records: a delivery failure report for each still fits in
-/// memory, and the client's queue holds two.
+/// memory, and the client's queue holds them.
 const MOST_PART_EVENTS: u32 = 10_000;
 
 /// No transaction has more records: what a commit costs is spread thin enough

@@ -7,7 +7,7 @@ use crate::flow;
 
 /// A transaction goes out in parts: of a load that was handed over, only where
 /// it ends is kept. So a backlog pays for a commit once in many loads, and two
-/// loads are all that stands in memory, beside two that the client has.
+/// loads are all that stands in memory, beside the one that the client has.
 #[derive(Debug, Default)]
 pub(super) struct Transaction {
     pub(super) open: bool,

@@ -9,6 +9,9 @@ use crate::config::SecretError;
 /// librdkafka's queue in kibibytes, where records are of the usual size.
 const QUEUE_KBYTES: u64 = 8_192;
 
+/// What librdkafka puts into one request where no option says otherwise.
+const REQUEST: u64 = 1_000_000;
+
 /// The most that librdkafka lets it be.
 const MOST_QUEUE_KBYTES: u64 = 2_147_483_647;
 
@@ -110,8 +113,8 @@ impl Config {
             // zstd 3, the default, makes JSON no smaller than zstd 1 and takes
             // 3.7 MB for each request; the others' lowest level is good too.
             ("compression.level", "1"),
-            // The queue is the file; here stand two loads, and half as much again
-            // for what librdkafka counts beside the bytes.
+            // The queue is the file; here stands one load, or the largest record, and
+            // what librdkafka counts beside the bytes.
             ("queue.buffering.max.messages", "20000"),
             ("queue.buffering.max.kbytes", queue.as_str()),
         ] {
@@ -126,6 +129,13 @@ impl Config {
             );
         }
         Ok(client)
+    }
+
+    /// Bytes that the client puts into one request at most, uncompressed. What is left
+    /// waits for the answer to that.
+    pub(in crate::forward) fn request_bytes(&self) -> u64 {
+        let of = |name| self.options.get(name).and_then(|text| text.parse().ok());
+        ["batch.size", "message.max.bytes"].into_iter().filter_map(of).fold(REQUEST, u64::min)
     }
 
     /// The client's queue: two records of the largest size that is allowed fit.
@@ -145,6 +155,16 @@ impl Config {
 mod tests {
     use super::super::tests::config;
     use super::*;
+
+    #[test]
+    fn a_request_is_as_small_as_its_options() {
+        let request = |more| config(more).request_bytes();
+        assert_eq!(request(serde_json::json!({})), REQUEST);
+        let options = serde_json::json!({"options": {
+            "message.max.bytes": "500000", "batch.size": "2000000",
+        }});
+        assert_eq!(request(options), 500_000);
+    }
 
     #[test]
     fn the_clients_queue_takes_the_largest_record_that_is_allowed() {

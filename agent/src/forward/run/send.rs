@@ -14,10 +14,6 @@ use crate::forward::size::{Room, TARGET};
 /// Bytes of batches that are read from the file at a time.
 const PORTION: usize = 128 * 1024;
 
-/// Bytes that librdkafka puts into one request at most (`batch.size`). What is left waits
-/// for the answer to that, and librdkafka's thread spins meanwhile.
-const REQUEST: u64 = 1_000_000;
-
 /// The client starts to send within this.
 const SET_OFF: Duration = Duration::from_millis(1);
 
@@ -118,7 +114,7 @@ impl<L: Line> Forward<L> {
             if entry.slowed && !self.backfill.may_go(now) {
                 continue;
             }
-            let mut after = entry.loaded;
+            let (mut after, mut each) = (entry.loaded, entry.each);
             'flow: loop {
                 let records = u32::try_from(self.next.records.len()).unwrap_or(u32::MAX);
                 let events = room.events.saturating_sub(records);
@@ -139,7 +135,9 @@ impl<L: Line> Forward<L> {
                 after = last.id;
                 self.next.urgent |= entry.is_urgent();
                 for batch in &batches {
-                    if self.next.request_bytes_with(batch) > REQUEST {
+                    // The first batch of all goes in whatever its size, here too.
+                    let bytes = self.next.request_bytes_with(batch, each);
+                    if !self.next.is_empty() && bytes > self.request {
                         self.next.full = true;
                         return Ok(());
                     }
@@ -152,8 +150,11 @@ impl<L: Line> Forward<L> {
                     let before = self.next.bytes();
                     self.next.add(&entry.stream, batch);
                     self.lineup.loaded(entry.hash, batch.id);
+                    let added = self.next.bytes() - before;
+                    each = added / usize::try_from(batch.count).map_or(1, |count| count.max(1));
+                    self.lineup.weighed(entry.hash, each);
                     if late {
-                        self.backfill.goes(self.next.bytes() - before, now);
+                        self.backfill.goes(added, now);
                     }
                 }
             }
@@ -181,7 +182,8 @@ impl<L: Line> Forward<L> {
         self.hand_over(&all, true)?;
         let more =
             self.may_go_on() && self.compose_behind() && self.pace.since(self.began) < TARGET;
-        // The next load is handed over behind the answer: see REQUEST.
+        // The next load is handed over behind the answer: librdkafka has one request of a
+        // partition on its way, and spins while another one waits behind it.
         self.flush()?;
         let failures = linked(self.link.as_ref())?.take_failures();
         if !failures.is_empty() {
@@ -216,7 +218,8 @@ impl<L: Line> Forward<L> {
             return false;
         }
         if let Some(link) = &self.link {
-            // Else it would wait for the end of its lingering.
+            // Else it would wait for `flush`; what is first in a transaction does so anyway,
+            // until the broker has taken note of its partition.
             link.flush(SET_OFF);
         }
         // What cannot be read now is met again by the next transaction, which

@@ -105,6 +105,18 @@ fn an_idle_forwarder_leaves_the_file_alone_until_something_is_stored() {
 }
 
 #[test]
+fn one_wide_event_takes_a_full_batch_of_another_flow_along() {
+    let Stage { mut plant, mut forward, mock: _mock, folder: _folder } =
+        stage(&["wide", "plant"], |_| ());
+    plant.store("plant", 1);
+    until(&mut forward, |f| is_sent(f, "plant"));
+    plant.store_with("wide", 1, |_| Value::Text("x".repeat(1_000).into()));
+    plant.store("plant", 1_400);
+    forward.compose(forward.sizer.room(0, 0)).unwrap();
+    assert_eq!(forward.next.records.len(), 1_401);
+}
+
+#[test]
 fn a_transaction_that_is_too_slow_makes_the_next_one_smaller() {
     let Stage { mut plant, mut forward, mock, folder: _folder } = stage(&["plant"], |_| ());
     plant.store("plant", 10);
