@@ -75,8 +75,6 @@ pub(super) type StopAt = Arc<Mutex<Option<Instant>>>;
     reason = "each is a note of its own, no state of a machine"
 )]
 pub(super) struct Forward<L> {
-    /// Bytes that a load takes in a request at most.
-    request: u64,
     config: Config,
     gateway: String,
     store: Store,
@@ -158,7 +156,6 @@ impl<L: Line> Forward<L> {
         let now = pace.now();
         Self {
             backfill: Backfill::new(config.backfill_limit, now),
-            request: config.request_bytes(),
             config,
             gateway,
             store,

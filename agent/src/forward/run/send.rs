@@ -110,6 +110,7 @@ impl<L: Line> Forward<L> {
         }
         self.last_was_trial = false;
         let (now, wall) = (self.pace.now(), self.clock.now());
+        let request = self.config.request_bytes();
         for entry in self.lineup.order() {
             if entry.slowed && !self.backfill.may_go(now) {
                 continue;
@@ -137,7 +138,7 @@ impl<L: Line> Forward<L> {
                 for batch in &batches {
                     // The first batch of all goes in whatever its size, here too.
                     let bytes = self.next.request_bytes_with(batch, each);
-                    if !self.next.is_empty() && bytes > self.request {
+                    if !self.next.is_empty() && bytes > request {
                         self.next.full = true;
                         return Ok(());
                     }
