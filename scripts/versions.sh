@@ -15,3 +15,11 @@ telegraf=1.39.1
 telegraf_program=$cache/telegraf-$telegraf/bin/telegraf
 # To build it, where there is no Go.
 go=1.26.6
+# Modbus devices of others, and what reads serial ports for the first of them. Node runs
+# the last one where the machine has none.
+pymodbus=3.16.1
+pyserial=3.5
+pymodbustcp=0.3.1
+modbus_serial=8.0.25
+node=24.19.0
+modbus_peers=$cache/modbus-peers-$pymodbus-$pymodbustcp-$modbus_serial

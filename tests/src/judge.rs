@@ -37,6 +37,12 @@ impl Record {
         value.unwrap_or_else(|| panic_with(&format!("no number `{field}` in {self:?}")))
     }
 
+    /// Of a field: the record's, where it has none of its own.
+    pub fn quality(&self, field: &str) -> &str {
+        let own = self.value.get(format!("{field}_q")).and_then(Value::as_str);
+        own.unwrap_or_else(|| self.text("quality"))
+    }
+
     /// `<gateway>/<epoch>/<seq>`
     pub fn id(&self) -> String {
         format!("{}/{}/{}", self.text("gateway"), self.text("epoch"), self.number("seq"))

@@ -27,7 +27,9 @@ pub mod mosquitto;
 pub mod proxy;
 pub mod token;
 
+pub mod line;
 pub mod modbus;
+pub mod peer;
 pub mod publisher;
 pub mod table;
 
@@ -38,6 +40,8 @@ pub mod chance;
 pub mod plant;
 
 pub mod judge;
+
+pub mod faulty;
 
 pub mod soak;
 

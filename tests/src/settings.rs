@@ -148,6 +148,20 @@ signals = [
     text
 }
 
+/// A group of a Modbus device.
+pub fn modbus_group(interval: &str, signals: impl IntoIterator<Item = String>) -> String {
+    let mut text = format!("\n[[source.device.group]]\ninterval = \"{interval}\"\nsignals = [\n");
+    for signal in signals {
+        writeln!(text, "  {{ {signal} }},").expect("writing to a string does not fail");
+    }
+    text + "]\n"
+}
+
+/// The beginning of a Modbus signal; more may follow.
+pub fn modbus_signal(name: &str, table: &str, address: u16) -> String {
+    format!("name = \"{name}\", table = \"{table}\", address = {address}")
+}
+
 /// The table that a [`Table`](crate::table::Table) writes.
 pub fn sqlite(name: &str, path: &Path, stream: &str) -> String {
     format!(
