@@ -50,6 +50,7 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
+    Plan(command::plan::Plan),
     Buffer(command::buffer::Buffer),
     Dlq(command::dlq::Dlq),
     Drain(command::drain::Drain),
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
             each_line(format_args!("{:#}", config::schema()), |line| say(line));
             ExitCode::SUCCESS
         }
+        Command::Plan(plan) => command::plan::run(&plan),
         Command::Buffer(buffer) => command::buffer::run(buffer),
         Command::Dlq(dlq) => command::dlq::run(dlq),
         Command::Drain(drain) => command::drain::run(drain),

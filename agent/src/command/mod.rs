@@ -1,11 +1,12 @@
-//! The commands that look at the buffer and mend it, each in a file of its own.
+//! The commands besides `run` and `check`, each in a file of its own.
 //!
-//! A command makes a request, puts it to whoever has the file, and prints the
+//! One of the buffer makes a request, puts it to whoever has the file, and prints the
 //! answer: a table for a person, with `--json` the answer as it came.
 
 pub(crate) mod buffer;
 pub(crate) mod dlq;
 pub(crate) mod drain;
+pub(crate) mod plan;
 mod table;
 
 use std::path::PathBuf;

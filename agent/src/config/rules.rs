@@ -51,13 +51,17 @@ pub(crate) fn check(parts: &Parts, document: &Document, problems: &mut Vec<Probl
     }
     ports(&parts.sources, problems);
     for (at, source) in &parts.sources {
-        let wrong = source.check().into_iter().map(|(path, what)| (at.below(&path), what));
+        let wrong = source.check();
+        let doubts = if wrong.is_empty() { source.doubts() } else { Vec::new() };
+        let wrong = wrong.into_iter().map(|(path, what)| (at.below(&path), what));
         // An empty name, say, is told once and not by each who looks at it.
         let news: Vec<Problem> = wrong
             .filter(|(at, _)| !problems.iter().any(|known| known.is_error() && known.at == *at))
             .map(|(at, what)| Problem::new(&at, what, ""))
             .collect();
         problems.extend(news);
+        let doubts = doubts.into_iter();
+        problems.extend(doubts.map(|(path, what)| Problem::warning(&at.below(&path), what, "")));
     }
 }
 

@@ -74,6 +74,15 @@ impl Config {
             Self::Sqlite(c) => c.check(),
         }
     }
+
+    /// What works, and yet not as it was meant, in the same form; of a
+    /// configuration that [`Config::check`] found nothing wrong with.
+    pub fn doubts(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Modbus(c) => c.doubts(),
+            Self::Mqtt(_) | Self::Sqlite(_) => Vec::new(),
+        }
+    }
 }
 
 /// What every source is made with.

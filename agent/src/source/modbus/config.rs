@@ -69,9 +69,18 @@ pub struct Device {
     pub max_bits: u16,
     /// Most unused registers between two signals that are read along to save
     /// a request; 0 for a device that refuses addresses it does not have.
-    /// Default: 16.
-    #[serde(default = "default_max_hole")]
-    pub max_hole: u16,
+    /// Default: as many as take less time than the request.
+    #[serde(default)]
+    pub max_hole: Option<u16>,
+    /// Each request reads one value only, for a device that takes no more.
+    /// Default: false.
+    #[serde(default)]
+    pub one_value_per_request: bool,
+    /// How long it takes before it begins to answer, which decides how wide a
+    /// hole is cheaper than a request; `tidegate plan --measure` shows it.
+    /// Default: `10 ms` on a serial line, `2 ms` over TCP.
+    #[serde(default)]
+    pub latency: Option<Period>,
     /// What is read, and how often.
     #[serde(rename = "group")]
     pub groups: Vec<Group>,
@@ -85,9 +94,6 @@ const fn default_max_registers() -> u16 {
 }
 const fn default_max_bits() -> u16 {
     MAX_BITS
-}
-const fn default_max_hole() -> u16 {
-    super::plan::HOLE
 }
 
 /// An answer of 253 bytes holds no more (Modbus application protocol 1.1b3, 6.3).
@@ -259,6 +265,10 @@ impl Config {
                 let what = format!("`{}` is already a device of this source", device.name);
                 wrong.add(format!("{at}.name"), what);
             }
+            if device.latency.is_some_and(|latency| latency >= self.timeout) {
+                let what = "is not below `timeout`, after which no answer is waited for";
+                wrong.add(format!("{at}.latency"), what);
+            }
             if device.unit == 0 && self.framing().is_ambiguous() {
                 let what = "0 is for all units at once, none of which answers: 1 to 247";
                 wrong.add(format!("{at}.unit"), what);
@@ -266,6 +276,22 @@ impl Config {
             device.check(&at, &mut wrong);
         }
         wrong.0
+    }
+
+    /// What works, and yet not as it was meant: key path inside the source, and what
+    /// comes of it. For a configuration that nothing is wrong with.
+    pub fn doubts(&self) -> Vec<(String, String)> {
+        let load = super::Outline::new(self).load();
+        if load <= 1.0 {
+            return Vec::new();
+        }
+        let what = format!(
+            "takes about {:.0} % of the bus's time, so that cycles will be skipped: read less \
+             often (`tidegate plan {}` shows what takes how long)",
+            load * 100.0,
+            self.name
+        );
+        vec![("device".into(), what)]
     }
 
     /// Where it leads and what is spoken there.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::config::{Device, Group};
+use super::config::{self, Config, Device, Group};
 use super::connection::{Failure, Peer, Reply};
 use super::cycles::Cycles;
 use super::plan::{Limits, Request, Span, plan};
@@ -78,24 +78,22 @@ pub(super) struct Broken {
     quality: Quality,
 }
 
+/// The requests of a group, as they are planned from its signals.
+pub(super) fn requests(config: &Config, device: &Device, group: &Group) -> Vec<Request> {
+    let span = |s: &config::Signal| Span { table: s.table, address: s.address, width: s.width() };
+    let spans: Vec<Span> = group.signals.iter().map(span).collect();
+    plan(&spans, Limits::new(config, device))
+}
+
 impl Poll {
     pub(super) fn new(
+        config: &Config,
         device: &Device,
         index: usize,
         group: &Group,
         number: usize,
         flow: flow::Id,
     ) -> Self {
-        let spans: Vec<Span> = group
-            .signals
-            .iter()
-            .map(|s| Span { table: s.table, address: s.address, width: s.width() })
-            .collect();
-        let limits = Limits {
-            registers: device.max_registers,
-            bits: device.max_bits,
-            hole: device.max_hole,
-        };
         let signals: Vec<Signal> = group
             .signals
             .iter()
@@ -120,7 +118,7 @@ impl Poll {
             subject,
             interval: group.interval,
             flow,
-            requests: plan(&spans, limits)
+            requests: requests(config, device, group)
                 .into_iter()
                 .map(|request| Ask { request, health: Health::default() })
                 .collect(),
@@ -317,7 +315,7 @@ fn mark(request: &Request, quality: Quality, fields: &mut [Field]) {
 }
 
 /// A gateway that says so for a unit that is silent.
-const fn is_silence(code: u8) -> bool {
+pub(super) const fn is_silence(code: u8) -> bool {
     matches!(code, 0x0A | 0x0B)
 }
 
@@ -329,7 +327,7 @@ const fn refusal(code: u8) -> Quality {
 }
 
 /// Modbus application protocol 1.1b3, chapter 7.
-fn exception(code: u8) -> String {
+pub(super) fn exception(code: u8) -> String {
     let meaning = match code {
         0x01 => "illegal function",
         0x02 => "illegal data address",

@@ -71,7 +71,12 @@ impl Timing {
         Self { timeout, silence: t35, settle: SETTLE.max(t35), byte, paced: true }
     }
 
-    fn of_bytes(&self, count: usize) -> Duration {
+    /// From what was said last to the next request, as it is planned for.
+    pub(super) fn silence(&self) -> Duration {
+        self.silence.max(LOOK)
+    }
+
+    pub(super) fn of_bytes(&self, count: usize) -> Duration {
         self.byte.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
     }
 }

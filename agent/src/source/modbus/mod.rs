@@ -40,11 +40,13 @@
 
 mod config;
 mod connection;
+mod cost;
 mod cycles;
 mod frame;
 mod group;
 mod late;
 mod line;
+mod outline;
 mod plan;
 mod port;
 mod schedule;
@@ -62,6 +64,7 @@ use tokio_util::sync::CancellationToken;
 pub use config::{Config, Device, Framing, Group, Order, Parity, Serial, Signal, Table, Type};
 use connection::Peer;
 pub use cycles::{Counts, Cycles};
+pub use outline::{Latency, Measured, Outline, Planned, Read};
 use schedule::{Health, Schedule};
 use wire::Place;
 
@@ -104,7 +107,7 @@ impl Source {
             for (number, group) in device.groups.iter().enumerate() {
                 let stream = group.stream.as_deref().unwrap_or(&config.stream);
                 let flow = setup.flows.polled(stream, group.lane.or(config.lane));
-                groups.push(group::Poll::new(device, index, group, number, flow));
+                groups.push(group::Poll::new(config, device, index, group, number, flow));
             }
             devices.push(Unit {
                 name: Arc::from(device.name.as_str()),

@@ -1,15 +1,15 @@
 //! Which requests read a group's signals: planned once, from addresses alone.
 //!
-//! Signals are sorted by table and address; neighbours share a request while
-//! the hole between them is small and the device takes that many at once. A
-//! value is never split over two requests: its halves could be of two moments.
+//! Signals are sorted by table and address, and of all ways to cut that row into
+//! requests the one is taken that costs the line least time ([`Cost`]): a hole between
+//! two signals is read along where that takes less time than another request. A value
+//! is never split over two requests: its halves could be of two moments.
 
-use super::config::Table;
+use std::time::Duration;
 
-/// Most unused registers that are read along. A request and its answer cost
-/// 21 bytes of frame, two system calls, a wake-up and a round trip of half a
-/// millisecond at best; 16 registers are 32 bytes in packets that are sent anyhow.
-pub(super) const HOLE: u16 = 16;
+use super::config::{Config, Device, Table};
+use super::cost::Cost;
+use crate::units::Period;
 
 /// Sixteen bits are one register's worth of bytes.
 const BITS_PER_REGISTER: u16 = 16;
@@ -22,13 +22,37 @@ pub(super) struct Span {
     pub(super) width: u16,
 }
 
-/// What a device takes.
+/// What a device takes, and what it costs to ask it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) registers: u16,
     pub(super) bits: u16,
-    /// In registers.
+    /// Longest hole, in registers.
     pub(super) hole: u16,
+    /// A request reads one value.
+    pub(super) single: bool,
+    pub(super) cost: Cost,
+}
+
+impl Limits {
+    pub(super) fn new(config: &Config, device: &Device) -> Self {
+        Self {
+            registers: device.max_registers,
+            bits: device.max_bits,
+            hole: device.max_hole.unwrap_or(u16::MAX),
+            single: device.one_value_per_request,
+            cost: Cost::new(config, device.latency.map(Period::get)),
+        }
+    }
+
+    /// Most registers or bits of a request, and of a hole in it.
+    const fn of(&self, table: Table) -> (u32, u32) {
+        if table.is_bits() {
+            (self.bits as u32, self.hole.saturating_mul(BITS_PER_REGISTER) as u32)
+        } else {
+            (self.registers as u32, self.hole as u32)
+        }
+    }
 }
 
 /// One read of neighbouring addresses.
@@ -49,52 +73,96 @@ impl Request {
     }
 }
 
-/// The requests that read all of `spans`.
+/// The requests that read all of `spans`, in the order of their addresses.
 pub(super) fn plan(spans: &[Span], limits: Limits) -> Vec<Request> {
-    let mut sorted: Vec<(usize, &Span)> = spans.iter().enumerate().collect();
+    let mut sorted: Vec<(usize, Span)> = spans.iter().copied().enumerate().collect();
     sorted.sort_by_key(|(_, span)| (span.table, span.address, span.width));
-    let mut requests: Vec<Request> = Vec::new();
-    for (index, span) in sorted {
-        if let Some(last) = requests.last_mut()
-            && let Some(count) = joined(last, *span, limits)
-        {
-            last.count = count;
-            last.signals.push((index, span.address.saturating_sub(last.address)));
-        } else {
-            requests.push(Request {
-                table: span.table,
-                address: span.address,
-                count: span.width,
-                signals: vec![(index, 0)],
-            });
+    let tables = sorted.chunk_by(|(_, one), (_, next)| one.table == next.table);
+    tables.flat_map(|row| cheapest(row, limits)).collect()
+}
+
+/// The cheapest way to read the first signals of a row.
+#[derive(Debug, Clone, Copy)]
+struct Best {
+    time: Duration,
+    /// The last of its requests: its first signal, and where it ends.
+    from: usize,
+    end: u32,
+}
+
+/// The requests for signals of one table, sorted by address. Each request that could
+/// begin at a signal is joined to the best way up to there, so that no better cut is
+/// missed; of two as good the one whose first requests are full is taken.
+fn cheapest(row: &[(usize, Span)], limits: Limits) -> Vec<Request> {
+    let mut best: Vec<Option<Best>> = vec![None; row.len()];
+    let way_to = |best: &[Option<Best>], end: usize| best.get(end.checked_sub(1)?).copied()?;
+    for (from, (_, first)) in row.iter().enumerate() {
+        let before = way_to(&best, from).map_or(Duration::ZERO, |best| best.time);
+        for (to, end, count) in ends(row, from, limits) {
+            let time = before + limits.cost.of(first.table, count);
+            if let Some(slot) = best.get_mut(to)
+                && slot.is_none_or(|known| time <= known.time)
+            {
+                *slot = Some(Best { time, from, end });
+            }
         }
     }
+    let mut requests = Vec::new();
+    let mut left = row.len();
+    while let Some(last) = way_to(&best, left) {
+        requests.extend(request(row.get(last.from..left).unwrap_or_default(), last.end));
+        left = last.from;
+    }
+    requests.reverse();
     requests
 }
 
-/// How many registers or bits the request reads with `span` in it too; `None`
-/// where it needs a request of its own. `span` does not start before it.
-fn joined(request: &Request, span: Span, limits: Limits) -> Option<u16> {
-    if span.table != request.table {
-        return None;
-    }
-    let (most, hole) = if span.table.is_bits() {
-        (limits.bits, limits.hole.saturating_mul(BITS_PER_REGISTER))
-    } else {
-        (limits.registers, limits.hole)
-    };
-    let offset = span.address.checked_sub(request.address)?;
-    let count = offset.checked_add(span.width)?.max(request.count);
-    (offset.saturating_sub(request.count) <= hole && count <= most).then_some(count)
+/// The requests that begin with the signal `from`: index of the last signal, address
+/// behind it, and number of registers or bits. There is always one.
+fn ends(
+    row: &[(usize, Span)],
+    from: usize,
+    limits: Limits,
+) -> impl Iterator<Item = (usize, u32, u16)> {
+    let first = row.get(from).map(|(_, span)| *span);
+    let mut end = first.map_or(0, |span| u32::from(span.address));
+    let signals = row.iter().enumerate().skip(from);
+    signals.map_while(move |(to, (_, span))| {
+        let first = first?;
+        let (most, longest) = limits.of(span.table);
+        let begin = u32::from(span.address);
+        let hole = begin.saturating_sub(end);
+        end = end.max(begin + u32::from(span.width));
+        let count = u16::try_from(end - u32::from(first.address)).ok()?;
+        let alone = to == from;
+        let fits = u32::from(count) <= most && hole <= longest;
+        let allowed = !limits.single || *span == first;
+        (alone || fits && allowed).then_some((to, end, count))
+    })
+}
+
+/// The request that reads these neighbours, which end before `end`.
+fn request(signals: &[(usize, Span)], end: u32) -> Option<Request> {
+    let (_, Span { table, address, .. }) = *signals.first()?;
+    let count = u16::try_from(end.saturating_sub(address.into())).ok()?;
+    let offset = |(index, span): &(usize, Span)| (*index, span.address.saturating_sub(address));
+    Some(Request { table, address, count, signals: signals.iter().map(offset).collect() })
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::cost::tests::cost;
     use super::*;
 
-    const LIMITS: Limits = Limits { registers: 125, bits: 2000, hole: HOLE };
+    const LINE: &str = "address = \"/dev/ttyS1\"\nserial = { baud = 9600 }";
+
+    /// Over TCP, where a request costs more than all that it can read.
+    fn limits() -> Limits {
+        let cost = cost("address = \"10.0.0.5\"");
+        Limits { registers: 125, bits: 2000, hole: u16::MAX, single: false, cost }
+    }
 
     fn holding(address: u16, width: u16) -> Span {
         Span { table: Table::Holding, address, width }
@@ -112,33 +180,59 @@ mod tests {
     fn a_thousand_registers_are_eight_requests() {
         let spans: Vec<Span> = (0..1000).map(|a| holding(a, 1)).collect();
         let expected: Vec<_> = (0..8).map(|n| (Table::Holding, n * 125, 125)).collect();
-        check(&spans, LIMITS, &expected);
+        check(&spans, limits(), &expected);
     }
 
     #[test]
-    fn a_hole_of_sixteen_is_read_along_and_one_of_seventeen_is_not() {
-        check(&[holding(0, 1), holding(17, 1)], LIMITS, &[(Table::Holding, 0, 18)]);
+    fn a_hole_is_read_along_while_that_is_cheaper_than_a_request() {
+        let line = Limits { cost: cost(LINE), ..limits() };
+        check(&[holding(0, 1), holding(13, 1)], line, &[(Table::Holding, 0, 14)]);
+        let two = [(Table::Holding, 0, 1), (Table::Holding, 14, 1)];
+        check(&[holding(14, 1), holding(0, 1)], line, &two);
+        check(&[holding(0, 1), holding(124, 1)], limits(), &[(Table::Holding, 0, 125)]);
+    }
+
+    #[test]
+    fn a_hole_longer_than_allowed_is_never_read() {
+        let limits = Limits { hole: 16, ..limits() };
+        check(&[holding(0, 1), holding(17, 1)], limits, &[(Table::Holding, 0, 18)]);
         let two = [(Table::Holding, 0, 1), (Table::Holding, 18, 1)];
-        check(&[holding(18, 1), holding(0, 1)], LIMITS, &two);
+        check(&[holding(18, 1), holding(0, 1)], limits, &two);
     }
 
     #[test]
     fn a_device_without_holes_gets_exact_requests() {
-        let limits = Limits { hole: 0, ..LIMITS };
+        let limits = Limits { hole: 0, ..limits() };
         let two = [(Table::Holding, 0, 2), (Table::Holding, 3, 1)];
         check(&[holding(0, 1), holding(1, 1), holding(3, 1)], limits, &two);
     }
 
     #[test]
+    fn a_device_that_takes_one_value_gets_a_request_for_each() {
+        let limits = Limits { single: true, ..limits() };
+        let spans = [holding(0, 2), holding(2, 1), holding(2, 1), holding(2, 2)];
+        let three = [(Table::Holding, 0, 2), (Table::Holding, 2, 1), (Table::Holding, 2, 2)];
+        check(&spans, limits, &three);
+    }
+
+    #[test]
+    fn a_cut_lies_in_the_widest_hole() {
+        // Filling the first request up to 125 would read the wide hole, too.
+        let spans = [holding(0, 1), holding(60, 1), holding(120, 1), holding(130, 1)];
+        let two = [(Table::Holding, 0, 61), (Table::Holding, 120, 11)];
+        check(&spans, limits(), &two);
+    }
+
+    #[test]
     fn a_value_is_never_split_over_two_requests() {
-        let limits = Limits { registers: 5, ..LIMITS };
+        let limits = Limits { registers: 5, ..limits() };
         let two = [(Table::Holding, 0, 4), (Table::Holding, 4, 4)];
         check(&[holding(0, 2), holding(2, 2), holding(4, 4)], limits, &two);
     }
 
     #[test]
     fn bits_of_one_register_share_it() {
-        check(&[holding(7, 1), holding(7, 1), holding(7, 2)], LIMITS, &[(Table::Holding, 7, 2)]);
+        check(&[holding(7, 1), holding(7, 1), holding(7, 2)], limits(), &[(Table::Holding, 7, 2)]);
     }
 
     #[test]
@@ -157,12 +251,43 @@ mod tests {
             (Table::Discrete, 1, 1),
             (Table::Holding, 0, 1),
         ];
-        check(&spans, LIMITS, &expected);
+        check(&spans, Limits { hole: 16, ..limits() }, &expected);
     }
 
     #[test]
     fn the_last_address_can_be_read() {
-        check(&[holding(65_535, 1)], LIMITS, &[(Table::Holding, 65_535, 1)]);
+        check(&[holding(65_535, 1)], limits(), &[(Table::Holding, 65_535, 1)]);
+    }
+
+    /// The time of the best of all ways to cut the row, each tried.
+    fn best_of_all(spans: &[Span], limits: Limits) -> Duration {
+        let mut row = spans.to_vec();
+        row.sort_by_key(|span| (span.address, span.width));
+        let ways = 0..1_u32 << (row.len() - 1);
+        let times = ways.filter_map(|cuts| {
+            let mut groups: Vec<Vec<Span>> = Vec::new();
+            for (index, span) in row.iter().enumerate() {
+                match groups.last_mut() {
+                    Some(last) if cuts >> (index - 1) & 1 == 0 => last.push(*span),
+                    _ => groups.push(vec![*span]),
+                }
+            }
+            groups
+                .iter()
+                .map(|group| {
+                    let mut covered = u32::from(group[0].address);
+                    for span in group {
+                        if u32::from(span.address) > covered + u32::from(limits.hole) {
+                            return None;
+                        }
+                        covered = covered.max(u32::from(span.address + span.width));
+                    }
+                    let count = u16::try_from(covered).unwrap() - group[0].address;
+                    (count <= limits.registers).then(|| limits.cost.of(Table::Holding, count))
+                })
+                .sum::<Option<Duration>>()
+        });
+        times.min().unwrap()
     }
 
     proptest! {
@@ -173,7 +298,7 @@ mod tests {
             hole in 0u16..40,
         ) {
             let spans: Vec<Span> = places.iter().map(|(a, w)| holding(a % 65_000, *w)).collect();
-            let requests = plan(&spans, Limits { registers, bits: 2000, hole });
+            let requests = plan(&spans, Limits { registers, hole, ..limits() });
             let mut seen = vec![0; spans.len()];
             for request in &requests {
                 prop_assert!(request.count <= registers);
@@ -184,6 +309,21 @@ mod tests {
                 }
             }
             prop_assert!(seen.iter().all(|count| *count == 1));
+        }
+
+        #[test]
+        fn no_other_cut_takes_less_time(
+            places in prop::collection::vec((0u16..160, 1u16..5), 1..9),
+            registers in 4u16..126,
+            hole in 0u16..100,
+            slow in any::<bool>(),
+        ) {
+            let spans: Vec<Span> = places.iter().map(|(a, w)| holding(*a, *w)).collect();
+            let cost = if slow { cost(LINE) } else { limits().cost };
+            let limits = Limits { registers, hole, cost, ..limits() };
+            let requests = plan(&spans, limits);
+            let time: Duration = requests.iter().map(|r| cost.of(r.table, r.count)).sum();
+            prop_assert_eq!(time, best_of_all(&spans, limits));
         }
     }
 }

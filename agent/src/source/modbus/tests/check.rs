@@ -21,7 +21,7 @@ fn a_short_configuration_is_filled_with_the_defaults() {
     assert_eq!(config.timeout, crate::units::Period::from_secs(1));
     let device = &config.devices[0];
     assert_eq!((device.unit, device.max_registers, device.max_bits), (1, 125, 2000));
-    assert_eq!((device.max_hole, device.order), (16, Order::Abcd));
+    assert_eq!((device.max_hole, device.order), (None, Order::Abcd));
     assert_eq!(device.groups[0].signals[0].kind(), Type::U16);
 }
 

@@ -118,7 +118,7 @@ async fn a_frame_that_never_ends_is_a_time_out() {
 /// Coils 0 to 2 and registers 10 and 40: three requests.
 const THREE: &str = r#"
 timeout = "30 s"
-device = [{ name = "boiler", group = [{ name = "fast", interval = "20 ms", signals = [
+device = [{ name = "boiler", max_hole = 16, group = [{ name = "fast", interval = "20 ms", signals = [
   { name = "a", table = "holding", address = 10 },
   { name = "b", table = "holding", address = 40 },
   { name = "c", table = "coil", address = 2 },

@@ -3,6 +3,7 @@
 
 mod check;
 mod faults;
+mod outline;
 mod polling;
 mod serial;
 

@@ -8,7 +8,7 @@ use tokio_modbus::{ExceptionCode, Request, Response, SlaveRequest};
 use super::*;
 
 /// A boiler whose tables hold known values.
-struct Boiler;
+pub(super) struct Boiler;
 
 impl Service for Boiler {
     type Request = SlaveRequest<'static>;
