@@ -71,9 +71,9 @@ fn a_plan_shows_requests_time_and_the_shortest_interval_without_asking_anybody()
     assert!(output.status.success(), "{output:?}");
     insta::assert_snapshot!(text(&output.stdout), @"
     cellar-bus: /dev/serial/by-id/nobodys, 9600 baud, Modbus RTU
-    DEVICE  UNIT  GROUP  READS           COUNT  SIGNALS  HOLES  ESTIMATED  MEASURED
-    meter   3     power  input 12 to 19  8      2        4      47.2 ms    -
-    meter   3     power  input 64 to 65  2      1        0      33.5 ms    -
+    DEVICE  UNIT  GROUP  READS           COUNT  FIELDS  HOLES  ESTIMATED  MEASURED
+    meter   3     power  input 12 to 19  8      2       4      47.2 ms    -
+    meter   3     power  input 64 to 65  2      1       0      33.5 ms    -
 
     DEVICE  GROUP  REQUESTS  TIME     INTERVAL  OF THE BUS  SHORTEST INTERVAL
     meter   power  2         80.7 ms  1 s       8.1 %       80.7 ms

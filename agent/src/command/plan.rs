@@ -141,7 +141,7 @@ fn tell(outline: &Outline, latencies: &[Latency]) {
         group.requests.iter().map(of_group)
     });
     let head =
-        ["DEVICE", "UNIT", "GROUP", "READS", "COUNT", "SIGNALS", "HOLES", "ESTIMATED", "MEASURED"];
+        ["DEVICE", "UNIT", "GROUP", "READS", "COUNT", "FIELDS", "HOLES", "ESTIMATED", "MEASURED"];
     table::print(&head, &all.collect::<Vec<_>>());
     say("");
     let groups = outline.groups.iter().map(|group| {
@@ -181,7 +181,7 @@ fn row(group: &Planned, read: &Read) -> Vec<String> {
         group.group.clone(),
         format!("{} {}{to}", read.table.as_str(), read.address),
         read.count.to_string(),
-        read.signals.to_string(),
+        read.fields.to_string(),
         read.holes.to_string(),
         time(read.estimated),
         match &read.measured {

@@ -320,6 +320,7 @@ interval = "1 s"
 signals = [
   { name = "temp", table = "holding", address = 0, type = "i16" },
   { name = "ts", table = "holding", address = 1, type = "i16" },
+  { name = "state", register = 40003, bits = { 0 = "hot", 3 = "q" } },
 ]
 [[source]]
 type = "mqtt"
@@ -334,6 +335,8 @@ topic = "plant/{gateway}/{device}/state"
         told,
         [
             "source[0].device[0].group[0].signals[1].name: `ts` becomes `ts_` in the record",
+            "source[0].device[0].group[0].signals[2].bits.3: `state_q` becomes `state_q_` in the \
+             record",
             "source[1].subscription[0].topic: `gateway` becomes `gateway_` in the record",
         ]
     );

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::document::{Document, Kind, Node};
 use super::problem::{KeyPath, Problem};
+use crate::source::modbus;
 use crate::units::{ByteSize, Period};
 use crate::{buffer, encode, forward, source, system};
 
@@ -242,7 +243,7 @@ fn labels(root: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Names of fields that a source's tables give: signals, and placeholders of
+/// Names of fields that a source's tables give: signals and their bits, and placeholders of
 /// topics (`{device}` is no field). Those of rows and payloads are only seen
 /// when they come.
 fn fields(root: &Node, problems: &mut Vec<Problem>) {
@@ -258,10 +259,15 @@ fn fields(root: &Node, problems: &mut Vec<Problem>) {
             for (index, signal) in
                 node.get("signals").map_or(&[][..], Node::items).iter().enumerate()
             {
-                let name = signal.get("name").and_then(Node::text);
-                let at = at.key("signals").index(index).key("name");
-                if let Some(name) = name {
-                    say(&at, name);
+                let at = at.key("signals").index(index);
+                let Some(name) = signal.get("name").and_then(Node::text) else { continue };
+                let bits = signal.get("bits").map_or(&[][..], Node::entries);
+                if bits.is_empty() {
+                    say(&at.key("name"), name);
+                }
+                for bit in bits {
+                    let field = bit.node.text().map(|bit| modbus::field_of_bit(name, bit));
+                    say(&at.key("bits").key(&bit.key), &field.unwrap_or_default());
                 }
             }
             for level in node.get("topic").and_then(Node::text).unwrap_or_default().split('/') {

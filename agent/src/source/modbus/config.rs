@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 pub use super::frame::Framing;
+pub use super::markers::Markers;
 pub use super::serial::{Parity, Serial};
+pub use super::signal::Signal;
+pub use super::table::Table;
 pub use crate::decode::registers::{Order, Type};
 use crate::flow::Lane;
 use crate::units::Period;
@@ -121,82 +124,6 @@ pub struct Group {
     pub signals: Vec<Signal>,
 }
 
-/// One measured quantity: a line of `signals`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Signal {
-    /// Name of the field.
-    pub name: String,
-    /// `coil`, `discrete`, `input` or `holding`.
-    pub table: Table,
-    /// Address as it is sent, from 0: what a manual calls 40001 is `holding` 0.
-    pub address: u16,
-    /// `bool` (coils and discrete inputs), `bit`, `i8`, `u8`, `i16`, `u16`,
-    /// `i32`, `u32`, `i64`, `u64`, `f16`, `f32`, `f64` or `string`. Default:
-    /// `bool` for coils and discrete inputs, `u16` for registers.
-    #[serde(default, rename = "type")]
-    pub kind: Option<Type>,
-    /// Which bit of the register, 0 (lowest) to 15; for `bit`, which needs it.
-    #[serde(default)]
-    pub bit: Option<u8>,
-    /// Length in registers, two bytes each; for `string`, which needs it.
-    #[serde(default)]
-    pub length: Option<u16>,
-    /// Order of bytes and words. Default: the device's.
-    #[serde(default)]
-    pub order: Option<Order>,
-    /// Factor that makes the value from the number; integers become floats.
-    #[serde(default)]
-    pub scale: Option<f64>,
-    /// Added after the scale; integers become floats.
-    #[serde(default)]
-    pub offset: Option<f64>,
-    /// Unit of the value, for people and the schema: `"°C"`.
-    #[serde(default)]
-    pub unit: Option<String>,
-}
-
-/// Which of the four address spaces of a device.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Table {
-    /// Single bits, read by function 1.
-    Coil,
-    /// Single bits, read by function 2.
-    Discrete,
-    /// Registers, read by function 4.
-    Input,
-    /// Registers, read by function 3.
-    Holding,
-}
-
-impl Table {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Coil => "coil",
-            Self::Discrete => "discrete",
-            Self::Input => "input",
-            Self::Holding => "holding",
-        }
-    }
-
-    pub const fn is_bits(self) -> bool {
-        matches!(self, Self::Coil | Self::Discrete)
-    }
-}
-
-impl Signal {
-    pub(super) fn kind(&self) -> Type {
-        self.kind.unwrap_or(if self.table.is_bits() { Type::Bool } else { Type::U16 })
-    }
-
-    pub(super) fn width(&self) -> u16 {
-        self.kind().width(self.length.unwrap_or(0))
-    }
-}
-
 /// An address that is the path of a serial port.
 fn is_path(address: &str) -> bool {
     address.contains('/')
@@ -230,10 +157,10 @@ pub(super) fn endpoint(address: &str) -> Result<(String, u16), String> {
 /// Mistakes as they are found: key path inside the source, and what is wrong
 /// and what would be right.
 #[derive(Default)]
-struct Mistakes(Vec<(String, String)>);
+pub(super) struct Mistakes(Vec<(String, String)>);
 
 impl Mistakes {
-    fn add(&mut self, key: String, what: impl Into<String>) {
+    pub(super) fn add(&mut self, key: String, what: impl Into<String>) {
         self.0.push((key, what.into()));
     }
 }
@@ -400,69 +327,16 @@ impl Group {
             let at = format!("{at}.signals[{index}]");
             if signal.name.is_empty() {
                 wrong.add(format!("{at}.name"), "is empty: give the signal a name");
-            } else if !names.insert(&signal.name) {
-                let what = format!("`{}` is already a signal of this group", signal.name);
-                wrong.add(format!("{at}.name"), what);
+            } else {
+                let key = if signal.bits.is_empty() { "name" } else { "bits" };
+                for (name, _) in signal.fields(device.order) {
+                    let what = format!("`{name}` is already a field of this group");
+                    if !names.insert(name) {
+                        wrong.add(format!("{at}.{key}"), what);
+                    }
+                }
             }
             signal.check(device, &at, wrong);
-        }
-    }
-}
-
-impl Signal {
-    fn check(&self, device: &Device, at: &str, wrong: &mut Mistakes) {
-        let (kind, table) = (self.kind(), self.table.as_str());
-        if self.table.is_bits() && kind != Type::Bool {
-            let what = format!("`{}` does not fit table `{table}`: use `bool`", kind.as_str());
-            wrong.add(format!("{at}.type"), what);
-        } else if !self.table.is_bits() && kind == Type::Bool {
-            let what = format!("`bool` does not fit table `{table}`: use `bit` with `bit = 0`");
-            wrong.add(format!("{at}.type"), what);
-        }
-        match (kind, self.bit) {
-            (Type::Bit, None) => wrong.add(format!("{at}.bit"), "is missing: 0 (lowest) to 15"),
-            (Type::Bit, Some(bit)) if bit > 15 => {
-                wrong.add(format!("{at}.bit"), format!("{bit} is not within 0 to 15"));
-            }
-            (Type::Bit, _) | (_, None) => {}
-            _ => wrong.add(format!("{at}.bit"), "is only for `type = \"bit\"`"),
-        }
-        match (kind, self.length) {
-            (Type::String, None) => {
-                wrong.add(format!("{at}.length"), "is missing: the length in registers");
-            }
-            (Type::String, Some(0)) => wrong.add(format!("{at}.length"), "is zero: at least 1"),
-            (Type::String, _) | (_, None) => {}
-            _ => wrong.add(format!("{at}.length"), "is only for `type = \"string\"`"),
-        }
-        if self.table.is_bits() && self.order.is_some() {
-            wrong.add(format!("{at}.order"), format!("has no meaning in table `{table}`"));
-        }
-        for (key, value) in [("scale", self.scale), ("offset", self.offset)] {
-            let Some(value) = value else { continue };
-            if !kind.is_number() {
-                let what = format!("has no meaning for type `{}`", kind.as_str());
-                wrong.add(format!("{at}.{key}"), what);
-            } else if !value.is_finite() {
-                wrong.add(format!("{at}.{key}"), format!("{value} is not a finite number"));
-            }
-        }
-        if self.scale == Some(0.0) {
-            wrong.add(format!("{at}.scale"), "is zero: every value would be the offset");
-        }
-        let width = self.width();
-        if !self.table.is_bits() && width > device.max_registers {
-            let most = device.max_registers;
-            let what = format!("takes {width} registers, the device gives at most {most} at once");
-            wrong.add(
-                format!("{at}.{}", if self.length.is_some() { "length" } else { "type" }),
-                what,
-            );
-        }
-        // The last address is 65535.
-        if u32::from(self.address) + u32::from(width) > 65_536 {
-            let what = format!("{} and {width} registers go beyond 65535", self.address);
-            wrong.add(format!("{at}.address"), what);
         }
     }
 }

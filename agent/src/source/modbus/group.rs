@@ -1,5 +1,6 @@
 //! One poll group: reads its requests, makes its event.
 
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::cycles::Cycles;
 use super::plan::{Limits, Request, Span, plan};
 use super::schedule::{Health, LONGEST_REST, Pace};
 use super::{End, Error};
-use crate::decode::registers::{Decoder, Linear};
+use crate::decode::registers::{self, Decoder};
 use crate::event::{Event, Field, Quality, Timestamp, Value};
 use crate::flow;
 use crate::supervise::Link;
@@ -30,7 +31,7 @@ pub(super) struct Poll {
     interval: Period,
     flow: flow::Id,
     requests: Vec<Ask>,
-    /// In the order of the configuration.
+    /// In the order of the configuration, one for each field.
     signals: Vec<Signal>,
     pace: Pace,
 }
@@ -43,7 +44,7 @@ struct Ask {
     health: Health,
 }
 
-/// How a signal becomes a field.
+/// How a signal, or a named bit of it, becomes a field.
 #[derive(Debug)]
 struct Signal {
     name: Arc<str>,
@@ -78,11 +79,21 @@ pub(super) struct Broken {
     quality: Quality,
 }
 
+/// Where each field of a group lies, in the order of the fields.
+pub(super) fn spans(device: &Device, group: &Group) -> Vec<Span> {
+    let of_signal = |signal: &config::Signal| {
+        // `check` refuses one that says no place.
+        let place = signal.place();
+        let span = place.map(|(table, address)| Span { table, address, width: signal.width() });
+        let fields = signal.fields(device.order).len();
+        span.into_iter().flat_map(move |span| iter::repeat_n(span, fields))
+    };
+    group.signals.iter().flat_map(of_signal).collect()
+}
+
 /// The requests of a group, as they are planned from its signals.
 pub(super) fn requests(config: &Config, device: &Device, group: &Group) -> Vec<Request> {
-    let span = |s: &config::Signal| Span { table: s.table, address: s.address, width: s.width() };
-    let spans: Vec<Span> = group.signals.iter().map(span).collect();
-    plan(&spans, Limits::new(config, device))
+    plan(&spans(device, group), Limits::new(config, device))
 }
 
 impl Poll {
@@ -94,21 +105,13 @@ impl Poll {
         number: usize,
         flow: flow::Id,
     ) -> Self {
-        let signals: Vec<Signal> = group
-            .signals
-            .iter()
-            .map(|s| Signal {
-                name: Arc::from(s.name.as_str()),
-                unit: s.unit.as_deref().map(Arc::from),
-                decoder: Decoder {
-                    kind: s.kind(),
-                    order: s.order.unwrap_or(device.order),
-                    bit: s.bit.unwrap_or(0),
-                    length: s.length.unwrap_or(0),
-                    linear: Linear::new(s.scale, s.offset),
-                },
-            })
-            .collect();
+        let mut signals = Vec::new();
+        for signal in group.signals.iter().filter(|signal| signal.place().is_some()) {
+            let unit: Option<Arc<str>> = signal.unit.as_deref().map(Arc::from);
+            for (name, decoder) in signal.fields(device.order) {
+                signals.push(Signal { name: Arc::from(name), unit: unit.clone(), decoder });
+            }
+        }
         let name = group.name.clone().unwrap_or_else(|| number.to_string());
         let subject = format!("{} group {name}", device.name);
         Self {
@@ -295,13 +298,17 @@ fn fill(signals: &[Signal], request: &Request, reply: &Reply, fields: &mut [Fiel
         };
         let start = usize::from(*offset);
         let decoded = match reply {
-            Reply::Bits(bits) => bits.get(start).map(|bit| Value::Bool(*bit)),
+            Reply::Bits(bits) => bits.get(start).map(|bit| Ok(Value::Bool(*bit))),
             Reply::Words(words) => words
                 .get(start..start + usize::from(signal.decoder.width()))
-                .and_then(|words| signal.decoder.decode(words).ok()),
+                .map(|words| signal.decoder.decode(words)),
         };
-        field.quality = decoded.is_none().then_some(Quality::BadPayload);
-        field.value = decoded.unwrap_or(Value::Null);
+        (field.value, field.quality) = match decoded {
+            Some(Ok(value)) => (value, None),
+            // Like exception 02: this device does not have it, and trying again helps nobody.
+            Some(Err(registers::Error::Absent)) => (Value::Null, Some(Quality::BadAddress)),
+            Some(Err(_)) | None => (Value::Null, Some(Quality::BadPayload)),
+        };
     }
 }
 

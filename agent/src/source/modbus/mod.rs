@@ -12,6 +12,8 @@
 //! What goes wrong, and whom it costs:
 //! - A device **refuses** a request (exception): its signals are null with
 //!   quality `bad_address` (02, 03) or `device_error`; all else goes on.
+//! - A register holds a **marker** of what the device does not have (`invalid`):
+//!   its signal alone is null with quality `bad_address`, as if it were refused.
 //! - A request meets **silence** (a time-out, 0A or 0B from a gateway) or
 //!   something else than its answer: it rests, for 1 s at first, twice as long
 //!   each time, at most 30 s; the device's other requests go on. Where all that
@@ -46,11 +48,14 @@ mod frame;
 mod group;
 mod late;
 mod line;
+mod markers;
 mod outline;
 mod plan;
 mod port;
 mod schedule;
 mod serial;
+mod signal;
+mod table;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -61,11 +66,14 @@ use std::sync::Arc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-pub use config::{Config, Device, Framing, Group, Order, Parity, Serial, Signal, Table, Type};
+pub use config::{
+    Config, Device, Framing, Group, Markers, Order, Parity, Serial, Signal, Table, Type,
+};
 use connection::Peer;
 pub use cycles::{Counts, Cycles};
 pub use outline::{Latency, Measured, Outline, Planned, Read};
 use schedule::{Health, Schedule};
+pub use signal::field_of_bit;
 use wire::Place;
 
 use super::{Error, Setup};

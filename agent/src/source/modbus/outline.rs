@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::config::{Config, Device, Framing, Group, Signal, Table};
+use super::config::{Config, Device, Framing, Group, Table};
 use super::connection::{Failure, Peer};
 use super::cost::Cost;
-use super::plan::Request;
+use super::plan::{Request, Span};
 use super::{group, place};
 use crate::source::Error;
 use crate::units::Period;
@@ -51,9 +51,9 @@ pub struct Read {
     pub address: u16,
     /// Registers, or bits of a table of bits.
     pub count: u16,
-    /// Signals that it reads.
-    pub signals: usize,
-    /// Registers or bits that no signal needs.
+    /// Fields that it gives.
+    pub fields: usize,
+    /// Registers or bits that no field needs.
     pub holes: u16,
     /// Until the next one can be sent.
     #[serde(rename = "estimated_ms", serialize_with = "millis")]
@@ -205,13 +205,14 @@ impl Outline {
 impl Planned {
     fn new(config: &Config, of: usize, device: &Device, number: usize, group: &Group) -> Self {
         let cost = Cost::new(config, device.latency.map(Period::get));
+        let spans = group::spans(device, group);
         let requests = group::requests(config, device, group).into_iter();
         Self {
             device: device.name.clone(),
             unit: device.unit,
             group: group.name.clone().unwrap_or_else(|| number.to_string()),
             interval: group.interval.get(),
-            requests: requests.map(|request| Read::new(&cost, group, request)).collect(),
+            requests: requests.map(|request| Read::new(&cost, &spans, request)).collect(),
             of,
         }
     }
@@ -227,13 +228,13 @@ impl Planned {
 }
 
 impl Read {
-    fn new(cost: &Cost, group: &Group, request: Request) -> Self {
+    fn new(cost: &Cost, spans: &[Span], request: Request) -> Self {
         Self {
             table: request.table,
             address: request.address,
             count: request.count,
-            signals: request.signals.len(),
-            holes: request.count.saturating_sub(covered(group, &request)),
+            fields: request.signals.len(),
+            holes: request.count.saturating_sub(covered(spans, &request)),
             estimated: cost.of(request.table, request.count),
             measured: None,
             request,
@@ -248,11 +249,11 @@ impl Read {
     }
 }
 
-/// Registers or bits of a request that belong to a signal; they come in order.
-fn covered(group: &Group, request: &Request) -> u16 {
+/// Registers or bits of a request that belong to a field; they come in order.
+fn covered(spans: &[Span], request: &Request) -> u16 {
     let (mut end, mut covered) = (0_u16, 0_u16);
     for (index, offset) in &request.signals {
-        let width = group.signals.get(*index).map_or(0, Signal::width);
+        let width = spans.get(*index).map_or(0, |span| span.width);
         let until = offset.saturating_add(width);
         covered = covered.saturating_add(until.saturating_sub(end.max(*offset)));
         end = end.max(until);

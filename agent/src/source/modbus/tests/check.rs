@@ -83,7 +83,7 @@ fn every_mistake_is_told_with_its_place() {
         "device[1].group[0].signals is empty: name what is to be read".to_owned(),
         "device[1].group[1].name `g` is already a group of this device".to_owned(),
         format!("{signals}[0].address 65535 and 2 registers go beyond 65535"),
-        format!("{signals}[1].name `a` is already a signal of this group"),
+        format!("{signals}[1].name `a` is already a field of this group"),
         format!("{signals}[1].type `i16` does not fit table `coil`: use `bool`"),
         format!("{signals}[1].order has no meaning in table `coil`"),
         format!("{signals}[2].name is empty: give the signal a name"),

@@ -6,6 +6,7 @@ mod faults;
 mod outline;
 mod polling;
 mod serial;
+mod values;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -40,7 +40,7 @@ signals = [{ name = "speed", table = "holding", address = 0 }]
 fn an_outline_names_requests_holes_time_and_the_shortest_interval() {
     let outline = Outline::new(&config("/dev/ttyS1", LINE));
     let reads: Vec<_> = outline.groups.iter().flat_map(|g| &g.requests).collect();
-    let told: Vec<_> = reads.iter().map(|r| (r.address, r.count, r.signals, r.holes)).collect();
+    let told: Vec<_> = reads.iter().map(|r| (r.address, r.count, r.fields, r.holes)).collect();
     assert_eq!(told, [(12, 8, 2, 4), (0x40, 2, 1, 0), (0, 1, 1, 0)]);
     // 10 bits a byte, t3.5 before, 13 bytes and 2 for a register, and the device.
     let byte = Duration::from_secs(10) / 9_600;
