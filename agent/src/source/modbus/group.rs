@@ -9,14 +9,19 @@ use tokio::time::Instant;
 use super::config::{self, Config, Device, Group};
 use super::connection::{Failure, Peer, Reply};
 use super::cycles::Cycles;
-use super::plan::{Limits, Request, Span, plan};
-use super::schedule::{Health, LONGEST_REST, Pace};
+use super::plan::{Limits, Request, Span, plan, range};
+use super::refused::{Fact, Refused};
+use super::requests::Requests;
+use super::schedule::{LONGEST_REST, Pace};
 use super::{End, Error};
 use crate::decode::registers::{self, Decoder};
 use crate::event::{Event, Field, Quality, Timestamp, Value};
 use crate::flow;
 use crate::supervise::Link;
 use crate::units::Period;
+
+/// Refused places that one line names: more of them are one mistake.
+const MOST_TOLD: usize = 5;
 
 /// A group as it is polled.
 #[derive(Debug)]
@@ -30,18 +35,10 @@ pub(super) struct Poll {
     subject: String,
     interval: Period,
     flow: flow::Id,
-    requests: Vec<Ask>,
+    requests: Requests,
     /// In the order of the configuration, one for each field.
     signals: Vec<Signal>,
     pace: Pace,
-}
-
-/// A request, and whether it is answered: each has a back-off of its own, so
-/// that one which a device never answers costs nothing of the others.
-#[derive(Debug)]
-struct Ask {
-    request: Request,
-    health: Health,
 }
 
 /// How a signal, or a named bit of it, becomes a field.
@@ -63,7 +60,8 @@ pub(super) struct Reading {
     pub(super) heard: bool,
     /// At least one request was answered with values.
     pub(super) answered: bool,
-    /// Requests that were refused, and the first of them in words.
+    /// Requests that were refused, and in words the first of them that was not
+    /// refused for its addresses.
     pub(super) refusals: u64,
     pub(super) refused: Option<String>,
     /// Why the cycle went no further.
@@ -93,7 +91,7 @@ pub(super) fn spans(device: &Device, group: &Group) -> Vec<Span> {
 
 /// The requests of a group, as they are planned from its signals.
 pub(super) fn requests(config: &Config, device: &Device, group: &Group) -> Vec<Request> {
-    plan(&spans(device, group), Limits::new(config, device))
+    plan(&spans(device, group), Limits::new(config, device), &Refused::default())
 }
 
 impl Poll {
@@ -121,10 +119,7 @@ impl Poll {
             subject,
             interval: group.interval,
             flow,
-            requests: requests(config, device, group)
-                .into_iter()
-                .map(|request| Ask { request, health: Health::default() })
-                .collect(),
+            requests: Requests::new(spans(device, group), Limits::new(config, device)),
             signals,
             pace: Pace::default(),
         }
@@ -141,27 +136,52 @@ impl Poll {
     }
 
     pub(super) fn requests(&self) -> u32 {
-        u32::try_from(self.requests.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.requests.count()).unwrap_or(u32::MAX)
     }
 
     /// No request was answered when it was last sent.
     pub(super) fn is_silent(&self) -> bool {
-        self.requests.iter().all(|ask| ask.health.is_silent())
+        self.requests.are_silent()
     }
 
     /// Every request was answered when it was last sent.
     pub(super) fn is_heard(&self) -> bool {
-        !self.requests.iter().any(|ask| ask.health.is_silent())
+        !self.requests.is_one_silent()
     }
 
-    /// The device has answered something: what is silent is tried again.
+    /// The device refuses all of it.
+    pub(super) fn reads_nothing(&self) -> bool {
+        self.requests.reads_nothing()
+    }
+
+    /// The device has answered again: what was silent or refused is tried again.
     pub(super) fn wake(&mut self) {
-        self.requests.iter_mut().for_each(|ask| ask.health.wake());
+        self.requests.wake(Instant::now());
+    }
+
+    /// The device may be another one when it is back: what was refused is tried again.
+    pub(super) fn doubt(&mut self) {
+        self.requests.doubt(Instant::now());
+    }
+
+    /// What was found to be refused in an earlier run.
+    pub(super) fn remember(&mut self, facts: impl Iterator<Item = Fact>) {
+        self.requests.remember(facts, Instant::now());
+    }
+
+    pub(super) fn facts(&self) -> impl Iterator<Item = Fact> {
+        self.requests.facts()
+    }
+
+    /// Whether what is refused has changed since this was last asked.
+    pub(super) fn take_unsaved(&mut self) -> bool {
+        self.requests.take_unsaved()
     }
 
     /// Sends the requests that do not rest, one after the other. A refused one
-    /// costs its own signals; silence, a wrong frame or a lost connection ends
-    /// the cycle, and that request rests, as one of `sharers`.
+    /// costs its own signals, and where it is for an address, which one is searched
+    /// for; silence, a wrong frame or a lost connection ends the cycle, and that
+    /// request rests, as one of `sharers`.
     pub(super) async fn read(&mut self, peer: &mut Peer, unit: u8, sharers: u32) -> Reading {
         let mut reading = Reading {
             fields: self.blank(),
@@ -172,40 +192,49 @@ impl Poll {
             refused: None,
             broken: None,
         };
-        for index in 0..self.requests.len() {
-            let Some(Ask { request, health }) = self.requests.get_mut(index) else { break };
-            if health.rests(Instant::now()) {
-                continue;
-            }
+        self.requests.begin();
+        loop {
+            let now = Instant::now();
+            let Some(request) = self.requests.next(now) else { break };
             reading.asked = true;
-            let broken = match peer.exchange(unit, request).await {
+            match peer.exchange(unit, request).await {
                 Ok(reply) => {
-                    health.answered();
                     (reading.heard, reading.answered) = (true, true);
                     fill(&self.signals, request, &reply, &mut reading.fields);
-                    continue;
+                    self.requests.answered(now);
                 }
                 Err(Failure::Exception(code)) if !is_silence(code) => {
-                    health.answered();
                     reading.heard = true;
                     reading.refusals += 1;
+                    if is_for_address(code) {
+                        self.requests.refused(now);
+                        continue;
+                    }
                     reading.refused.get_or_insert_with(|| {
                         format!("{} on reading {}", exception(code), request.range())
                     });
-                    mark(request, refusal(code), &mut reading.fields);
-                    continue;
+                    mark(request, Quality::DeviceError, &mut reading.fields);
+                    self.requests.unable(now);
                 }
-                Err(failure) => Broken::new(failure, peer, unit, request),
-            };
-            if broken.end.as_ref().is_none_or(|end| !end.unreachable) {
-                health.failed(Instant::now(), sharers);
+                Err(failure) => {
+                    let broken = Broken::new(failure, peer, unit, request);
+                    if broken.end.as_ref().is_none_or(|end| !end.unreachable) {
+                        self.requests.failed(Instant::now(), sharers);
+                    }
+                    for left in self.requests.left() {
+                        mark(left, broken.quality, &mut reading.fields);
+                    }
+                    reading.broken = Some(broken);
+                    break;
+                }
             }
-            for left in self.requests.iter().skip(index) {
-                mark(&left.request, broken.quality, &mut reading.fields);
-            }
-            reading.broken = Some(broken);
-            break;
         }
+        if reading.broken.is_none() {
+            for request in self.requests.undecided() {
+                mark(request, Quality::DeviceError, &mut reading.fields);
+            }
+        }
+        self.mark_bad(&mut reading.fields);
         reading
     }
 
@@ -218,6 +247,14 @@ impl Poll {
             quality: Some(Quality::Timeout),
         };
         self.signals.iter().map(field).collect()
+    }
+
+    fn mark_bad(&self, fields: &mut [Field]) {
+        for index in self.requests.bad_signals() {
+            if let Some(field) = fields.get_mut(index) {
+                field.quality = Some(Quality::BadAddress);
+            }
+        }
     }
 
     /// The event of these fields: a quality that all share is the event's own.
@@ -241,7 +278,11 @@ impl Poll {
 
     /// The event of a device that cannot be read.
     pub(super) fn silence(&self, device: &Arc<str>, time: Timestamp) -> Event {
-        self.event(device, time, self.blank())
+        let mut fields = self.blank();
+        if self.reads_nothing() {
+            self.mark_bad(&mut fields);
+        }
+        self.event(device, time, fields)
     }
 
     pub(super) fn tell_pace(&mut self, missed: u64, now: Instant, link: &mut Link) {
@@ -253,6 +294,29 @@ impl Poll {
             Some(false) => link.well(&format!("{} interval", self.subject)),
             None => {}
         }
+    }
+
+    /// Tells which addresses the device refuses, when that has changed.
+    pub(super) fn tell_bad(&mut self, link: &mut Link) {
+        if !self.requests.take_untold() {
+            return;
+        }
+        let subject = format!("{} addresses", self.subject);
+        let mut bad = self.requests.bad();
+        let told: Vec<String> = bad.by_ref().take(MOST_TOLD).map(range_of).collect();
+        if told.is_empty() {
+            return link.well(&subject);
+        }
+        let more = match bad.count() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let what = format!(
+            "the device refuses {}{more}: check table, address and type in its manual; what is \
+             refused is asked again, each hour at the latest",
+            told.join(", ")
+        );
+        link.fault(&subject, &what);
     }
 
     /// A minute of whole cycles without a refusal ends the fault.
@@ -326,11 +390,14 @@ pub(super) const fn is_silence(code: u8) -> bool {
     matches!(code, 0x0A | 0x0B)
 }
 
-const fn refusal(code: u8) -> Quality {
-    match code {
-        0x02 | 0x03 => Quality::BadAddress,
-        _ => Quality::DeviceError,
-    }
+/// Some say 03 where the address is wrong, and where more is asked for than they
+/// give at once. 01 is for the whole table: there is no address to find.
+const fn is_for_address(code: u8) -> bool {
+    matches!(code, 0x02 | 0x03)
+}
+
+fn range_of(span: Span) -> String {
+    range(span.table, span.address, span.width)
 }
 
 /// Modbus application protocol 1.1b3, chapter 7.

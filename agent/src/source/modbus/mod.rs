@@ -11,7 +11,12 @@
 //!
 //! What goes wrong, and whom it costs:
 //! - A device **refuses** a request (exception): its signals are null with
-//!   quality `bad_address` (02, 03) or `device_error`; all else goes on.
+//!   quality `device_error`; all else goes on. For an address (02, 03) it is
+//!   split until that is found (`requests`), a few requests in each cycle: the
+//!   signal is null with quality `bad_address` and not read any more, nothing is
+//!   read over it, and its neighbours are read as before. It is asked again
+//!   ever less often, and when the device or the peer comes back (`refused`); what
+//!   was found outlives the agent (`remembered`).
 //! - A register holds a **marker** of what the device does not have (`invalid`):
 //!   its signal alone is null with quality `bad_address`, as if it were refused.
 //! - A request meets **silence** (a time-out, 0A or 0B from a gateway) or
@@ -52,6 +57,9 @@ mod markers;
 mod outline;
 mod plan;
 mod port;
+mod refused;
+mod remembered;
+mod requests;
 mod schedule;
 mod serial;
 mod signal;
@@ -65,6 +73,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 pub use config::{
     Config, Device, Framing, Group, Markers, Order, Parity, Serial, Signal, Table, Type,
@@ -72,13 +81,14 @@ pub use config::{
 use connection::Peer;
 pub use cycles::{Counts, Cycles};
 pub use outline::{Latency, Measured, Outline, Planned, Read};
+use remembered::Remembered;
 use schedule::{Health, Schedule};
 pub use signal::field_of_bit;
 use wire::Place;
 
 use super::{Error, Setup};
 use crate::clock::Clock;
-use crate::collect::{Delivery, Intake};
+use crate::collect::{Checkpoint, Delivery, Intake};
 use crate::event::Event;
 use crate::supervise::Link;
 
@@ -90,6 +100,8 @@ pub struct Source {
     devices: Vec<Unit>,
     groups: Vec<group::Poll>,
     schedule: Schedule,
+    /// What devices refuse is not what the newest checkpoint says.
+    unsaved: bool,
 }
 
 /// A device as it is polled.
@@ -111,11 +123,14 @@ impl Source {
     pub fn new(config: &Config, setup: Setup<'_>) -> Self {
         let mut devices = Vec::with_capacity(config.devices.len());
         let mut groups = Vec::new();
+        let remembered = remembered(config, setup.saved.as_deref());
         for (index, device) in config.devices.iter().enumerate() {
             for (number, group) in device.groups.iter().enumerate() {
                 let stream = group.stream.as_deref().unwrap_or(&config.stream);
                 let flow = setup.flows.polled(stream, group.lane.or(config.lane));
-                groups.push(group::Poll::new(config, device, index, group, number, flow));
+                let mut poll = group::Poll::new(config, device, index, group, number, flow);
+                poll.remember(remembered.of(&device.name, device.unit));
+                groups.push(poll);
             }
             devices.push(Unit {
                 name: Arc::from(device.name.as_str()),
@@ -135,6 +150,7 @@ impl Source {
             devices,
             schedule: Schedule::new(groups.iter().map(group::Poll::interval).collect()),
             groups,
+            unsaved: false,
         }
     }
 
@@ -212,16 +228,21 @@ impl Source {
                 return Ok(());
             }
             group.told = true;
+            group.tell_bad(link);
             let event = group.silence(&device.name, self.clock.now());
-            return deliver(intake, vec![event]).await.map_err(End::from);
+            return self.deliver(intake, vec![event]).await.map_err(End::from);
         };
         // The last answer has just come.
         let time = self.clock.now();
         group.tell_refusal(reading.refused.as_deref(), group.is_heard(), link);
+        group.tell_bad(link);
+        self.unsaved |= group.take_unsaved();
         let mut end = None;
-        // Silence that was told is not told again; a part that was read is.
-        let worth_telling = reading.broken.is_none() || reading.answered || !group.told;
-        group.told = !reading.heard;
+        // Silence that was told is not told again, nor that all is refused; a part
+        // that was read is.
+        let has_part = reading.broken.is_none() && !group.reads_nothing();
+        let worth_telling = has_part || reading.answered || !group.told;
+        group.told = !reading.heard || group.reads_nothing();
         let failed = reading.broken.is_some();
         group.cycles.add(Counts {
             read: reading.answered.into(),
@@ -244,7 +265,7 @@ impl Source {
             self.judge(of, reading.heard, failed, link);
         }
         if worth_telling {
-            deliver(intake, vec![event]).await?;
+            self.deliver(intake, vec![event]).await?;
         }
         end.map_or(Ok(()), Err)
     }
@@ -270,8 +291,10 @@ impl Source {
     }
 
     /// The peer cannot be reached: every group says once that it has no values.
+    /// When it is back, it may be another one.
     async fn tell_silence(&mut self, intake: &mut Intake) -> Result<(), Error> {
         let time = self.clock.now();
+        self.groups.iter_mut().for_each(group::Poll::doubt);
         let mut events = Vec::new();
         for group in self.groups.iter_mut().filter(|g| !g.told) {
             let Some(device) = self.devices.get(group.device) else { continue };
@@ -281,8 +304,42 @@ impl Source {
         if events.is_empty() {
             return Ok(());
         }
-        deliver(intake, events).await
+        self.deliver(intake, events).await
     }
+
+    /// Waits while the buffer is full; the cycles that go by meanwhile are missed.
+    /// A power cut before the commit loses what was learnt with the events: it is
+    /// found again.
+    async fn deliver(&mut self, intake: &mut Intake, events: Vec<Event>) -> Result<(), Error> {
+        let bytes = events.iter().map(Event::memory).sum();
+        let checkpoint = if self.unsaved { self.checkpoint() } else { None };
+        match intake.deliver(Delivery { events, checkpoint, bytes, ..Delivery::default() }).await {
+            Ok(_) => {
+                self.unsaved = false;
+                Ok(())
+            }
+            Err(stopping) => Err(Error::because("cannot hand over what was read", stopping)),
+        }
+    }
+
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        let mut remembered = Remembered::default();
+        for group in &self.groups {
+            if let Some(device) = self.devices.get(group.device) {
+                remembered.add(&device.name, device.id, group.facts());
+            }
+        }
+        remembered.save().map(|bytes| Checkpoint::Session(bytes.into()))
+    }
+}
+
+/// What devices were found to refuse in an earlier run.
+fn remembered(config: &Config, saved: Option<&[u8]>) -> Remembered {
+    let Some(saved) = saved else { return Remembered::default() };
+    Remembered::load(saved).unwrap_or_else(|cause| {
+        warn!(source = %config.name, error = %cause, "cannot read what devices refuse, will search for it again");
+        Remembered::default()
+    })
 }
 
 /// Where its devices are.
@@ -306,15 +363,5 @@ struct End {
 impl From<Error> for End {
     fn from(error: Error) -> Self {
         Self { error, unreachable: false }
-    }
-}
-
-/// Waits while the buffer is full; the cycles that go by meanwhile are missed.
-async fn deliver(intake: &mut Intake, events: Vec<Event>) -> Result<(), Error> {
-    let bytes = events.iter().map(Event::memory).sum();
-    let delivery = Delivery { events, bytes, ..Delivery::default() };
-    match intake.deliver(delivery).await {
-        Ok(_) => Ok(()),
-        Err(stopping) => Err(Error::because("cannot hand over what was read", stopping)),
     }
 }

@@ -3,23 +3,32 @@
 //! Signals are sorted by table and address, and of all ways to cut that row into
 //! requests the one is taken that costs the line least time ([`Cost`]): a hole between
 //! two signals is read along where that takes less time than another request. A value
-//! is never split over two requests: its halves could be of two moments.
+//! is never split over two requests: its halves could be of two moments. What the device
+//! is known to refuse is not read, not even along.
 
 use std::time::Duration;
 
 use super::config::{Config, Device, Table};
 use super::cost::Cost;
+use super::refused::Refused;
 use crate::units::Period;
 
 /// Sixteen bits are one register's worth of bytes.
 const BITS_PER_REGISTER: u16 = 16;
 
 /// Where one signal lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Span {
     pub(super) table: Table,
     pub(super) address: u16,
     pub(super) width: u16,
+}
+
+impl Span {
+    /// The first address behind it.
+    pub(super) fn end(self) -> u32 {
+        u32::from(self.address) + u32::from(self.width)
+    }
 }
 
 /// What a device takes, and what it costs to ask it.
@@ -68,17 +77,24 @@ pub(super) struct Request {
 impl Request {
     /// For messages: `holding 100 to 109`.
     pub(super) fn range(&self) -> String {
-        let last = self.address.saturating_add(self.count.saturating_sub(1));
-        format!("{} {} to {last}", self.table.as_str(), self.address)
+        range(self.table, self.address, self.count)
     }
 }
 
-/// The requests that read all of `spans`, in the order of their addresses.
-pub(super) fn plan(spans: &[Span], limits: Limits) -> Vec<Request> {
-    let mut sorted: Vec<(usize, Span)> = spans.iter().copied().enumerate().collect();
-    sorted.sort_by_key(|(_, span)| (span.table, span.address, span.width));
+/// For messages, too: `holding 100 to 109`.
+pub(super) fn range(table: Table, address: u16, count: u16) -> String {
+    let last = address.saturating_add(count.saturating_sub(1));
+    format!("{} {address} to {last}", table.as_str())
+}
+
+/// The requests that read all of `spans` but those that are refused, in the order of
+/// their addresses.
+pub(super) fn plan(spans: &[Span], limits: Limits, refused: &Refused) -> Vec<Request> {
+    let wanted = spans.iter().copied().enumerate().filter(|(_, span)| !refused.is_bad(*span));
+    let mut sorted: Vec<(usize, Span)> = wanted.collect();
+    sorted.sort_by_key(|(_, span)| *span);
     let tables = sorted.chunk_by(|(_, one), (_, next)| one.table == next.table);
-    tables.flat_map(|row| cheapest(row, limits)).collect()
+    tables.flat_map(|row| cheapest(row, limits, refused)).collect()
 }
 
 /// The cheapest way to read the first signals of a row.
@@ -93,12 +109,12 @@ struct Best {
 /// The requests for signals of one table, sorted by address. Each request that could
 /// begin at a signal is joined to the best way up to there, so that no better cut is
 /// missed; of two as good the one whose first requests are full is taken.
-fn cheapest(row: &[(usize, Span)], limits: Limits) -> Vec<Request> {
+fn cheapest(row: &[(usize, Span)], limits: Limits, refused: &Refused) -> Vec<Request> {
     let mut best: Vec<Option<Best>> = vec![None; row.len()];
     let way_to = |best: &[Option<Best>], end: usize| best.get(end.checked_sub(1)?).copied()?;
     for (from, (_, first)) in row.iter().enumerate() {
         let before = way_to(&best, from).map_or(Duration::ZERO, |best| best.time);
-        for (to, end, count) in ends(row, from, limits) {
+        for (to, end, count) in ends(row, from, limits, refused) {
             let time = before + limits.cost.of(first.table, count);
             if let Some(slot) = best.get_mut(to)
                 && slot.is_none_or(|known| time <= known.time)
@@ -123,8 +139,10 @@ fn ends(
     row: &[(usize, Span)],
     from: usize,
     limits: Limits,
+    refused: &Refused,
 ) -> impl Iterator<Item = (usize, u32, u16)> {
     let first = row.get(from).map(|(_, span)| *span);
+    let mut before = first;
     let mut end = first.map_or(0, |span| u32::from(span.address));
     let signals = row.iter().enumerate().skip(from);
     signals.map_while(move |(to, (_, span))| {
@@ -132,12 +150,14 @@ fn ends(
         let (most, longest) = limits.of(span.table);
         let begin = u32::from(span.address);
         let hole = begin.saturating_sub(end);
+        // Signals of one place are never apart.
+        let is_cut = before.replace(*span) != Some(*span) && refused.is_cut(*span);
         end = end.max(begin + u32::from(span.width));
         let count = u16::try_from(end - u32::from(first.address)).ok()?;
-        let alone = to == from;
         let fits = u32::from(count) <= most && hole <= longest;
-        let allowed = !limits.single || *span == first;
-        (alone || fits && allowed).then_some((to, end, count))
+        let allowed = !is_cut && (!limits.single || *span == first);
+        let reads = fits && allowed && !refused.is_within(first.table, first.address, count);
+        (to == from || reads).then_some((to, end, count))
     })
 }
 
@@ -149,17 +169,34 @@ fn request(signals: &[(usize, Span)], end: u32) -> Option<Request> {
     Some(Request { table, address, count, signals: signals.iter().map(offset).collect() })
 }
 
+/// The request that reads these signals, which lie in one table and stand in the
+/// order of their addresses, and no hole before or behind them. `None` for none.
+pub(super) fn exact(spans: &[Span], signals: &[usize]) -> Option<Request> {
+    let first = *spans.get(*signals.first()?)?;
+    let mut request =
+        Request { table: first.table, address: first.address, count: 0, signals: Vec::new() };
+    for index in signals {
+        let span = spans.get(*index)?;
+        let offset = span.address.checked_sub(first.address)?;
+        request.count = request.count.max(offset.checked_add(span.width)?);
+        request.signals.push((*index, offset));
+    }
+    Some(request)
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
+    use tokio::time::Instant;
 
     use super::super::cost::tests::cost;
     use super::*;
+    use crate::source::modbus::refused::Fact;
 
     const LINE: &str = "address = \"/dev/ttyS1\"\nserial = { baud = 9600 }";
 
     /// Over TCP, where a request costs more than all that it can read.
-    fn limits() -> Limits {
+    pub(in super::super) fn limits() -> Limits {
         let cost = cost("address = \"10.0.0.5\"");
         Limits { registers: 125, bits: 2000, hole: u16::MAX, single: false, cost }
     }
@@ -171,7 +208,22 @@ mod tests {
     /// Requests as (table, address, count).
     #[track_caller]
     fn check(spans: &[Span], limits: Limits, expected: &[(Table, u16, u16)]) {
-        let requests = plan(spans, limits);
+        check_around(spans, limits, &[], expected);
+    }
+
+    /// The same around what is refused.
+    #[track_caller]
+    fn check_around(
+        spans: &[Span],
+        limits: Limits,
+        facts: &[Fact],
+        expected: &[(Table, u16, u16)],
+    ) {
+        let mut refused = Refused::default();
+        for fact in facts {
+            refused.learn(*fact, Instant::now());
+        }
+        let requests = plan(spans, limits, &refused);
         let got: Vec<_> = requests.iter().map(|r| (r.table, r.address, r.count)).collect();
         assert_eq!(got, expected);
     }
@@ -290,6 +342,23 @@ mod tests {
         times.min().unwrap()
     }
 
+    #[test]
+    fn what_is_refused_is_not_read_even_along() {
+        let spans: Vec<Span> = (0..10).map(|address| holding(address, 1)).collect();
+        let bad = [Fact::Bad(holding(4, 1)), Fact::Bad(holding(9, 1))];
+        let around = [(Table::Holding, 0, 4), (Table::Holding, 5, 4)];
+        check_around(&spans, limits(), &bad, &around);
+        let apart = [(Table::Holding, 0, 7), (Table::Holding, 7, 3)];
+        check_around(&spans, limits(), &[Fact::Cut(holding(7, 1))], &apart);
+    }
+
+    #[test]
+    fn bits_of_a_cut_register_stay_together() {
+        let spans = [holding(6, 1), holding(7, 1), holding(7, 1)];
+        let apart = [(Table::Holding, 6, 1), (Table::Holding, 7, 1)];
+        check_around(&spans, limits(), &[Fact::Cut(holding(7, 1))], &apart);
+    }
+
     proptest! {
         #[test]
         fn every_signal_is_read_whole_within_the_limits(
@@ -298,7 +367,8 @@ mod tests {
             hole in 0u16..40,
         ) {
             let spans: Vec<Span> = places.iter().map(|(a, w)| holding(a % 65_000, *w)).collect();
-            let requests = plan(&spans, Limits { registers, hole, ..limits() });
+            let limits = Limits { registers, hole, ..limits() };
+            let requests = plan(&spans, limits, &Refused::default());
             let mut seen = vec![0; spans.len()];
             for request in &requests {
                 prop_assert!(request.count <= registers);
@@ -321,7 +391,7 @@ mod tests {
             let spans: Vec<Span> = places.iter().map(|(a, w)| holding(*a, *w)).collect();
             let cost = if slow { cost(LINE) } else { limits().cost };
             let limits = Limits { registers, hole, cost, ..limits() };
-            let requests = plan(&spans, limits);
+            let requests = plan(&spans, limits, &Refused::default());
             let time: Duration = requests.iter().map(|r| cost.of(r.table, r.count)).sum();
             prop_assert_eq!(time, best_of_all(&spans, limits));
         }

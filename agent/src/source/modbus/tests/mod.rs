@@ -5,6 +5,7 @@ mod check;
 mod faults;
 mod outline;
 mod polling;
+mod refused;
 mod serial;
 mod values;
 
@@ -37,6 +38,11 @@ fn parse(text: &str) -> Result<Config, ::config::ConfigError> {
 
 /// A bench for a source at `address`, and the end that takes its deliveries.
 fn bench(address: &str, devices: &str) -> (Bench, TestCommits) {
+    bench_with(address, devices, None)
+}
+
+/// The same after a restart: its last checkpoint held this.
+fn bench_with(address: &str, devices: &str, saved: Option<&[u8]>) -> (Bench, TestCommits) {
     let head = format!("name = \"bus\"\nstream = \"plant\"\naddress = \"{address}\"\n");
     let config = parse(&(head + devices)).unwrap();
     assert_eq!(config.check(), []);
@@ -45,7 +51,7 @@ fn bench(address: &str, devices: &str) -> (Bench, TestCommits) {
         gateway: "gw1",
         flows: &mut flows,
         clock: Clock::fixed(NOW),
-        saved: None,
+        saved: saved.map(Arc::from),
         lost: false,
     };
     let source = Source::new(&config, setup);
@@ -92,11 +98,15 @@ impl Bench {
 
 impl TestCommits {
     async fn event(&mut self) -> Event {
+        self.event_and_checkpoint().await.0
+    }
+
+    async fn event_and_checkpoint(&mut self) -> (Event, Option<Checkpoint>) {
         let (ticket, mut delivery) = self.deliveries.recv().await.expect("the source runs");
         self.commit(ticket);
         assert_eq!(delivery.events.len(), 1);
         assert!(delivery.bytes > 0);
-        delivery.events.remove(0)
+        (delivery.events.remove(0), delivery.checkpoint)
     }
 }
 

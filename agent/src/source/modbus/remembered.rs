@@ -1,0 +1,167 @@
+//! What devices refuse, over restarts: the source's checkpoint, saved in the
+//! commit of the events that show it.
+//!
+//! A fact is found again by the device's name and unit, table, address and width:
+//! one of another configuration finds nobody that it belongs to. It spares a
+//! search and is no more than that, so that bytes which cannot be read are passed
+//! over.
+//!
+//! CBOR: the version, and of each device its name, its unit, its bad places and
+//! its cuts; places by table, as address and width.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::config::Table;
+use super::plan::Span;
+use super::refused::Fact;
+
+/// What is written first, so that a later form can be told from this one.
+const VERSION: u8 = 1;
+
+/// Facts of one source that are saved, 5 B each: a device that refuses more than
+/// this is another one than was configured. The rest is found again.
+const MOST: usize = 1_000;
+
+type Places = BTreeMap<Table, Vec<(u16, u16)>>;
+
+/// A device as it is saved: name, unit, bad places, cuts.
+#[derive(Debug, Serialize, Deserialize)]
+struct Device(String, u8, Places, Places);
+
+/// The facts of each device of a source, by its name and unit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Remembered(BTreeMap<(String, u8), BTreeSet<Fact>>);
+
+/// Nothing is remembered: what devices refuse is searched for again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error("it is damaged")]
+    Damaged,
+    #[error("it is of version {0}")]
+    Version(u8),
+}
+
+impl Remembered {
+    pub(super) fn add(&mut self, name: &str, unit: u8, facts: impl Iterator<Item = Fact>) {
+        let room = MOST.saturating_sub(self.0.values().map(BTreeSet::len).sum());
+        let mut facts = facts.take(room).peekable();
+        if facts.peek().is_some() {
+            self.0.entry((name.to_owned(), unit)).or_default().extend(facts);
+        }
+    }
+
+    pub(super) fn of(&self, name: &str, unit: u8) -> impl Iterator<Item = Fact> {
+        self.0.get(&(name.to_owned(), unit)).into_iter().flatten().copied()
+    }
+
+    /// `None` never: writing to memory does not fail.
+    pub(super) fn save(&self) -> Option<Vec<u8>> {
+        let device = |((name, unit), facts): (&(String, u8), &BTreeSet<Fact>)| {
+            let mut device = Device(name.clone(), *unit, Places::new(), Places::new());
+            for fact in facts {
+                let (places, span) = match fact {
+                    Fact::Bad(span) => (&mut device.2, span),
+                    Fact::Cut(span) => (&mut device.3, span),
+                };
+                places.entry(span.table).or_default().push((span.address, span.width));
+            }
+            device
+        };
+        let devices: Vec<Device> = self.0.iter().map(device).collect();
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&(VERSION, devices), &mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    pub(super) fn load(bytes: &[u8]) -> Result<Self, Unreadable> {
+        let read: Result<(u8, Vec<Device>), _> = ciborium::from_reader(bytes);
+        let (version, devices) = read.map_err(|_| Unreadable::Damaged)?;
+        if version != VERSION {
+            return Err(Unreadable::Version(version));
+        }
+        let mut remembered = Self::default();
+        for Device(name, unit, bad, cuts) in devices {
+            let bad = spans(bad).map(Fact::Bad);
+            remembered.add(&name, unit, bad.chain(spans(cuts).map(Fact::Cut)));
+        }
+        Ok(remembered)
+    }
+}
+
+fn spans(places: Places) -> impl Iterator<Item = Span> {
+    places.into_iter().flat_map(|(table, places)| {
+        places.into_iter().map(move |(address, width)| Span { table, address, width })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn facts() -> impl Strategy<Value = Vec<Fact>> {
+        let tables = [Table::Coil, Table::Discrete, Table::Input, Table::Holding];
+        let fact = (0..4_usize, any::<u16>(), any::<u16>(), any::<bool>());
+        let fact = fact.prop_map(move |(table, address, width, is_bad)| {
+            let span = Span { table: tables[table], address, width };
+            if is_bad { Fact::Bad(span) } else { Fact::Cut(span) }
+        });
+        prop::collection::vec(fact, 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_remembered_comes_back_as_it_was(
+            devices in prop::collection::vec(("[a-z]{0,3}", any::<u8>(), facts()), 0..5),
+        ) {
+            let mut remembered = Remembered::default();
+            for (name, unit, facts) in devices {
+                remembered.add(&name, unit, facts.into_iter());
+            }
+            let saved = remembered.save().unwrap();
+            prop_assert_eq!(Remembered::load(&saved).unwrap(), remembered);
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            bytes in prop::collection::vec(any::<u8>(), 0..60),
+            facts in facts(),
+            at in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
+            drop(Remembered::load(&bytes));
+            let mut remembered = Remembered::default();
+            remembered.add("boiler", 7, facts.into_iter());
+            let mut saved = remembered.save().unwrap();
+            prop_assert!(Remembered::load(&saved[..at.index(saved.len())]).is_err());
+            let at = at.index(saved.len());
+            saved[at] = byte;
+            drop(Remembered::load(&saved));
+        }
+    }
+
+    #[test]
+    fn another_device_or_unit_finds_nothing_and_another_version_is_refused() {
+        let fact = Fact::Bad(Span { table: Table::Holding, address: 5, width: 1 });
+        let mut remembered = Remembered::default();
+        remembered.add("boiler", 7, [fact].into_iter());
+        assert_eq!(remembered.of("boiler", 7).collect::<Vec<_>>(), [fact]);
+        assert_eq!(remembered.of("boiler", 8).chain(remembered.of("pump", 7)).next(), None);
+        let mut saved = remembered.save().unwrap();
+        saved[1] = 2;
+        assert!(matches!(Remembered::load(&saved), Err(Unreadable::Version(2))));
+    }
+
+    #[test]
+    fn what_is_saved_is_bounded() {
+        let places = (0..u16::MAX).map(|address| Span { table: Table::Input, address, width: 1 });
+        let mut remembered = Remembered::default();
+        remembered.add("boiler", 7, places.clone().map(Fact::Bad));
+        remembered.add("pump", 7, places.map(Fact::Bad));
+        assert_eq!(remembered.of("boiler", 7).count(), MOST);
+        assert!(remembered.save().unwrap().len() < 6 * MOST);
+    }
+}
