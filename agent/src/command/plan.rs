@@ -51,7 +51,7 @@ pub(crate) fn run(plan: &Plan) -> ExitCode {
             complain(format_args!("{}: {cause}", config.name));
             good = false;
         }
-        good &= outline.load() <= 1.0;
+        good &= outline.load() <= 1.0 || outline.is_guess();
         let latencies = outline.latencies(config);
         if plan.json {
             tell_json(&outline, &latencies);
@@ -160,7 +160,11 @@ fn tell(outline: &Outline, latencies: &[Latency]) {
         ["DEVICE", "GROUP", "REQUESTS", "TIME", "INTERVAL", "OF THE BUS", "SHORTEST INTERVAL"];
     table::print(&head, &groups.collect::<Vec<_>>());
     say("");
-    let fits = if outline.load() <= 1.0 { "" } else { ": that does not fit, cycles are skipped" };
+    let fits = match outline.load() {
+        ..=1.0 => "",
+        _ if outline.is_guess() => " by this guess: --measure knows",
+        _ => ": that does not fit, cycles are skipped",
+    };
     say(format_args!("the bus is busy {} of its time{fits}", percent(outline.load())));
     for Latency { device, assumed, measured, requests, requests_then } in latencies {
         say(format_args!(

@@ -79,7 +79,7 @@ impl Config {
     /// configuration that [`Config::check`] found nothing wrong with.
     pub fn doubts(&self) -> Vec<(String, String)> {
         match self {
-            Self::Modbus(c) => c.doubts(),
+            Self::Modbus(c) => modbus::doubts(c),
             Self::Mqtt(_) | Self::Sqlite(_) => Vec::new(),
         }
     }

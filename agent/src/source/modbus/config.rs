@@ -79,9 +79,10 @@ pub struct Device {
     /// Default: false.
     #[serde(default)]
     pub one_value_per_request: bool,
-    /// How long it takes before it begins to answer, which decides how wide a
-    /// hole is cheaper than a request; `tidegate plan --measure` shows it.
-    /// Default: `10 ms` on a serial line, `2 ms` over TCP.
+    /// How long it takes before it begins to answer, which decides on a serial
+    /// line how wide a hole is cheaper than a request; `tidegate plan --measure`
+    /// shows it. Default: `2 ms` for a device that is alone at its address,
+    /// `10 ms` on a line, also behind a gateway.
     #[serde(default)]
     pub latency: Option<Period>,
     /// What is read, and how often.
@@ -203,22 +204,6 @@ impl Config {
             device.check(&at, &mut wrong);
         }
         wrong.0
-    }
-
-    /// What works, and yet not as it was meant: key path inside the source, and what
-    /// comes of it. For a configuration that nothing is wrong with.
-    pub fn doubts(&self) -> Vec<(String, String)> {
-        let load = super::Outline::new(self).load();
-        if load <= 1.0 {
-            return Vec::new();
-        }
-        let what = format!(
-            "takes about {:.0} % of the bus's time, so that cycles will be skipped: read less \
-             often (`tidegate plan {}` shows what takes how long)",
-            load * 100.0,
-            self.name
-        );
-        vec![("device".into(), what)]
     }
 
     /// Where it leads and what is spoken there.

@@ -38,8 +38,8 @@ impl Cost {
     /// without it.
     pub(super) fn new(config: &Config, latency: Option<Duration>) -> Self {
         let framing = config.framing();
-        let (silence, byte, usual) = if framing.is_ambiguous() {
-            // The line behind a device server is taken for one as the
+        let (silence, byte, usual) = if framing.is_ambiguous() || is_gateway(config) {
+            // The line behind a device server or a gateway is taken for one as the
             // specification has it: nobody says how it is set.
             let serial = config.serial.unwrap_or_default();
             let timing = Timing::serial(serial.baud, serial.bits(framing), Duration::ZERO);
@@ -71,6 +71,13 @@ impl Cost {
     }
 }
 
+/// There is a line behind the connection. A device with its own port is alone on it,
+/// and answers to 0 or 255 (Modbus Messaging on TCP/IP 1.0b, 4.4.2), or 1.
+fn is_gateway(config: &Config) -> bool {
+    let own = |unit| matches!(unit, 0 | 1 | 255);
+    config.devices.len() > 1 || config.devices.iter().any(|device| !own(device.unit))
+}
+
 const fn query(table: Table, count: u16) -> Query {
     let function = if table.is_bits() { 1 } else { 3 };
     Query { unit: 1, function, address: 0, count }
@@ -81,7 +88,8 @@ pub(super) mod tests {
     use super::*;
 
     pub(in super::super) fn cost(way: &str) -> Cost {
-        let text = format!("name = \"bus\"\nstream = \"plant\"\n{way}\ndevice = []\n");
+        let devices = if way.contains("device") { "" } else { "device = []" };
+        let text = format!("name = \"bus\"\nstream = \"plant\"\n{way}\n{devices}\n");
         let file = ::config::File::from_str(&text, ::config::FileFormat::Toml);
         let built = ::config::Config::builder().add_source(file).build().unwrap();
         Cost::new(&built.try_deserialize().unwrap(), None)
@@ -106,6 +114,22 @@ pub(super) mod tests {
         let line = "address = \"/dev/ttyS1\"\nserial = { baud = 9600 }";
         assert_eq!(worth(cost(line)), 12);
         assert_eq!(worth(cost("address = \"10.0.0.5\"")), 123);
+    }
+
+    #[test]
+    fn behind_a_gateway_there_is_a_line() {
+        let units = |units: &[u8]| {
+            let device = |unit: &u8| format!("{{ name = \"{unit}\", unit = {unit}, group = [] }}");
+            let devices: Vec<String> = units.iter().map(device).collect();
+            cost(&format!("address = \"10.0.0.5\"\ndevice = [{}]", devices.join(", ")))
+        };
+        let of = |cost: Cost| cost.of(Table::Holding, 125);
+        for own in [0, 1, 255] {
+            assert_eq!(of(units(&[own])), of(cost("address = \"10.0.0.5\"")));
+        }
+        let line = of(units(&[7]));
+        assert!(line > Duration::from_millis(125 * 2 * 11) / 20, "{line:?}");
+        assert_eq!(of(units(&[1, 2])), line);
     }
 
     #[test]

@@ -197,7 +197,10 @@ impl Poll {
             let now = Instant::now();
             let Some(request) = self.requests.next(now) else { break };
             reading.asked = true;
-            match peer.exchange(unit, request).await {
+            let answer = peer.exchange(unit, request).await;
+            let is_doubt = self.requests.is_doubt();
+            let Some(request) = self.requests.current() else { break };
+            match answer {
                 Ok(reply) => {
                     (reading.heard, reading.answered) = (true, true);
                     fill(&self.signals, request, &reply, &mut reading.fields);
@@ -206,7 +209,8 @@ impl Poll {
                 Err(Failure::Exception(code)) if !is_silence(code) => {
                     reading.heard = true;
                     reading.refusals += 1;
-                    if is_for_address(code) {
+                    // What is doubted is read besides: nothing of it is missing.
+                    if is_for_address(code) || is_doubt {
                         self.requests.refused(now);
                         continue;
                     }

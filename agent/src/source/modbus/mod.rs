@@ -6,7 +6,7 @@
 //! answer might be to, `frame` is bytes and nothing more.
 //!
 //! One source is one task and one connection. The requests of a group are
-//! planned once (`plan`); a group's readings become one event, stamped when
+//! planned from its signals (`plan`), and anew around what a device refuses; a group's readings become one event, stamped when
 //! its last answer came.
 //!
 //! What goes wrong, and whom it costs:
@@ -80,8 +80,8 @@ pub use config::{
 };
 use connection::Peer;
 pub use cycles::{Counts, Cycles};
-pub use outline::{Latency, Measured, Outline, Planned, Read};
-use remembered::Remembered;
+pub use outline::{Latency, Measured, Outline, Planned, Read, doubts};
+use remembered::{Remembered, checksum};
 use schedule::{Health, Schedule};
 pub use signal::field_of_bit;
 use wire::Place;
@@ -111,8 +111,8 @@ struct Unit {
     id: u8,
     /// Of all its quick groups together, when none of them is answered.
     health: Health,
-    /// Requests of its quick groups.
-    requests: u32,
+    /// Of its configuration: what it refuses is remembered by it.
+    checksum: u32,
     /// That it is silent has been told.
     faulty: bool,
 }
@@ -125,22 +125,19 @@ impl Source {
         let mut groups = Vec::new();
         let remembered = remembered(config, setup.saved.as_deref());
         for (index, device) in config.devices.iter().enumerate() {
+            let checksum = checksum(config, device);
             for (number, group) in device.groups.iter().enumerate() {
                 let stream = group.stream.as_deref().unwrap_or(&config.stream);
                 let flow = setup.flows.polled(stream, group.lane.or(config.lane));
                 let mut poll = group::Poll::new(config, device, index, group, number, flow);
-                poll.remember(remembered.of(&device.name, device.unit));
+                poll.remember(remembered.of(&device.name, checksum));
                 groups.push(poll);
             }
             devices.push(Unit {
                 name: Arc::from(device.name.as_str()),
                 id: device.unit,
                 health: Health::default(),
-                requests: groups
-                    .iter()
-                    .filter(|group: &&group::Poll| group.device == index && group.is_quick())
-                    .map(group::Poll::requests)
-                    .fold(0, u32::saturating_add),
+                checksum,
                 faulty: false,
             });
         }
@@ -213,13 +210,12 @@ impl Source {
         intake: &mut Intake,
         link: &mut Link,
     ) -> Result<(), End> {
+        let sharers = self.sharers(index);
         let Some(group) = self.groups.get_mut(index) else { return Ok(()) };
         let Some(device) = self.devices.get_mut(group.device) else { return Ok(()) };
         let rests = group.is_quick() && device.health.rests(Instant::now());
         let mut reading = None;
         if !rests {
-            let shared = group.is_quick() && device.health.is_silent();
-            let sharers = if shared { device.requests } else { 1 };
             reading = Some(group.read(&mut self.peer, device.id, sharers).await);
         }
         let Some(reading) = reading.filter(|reading| reading.asked) else {
@@ -268,6 +264,18 @@ impl Source {
             self.deliver(intake, vec![event]).await?;
         }
         end.map_or(Ok(()), Err)
+    }
+
+    /// Requests that take turns with those of this group: while its device is silent
+    /// as a whole all of them that are quick, and otherwise each stands for itself.
+    fn sharers(&self, index: usize) -> u32 {
+        let Some(group) = self.groups.get(index) else { return 1 };
+        let device = self.devices.get(group.device);
+        if !group.is_quick() || !device.is_some_and(|device| device.health.is_silent()) {
+            return 1;
+        }
+        let quick = self.groups.iter().filter(|one| one.device == group.device && one.is_quick());
+        quick.map(group::Poll::requests).fold(0, u32::saturating_add).max(1)
     }
 
     /// Whether the device as a whole is silent, after a cycle of one of its
@@ -326,7 +334,7 @@ impl Source {
         let mut remembered = Remembered::default();
         for group in &self.groups {
             if let Some(device) = self.devices.get(group.device) {
-                remembered.add(&device.name, device.id, group.facts());
+                remembered.add(&device.name, device.checksum, group.facts());
             }
         }
         remembered.save().map(|bytes| Checkpoint::Session(bytes.into()))

@@ -90,6 +90,24 @@ pub struct Latency {
     pub requests_then: usize,
 }
 
+/// What works, and yet not as it was meant: key path inside the source, and what
+/// comes of it. For a configuration that [`Config::check`] found nothing wrong with.
+/// Only a serial line is slow for sure; how long a host takes, nobody has asked it.
+pub fn doubts(config: &Config) -> Vec<(String, String)> {
+    let load = Outline::new(config).load();
+    if load <= 1.0 || config.port().is_none() {
+        return Vec::new();
+    }
+    let what = format!(
+        "takes about {:.0} % of the bus's time, so that cycles will be skipped: read less often, \
+         or say how soon the devices answer (`latency`); `tidegate plan {}` shows what takes how \
+         long",
+        load * 100.0,
+        config.name
+    );
+    vec![("device".into(), what)]
+}
+
 fn millis<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64((time.as_secs_f64() * 1e6).round() / 1e3)
 }
@@ -115,6 +133,13 @@ impl Outline {
         self.groups.iter().map(Planned::load).sum()
     }
 
+    /// Whether the time of most requests is no more than a guess: it was not measured,
+    /// and no line makes the most of it.
+    pub fn is_guess(&self) -> bool {
+        let mut reads = self.groups.iter().flat_map(|group| &group.requests);
+        self.baud.is_none() && reads.all(|read| read.measured.is_none())
+    }
+
     /// The shortest interval at which this group can be read while the others keep
     /// theirs; `None` where they leave no time.
     pub fn shortest(&self, group: &Planned) -> Option<Duration> {
@@ -138,7 +163,8 @@ impl Outline {
         let mut peer = Peer::new(place(config), config.framing(), config.timeout.get());
         peer.connect().await?;
         let all = self.groups.iter().map(|group| group.requests.len()).sum();
-        let mut silent = None;
+        // Of which device the last answer came, and which one is not asked any more.
+        let (mut answered, mut silent) = (None, None);
         let mut done = 0;
         for group in &mut self.groups {
             for read in &mut group.requests {
@@ -156,9 +182,13 @@ impl Outline {
                 let mut took = Vec::with_capacity(ROUNDS);
                 for _ in 0..ROUNDS {
                     match time(&mut peer, group.unit, &read.request).await? {
-                        Ok(one) => took.push(one),
+                        Ok(one) => {
+                            took.push(one);
+                            answered = Some(group.of);
+                        }
                         Err(failed) => {
-                            silent = failed.silent.then_some(group.of);
+                            let is_whole = failed.silent && answered != Some(group.of);
+                            silent = is_whole.then_some(group.of);
                             read.measured = Some(Measured::Failed(failed.what));
                             break;
                         }

@@ -87,35 +87,46 @@ pub(super) fn range(table: Table, address: u16, count: u16) -> String {
     format!("{} {address} to {last}", table.as_str())
 }
 
+/// The fields that lie in one place, such as the bits of a register: never apart.
+#[derive(Debug)]
+struct Place<'a> {
+    span: Span,
+    /// With their indexes; at least one.
+    fields: &'a [(usize, Span)],
+}
+
 /// The requests that read all of `spans` but those that are refused, in the order of
 /// their addresses.
 pub(super) fn plan(spans: &[Span], limits: Limits, refused: &Refused) -> Vec<Request> {
     let wanted = spans.iter().copied().enumerate().filter(|(_, span)| !refused.is_bad(*span));
     let mut sorted: Vec<(usize, Span)> = wanted.collect();
     sorted.sort_by_key(|(_, span)| *span);
-    let tables = sorted.chunk_by(|(_, one), (_, next)| one.table == next.table);
+    let places = sorted.chunk_by(|(_, one), (_, next)| one == next);
+    let place = |fields| Some(Place { span: <[(usize, Span)]>::first(fields)?.1, fields });
+    let places: Vec<Place<'_>> = places.filter_map(place).collect();
+    let tables = places.chunk_by(|one, next| one.span.table == next.span.table);
     tables.flat_map(|row| cheapest(row, limits, refused)).collect()
 }
 
-/// The cheapest way to read the first signals of a row.
+/// The cheapest way to read the first places of a row.
 #[derive(Debug, Clone, Copy)]
 struct Best {
     time: Duration,
-    /// The last of its requests: its first signal, and where it ends.
+    /// The last of its requests: its first place, and where it ends.
     from: usize,
     end: u32,
 }
 
-/// The requests for signals of one table, sorted by address. Each request that could
-/// begin at a signal is joined to the best way up to there, so that no better cut is
+/// The requests for places of one table, sorted by address. Each request that could
+/// begin at a place is joined to the best way up to there, so that no better cut is
 /// missed; of two as good the one whose first requests are full is taken.
-fn cheapest(row: &[(usize, Span)], limits: Limits, refused: &Refused) -> Vec<Request> {
+fn cheapest(row: &[Place<'_>], limits: Limits, refused: &Refused) -> Vec<Request> {
     let mut best: Vec<Option<Best>> = vec![None; row.len()];
     let way_to = |best: &[Option<Best>], end: usize| best.get(end.checked_sub(1)?).copied()?;
-    for (from, (_, first)) in row.iter().enumerate() {
+    for (from, first) in row.iter().enumerate() {
         let before = way_to(&best, from).map_or(Duration::ZERO, |best| best.time);
         for (to, end, count) in ends(row, from, limits, refused) {
-            let time = before + limits.cost.of(first.table, count);
+            let time = before + limits.cost.of(first.span.table, count);
             if let Some(slot) = best.get_mut(to)
                 && slot.is_none_or(|known| time <= known.time)
             {
@@ -133,40 +144,38 @@ fn cheapest(row: &[(usize, Span)], limits: Limits, refused: &Refused) -> Vec<Req
     requests
 }
 
-/// The requests that begin with the signal `from`: index of the last signal, address
+/// The requests that begin with the place `from`: index of the last place, address
 /// behind it, and number of registers or bits. There is always one.
 fn ends(
-    row: &[(usize, Span)],
+    row: &[Place<'_>],
     from: usize,
     limits: Limits,
     refused: &Refused,
 ) -> impl Iterator<Item = (usize, u32, u16)> {
-    let first = row.get(from).map(|(_, span)| *span);
-    let mut before = first;
+    let first = row.get(from).map(|place| place.span);
     let mut end = first.map_or(0, |span| u32::from(span.address));
-    let signals = row.iter().enumerate().skip(from);
-    signals.map_while(move |(to, (_, span))| {
+    let places = row.iter().enumerate().skip(from);
+    places.map_while(move |(to, Place { span, .. })| {
         let first = first?;
         let (most, longest) = limits.of(span.table);
         let begin = u32::from(span.address);
         let hole = begin.saturating_sub(end);
-        // Signals of one place are never apart.
-        let is_cut = before.replace(*span) != Some(*span) && refused.is_cut(*span);
-        end = end.max(begin + u32::from(span.width));
+        end = end.max(span.end());
         let count = u16::try_from(end - u32::from(first.address)).ok()?;
         let fits = u32::from(count) <= most && hole <= longest;
-        let allowed = !is_cut && (!limits.single || *span == first);
+        let allowed = !limits.single && !refused.is_cut(*span);
         let reads = fits && allowed && !refused.is_within(first.table, first.address, count);
         (to == from || reads).then_some((to, end, count))
     })
 }
 
 /// The request that reads these neighbours, which end before `end`.
-fn request(signals: &[(usize, Span)], end: u32) -> Option<Request> {
-    let (_, Span { table, address, .. }) = *signals.first()?;
+fn request(places: &[Place<'_>], end: u32) -> Option<Request> {
+    let Span { table, address, .. } = places.first()?.span;
     let count = u16::try_from(end.saturating_sub(address.into())).ok()?;
     let offset = |(index, span): &(usize, Span)| (*index, span.address.saturating_sub(address));
-    Some(Request { table, address, count, signals: signals.iter().map(offset).collect() })
+    let signals = places.iter().flat_map(|place| place.fields).map(offset).collect();
+    Some(Request { table, address, count, signals })
 }
 
 /// The request that reads these signals, which lie in one table and stand in the

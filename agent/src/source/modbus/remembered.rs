@@ -1,21 +1,24 @@
 //! What devices refuse, over restarts: the source's checkpoint, saved in the
 //! commit of the events that show it.
 //!
-//! A fact is found again by the device's name and unit, table, address and width:
-//! one of another configuration finds nobody that it belongs to. It spares a
-//! search and is no more than that, so that bytes which cannot be read are passed
-//! over.
+//! A fact is found again by the device's name and a checksum of all that is
+//! configured of it and of the way to it: where anything of that is changed, it may be
+//! another device, or what was wrong may be mended. It spares a search and is no more
+//! than that, so that bytes which cannot be read are passed over.
 //!
-//! CBOR: the version, and of each device its name, its unit, its bad places and
+//! CBOR: the version, and of each device its name, the checksum, its bad places and
 //! its cuts; places by table, as address and width.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crc::{CRC_32_ISO_HDLC, Crc, Table as Slices};
 use serde::{Deserialize, Serialize};
 
-use super::config::Table;
+use super::config::{self, Config, Table};
 use super::plan::Span;
 use super::refused::Fact;
+
+const CRC: Crc<u32, Slices<1>> = Crc::<u32, Slices<1>>::new(&CRC_32_ISO_HDLC);
 
 /// What is written first, so that a later form can be told from this one.
 const VERSION: u8 = 1;
@@ -26,13 +29,21 @@ const MOST: usize = 1_000;
 
 type Places = BTreeMap<Table, Vec<(u16, u16)>>;
 
-/// A device as it is saved: name, unit, bad places, cuts.
+/// A device as it is saved: name, checksum, bad places, cuts.
 #[derive(Debug, Serialize, Deserialize)]
-struct Device(String, u8, Places, Places);
+struct Device(String, u32, Places, Places);
 
-/// The facts of each device of a source, by its name and unit.
+/// The facts of each device of a source, by its name and [`checksum`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Remembered(BTreeMap<(String, u8), BTreeSet<Fact>>);
+pub(super) struct Remembered(BTreeMap<(String, u32), BTreeSet<Fact>>);
+
+/// Of all that is configured of a device and of the way to it.
+pub(super) fn checksum(config: &Config, device: &config::Device) -> u32 {
+    let way = (&config.address, config.framing, config.serial);
+    // Nothing in it fails to be written; without a text it would be asked afresh at worst.
+    let text = serde_json::to_vec(&(way, device)).unwrap_or_default();
+    CRC.checksum(&text)
+}
 
 /// Nothing is remembered: what devices refuse is searched for again.
 #[derive(Debug, thiserror::Error)]
@@ -44,22 +55,22 @@ pub(super) enum Unreadable {
 }
 
 impl Remembered {
-    pub(super) fn add(&mut self, name: &str, unit: u8, facts: impl Iterator<Item = Fact>) {
+    pub(super) fn add(&mut self, name: &str, sum: u32, facts: impl Iterator<Item = Fact>) {
         let room = MOST.saturating_sub(self.0.values().map(BTreeSet::len).sum());
         let mut facts = facts.take(room).peekable();
         if facts.peek().is_some() {
-            self.0.entry((name.to_owned(), unit)).or_default().extend(facts);
+            self.0.entry((name.to_owned(), sum)).or_default().extend(facts);
         }
     }
 
-    pub(super) fn of(&self, name: &str, unit: u8) -> impl Iterator<Item = Fact> {
-        self.0.get(&(name.to_owned(), unit)).into_iter().flatten().copied()
+    pub(super) fn of(&self, name: &str, sum: u32) -> impl Iterator<Item = Fact> {
+        self.0.get(&(name.to_owned(), sum)).into_iter().flatten().copied()
     }
 
     /// `None` never: writing to memory does not fail.
     pub(super) fn save(&self) -> Option<Vec<u8>> {
-        let device = |((name, unit), facts): (&(String, u8), &BTreeSet<Fact>)| {
-            let mut device = Device(name.clone(), *unit, Places::new(), Places::new());
+        let device = |((name, sum), facts): (&(String, u32), &BTreeSet<Fact>)| {
+            let mut device = Device(name.clone(), *sum, Places::new(), Places::new());
             for fact in facts {
                 let (places, span) = match fact {
                     Fact::Bad(span) => (&mut device.2, span),
@@ -82,9 +93,9 @@ impl Remembered {
             return Err(Unreadable::Version(version));
         }
         let mut remembered = Self::default();
-        for Device(name, unit, bad, cuts) in devices {
+        for Device(name, sum, bad, cuts) in devices {
             let bad = spans(bad).map(Fact::Bad);
-            remembered.add(&name, unit, bad.chain(spans(cuts).map(Fact::Cut)));
+            remembered.add(&name, sum, bad.chain(spans(cuts).map(Fact::Cut)));
         }
         Ok(remembered)
     }
@@ -115,11 +126,11 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_remembered_comes_back_as_it_was(
-            devices in prop::collection::vec(("[a-z]{0,3}", any::<u8>(), facts()), 0..5),
+            devices in prop::collection::vec(("[a-z]{0,3}", any::<u32>(), facts()), 0..5),
         ) {
             let mut remembered = Remembered::default();
-            for (name, unit, facts) in devices {
-                remembered.add(&name, unit, facts.into_iter());
+            for (name, sum, facts) in devices {
+                remembered.add(&name, sum, facts.into_iter());
             }
             let saved = remembered.save().unwrap();
             prop_assert_eq!(Remembered::load(&saved).unwrap(), remembered);
@@ -144,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn another_device_or_unit_finds_nothing_and_another_version_is_refused() {
+    fn another_device_or_checksum_finds_nothing_and_another_version_is_refused() {
         let fact = Fact::Bad(Span { table: Table::Holding, address: 5, width: 1 });
         let mut remembered = Remembered::default();
         remembered.add("boiler", 7, [fact].into_iter());

@@ -105,7 +105,9 @@ impl Requests {
             self.refused.learn(fact, now);
             self.untold = true;
         }
-        self.plan();
+        if !self.refused.is_empty() {
+            self.plan();
+        }
     }
 
     pub(super) fn facts(&self) -> impl Iterator<Item = Fact> {
@@ -128,7 +130,9 @@ impl Requests {
     /// Whether there is another thing to tell than last time. A search is told when
     /// it has ended.
     pub(super) fn take_untold(&mut self) -> bool {
-        self.trials.is_empty() && std::mem::take(&mut self.untold)
+        // A part that is never answered holds up no word about the others.
+        let is_over = self.trials.iter().all(|trial| trial.ask.health.is_silent());
+        is_over && std::mem::take(&mut self.untold)
     }
 
     /// Whether there is something else to save than last time.
@@ -180,11 +184,21 @@ impl Requests {
     /// what was refused, and if there are none, something that was refused before.
     pub(super) fn next(&mut self, now: Instant) -> Option<&Request> {
         self.current = self.choose(now);
+        self.current()
+    }
+
+    /// What is being asked.
+    pub(super) fn current(&self) -> Option<&Request> {
         match self.current.as_ref()? {
             Current::Planned => self.planned.get(self.at).map(|ask| &ask.request),
             Current::Trial(index) => self.trials.get(*index).map(|trial| &trial.ask.request),
             Current::Doubt(_, request) => Some(request),
         }
+    }
+
+    /// Whether it is asked besides what is read, to see if it is refused still.
+    pub(super) const fn is_doubt(&self) -> bool {
+        matches!(self.current, Some(Current::Doubt(..)))
     }
 
     fn choose(&mut self, now: Instant) -> Option<Current> {
@@ -201,10 +215,14 @@ impl Requests {
             // The largest first: most values wait for it.
             let awake = self.trials.iter().enumerate().filter(|(_, t)| !t.ask.health.rests(now));
             let largest = awake.max_by_key(|(_, trial)| trial.ask.request.signals.len());
-            return largest.map(|(index, _)| Current::Trial(index));
+            if let Some((index, _)) = largest {
+                return Some(Current::Trial(index));
+            }
         }
-        // One in a cycle, and none beside a search.
-        if self.refused.is_empty() || self.extra > 0 || self.outdated {
+        // One in a cycle, and none beside a search, unless that only waits for parts
+        // that are never answered.
+        let is_planned_anew = self.outdated && self.trials.is_empty();
+        if self.refused.is_empty() || self.extra > 0 || is_planned_anew {
             return None;
         }
         let fact = self.refused.doubtful(now)?;
@@ -237,19 +255,17 @@ impl Requests {
     pub(super) fn answered(&mut self, now: Instant) {
         match self.current.take() {
             Some(Current::Planned) => self.heard(),
-            Some(Current::Trial(index)) => {
-                let split = self.decided(index).and_then(|split| self.splits.get_mut(split));
-                let Some(split) = split else { return };
-                if std::mem::replace(&mut split.is_half_answered, true) {
-                    let fact = Fact::Cut(split.at);
-                    self.learn(fact, now);
-                }
-            }
-            Some(Current::Doubt(fact, _)) => {
+            Some(Current::Trial(index)) => self.accepted(index, now),
+            Some(Current::Doubt(fact, request)) => {
                 self.refused.forget(fact);
                 // Where one place is answered again, others may be.
                 self.refused.doubt(now);
-                if self.planned.is_empty() {
+                if !self.trials.is_empty() {
+                    // There is no other plan until they are answered.
+                    if matches!(fact, Fact::Bad(_)) {
+                        self.read_on(request);
+                    }
+                } else if self.planned.is_empty() {
                     // Nothing is read that another search could hold up.
                     self.refused.forget_bad();
                 }
@@ -290,7 +306,7 @@ impl Requests {
         match self.current.take() {
             Some(Current::Planned) => self.heard(),
             // Its addresses are not at fault: it is asked as any other.
-            Some(Current::Trial(index)) => drop(self.decided(index)),
+            Some(Current::Trial(index)) => self.accepted(index, now),
             Some(Current::Doubt(fact, _)) => self.refused.still(fact, now),
             None => {}
         }
@@ -333,17 +349,26 @@ impl Requests {
         }
     }
 
-    /// The trial is no longer one; gives its split.
-    fn decided(&mut self, index: usize) -> Option<usize> {
+    /// The device has these addresses: the trial is no longer one.
+    fn accepted(&mut self, index: usize, now: Instant) {
         if index >= self.trials.len() {
-            return None;
+            return;
         }
         let Trial { ask: Ask { request, .. }, split } = self.trials.swap_remove(index);
-        self.planned.push(Ask { request, health: Health::default() });
-        // It was asked in this cycle.
-        self.at = self.planned.len();
+        self.read_on(request);
         self.extra += 1;
-        Some(split)
+        if let Some(split) = self.splits.get_mut(split)
+            && std::mem::replace(&mut split.is_half_answered, true)
+        {
+            let fact = Fact::Cut(split.at);
+            self.learn(fact, now);
+        }
+    }
+
+    /// It is asked from the next cycle on; in this one it was.
+    fn read_on(&mut self, request: Request) {
+        self.planned.push(Ask { request, health: Health::default() });
+        self.at = self.planned.len();
     }
 
     fn learn(&mut self, fact: Fact, now: Instant) {

@@ -88,12 +88,14 @@ proptest! {
         places in prop::collection::vec((0_u16..150, 1_u16..5, 0_u8..4), 1..60),
         lacks in prop::collection::btree_set(0_u16..155, 0..20),
         most in prop_oneof![Just(u16::MAX), 4_u16..80],
+        hole in prop_oneof![Just(16_u16), Just(u16::MAX)],
     ) {
+        let limits = Limits { hole, ..limits() };
         let table = |number| if number == 0 { Table::Coil } else { Table::Holding };
         let span = |(address, width, number)| Span { table: table(number), address, width };
         let spans: Vec<Span> = places.into_iter().map(span).collect();
         let (device, now) = (Device { lacks, most }, Instant::now());
-        let mut requests = Requests::new(spans.clone(), narrow());
+        let mut requests = Requests::new(spans.clone(), limits);
         let (last, surplus) = search(&mut requests, &device, now);
 
         let mut read = vec![0; spans.len()];
@@ -117,13 +119,13 @@ proptest! {
             }
         }
 
-        let mut restarted = Requests::new(spans.clone(), narrow());
+        let mut restarted = Requests::new(spans.clone(), limits);
         restarted.remember(facts.iter().copied(), now);
         prop_assert_eq!(&cycle(&mut restarted, &device, now), &last);
         prop_assert!(!restarted.take_unsaved());
 
         let mended = Device::lacking([]);
-        let new = Requests::new(spans, narrow());
+        let new = Requests::new(spans, limits);
         requests.doubt(now);
         for hour in 0..=2 * u32::try_from(facts.len()).unwrap() {
             cycle(&mut requests, &mended, now + hour * LONGEST_REST);
@@ -278,16 +280,68 @@ fn signals_of_one_register_are_found_together() {
 }
 
 #[test]
-fn a_trial_refused_for_something_else_is_asked_as_any_other() {
+fn a_part_refused_for_something_else_is_read_apart_and_not_searched_again() {
     let (mut requests, now) = (row(0..2), Instant::now());
-    requests.begin();
-    requests.next(now).unwrap();
-    requests.refused(now);
-    while requests.next(now).is_some() {
-        requests.unable(now);
+    // The whole has a wrong address; one part is of a module that is ill.
+    let mut cycle = || {
+        let mut asked = Vec::new();
+        requests.begin();
+        while let Some(request) = requests.next(now).cloned() {
+            asked.push((request.address, request.count));
+            match asked.last() {
+                Some((0, 2)) => requests.refused(now),
+                Some((0, 1)) => requests.answered(now),
+                _ => requests.unable(now),
+            }
+        }
+        asked.sort_unstable();
+        asked
+    };
+    assert_eq!(cycle(), [(0, 1), (0, 2), (1, 1)]);
+    for _ in 0..3 {
+        assert_eq!(cycle(), [(0, 1), (1, 1)]);
+    }
+    assert_eq!(requests.facts().collect::<Vec<_>>(), [Fact::Cut(holding(1, 1))]);
+    let later = now + FIRST_REST;
+    self::cycle(&mut requests, &Device::lacking([]), later);
+    assert_eq!(ranges(&self::cycle(&mut requests, &Device::lacking([]), later)), [(0, 2)]);
+}
+
+#[test]
+fn a_part_that_is_never_answered_holds_up_nothing_else() {
+    let (mut requests, mut now) = (row(0..4), Instant::now());
+    let cycle = |requests: &mut Requests, lacks_0: bool, now: Instant| {
+        let mut asked = Vec::new();
+        requests.begin();
+        while let Some(request) = requests.next(now).cloned() {
+            let (address, count) = (request.address, request.count);
+            asked.push((address, count));
+            if lacks_0 && address == 0 {
+                requests.refused(now);
+            } else if address + count > 2 {
+                requests.failed(now, 1);
+                break;
+            } else {
+                requests.answered(now);
+            }
+        }
+        asked
+    };
+    let bad = [Fact::Bad(holding(0, 1))];
+    for _ in 0..10 {
+        cycle(&mut requests, true, now);
+        now += Duration::from_secs(1);
+    }
+    assert_eq!(requests.facts().collect::<Vec<_>>(), bad);
+    assert!(requests.take_untold(), "what is known is told");
+    now += FIRST_REST;
+    // The silent part comes first, then the doubt; from then on the place is read.
+    for expected in [(2, 2), (0, 1), (0, 1), (0, 1)] {
+        let asked = cycle(&mut requests, false, now);
+        assert_eq!(asked.last(), Some(&expected));
+        now += Duration::from_millis(1);
     }
     assert_eq!(requests.facts().next(), None);
-    assert_eq!(ranges(&cycle(&mut requests, &Device::lacking([]), now)), [(0, 2)]);
 }
 
 #[test]

@@ -61,14 +61,16 @@ fn an_outline_names_requests_holes_time_and_the_shortest_interval() {
 
 #[test]
 fn a_group_beside_others_that_take_all_the_time_fits_at_no_interval() {
+    let host = config("10.0.0.5", &LINE.replace("serial =", "# ").replace("1 s", "1 ms"));
     let config = config("/dev/ttyS1", &LINE.replace("\"1 s\"", "\"50 ms\""));
     let outline = Outline::new(&config);
     assert!(outline.load() > 1.0);
     assert_eq!(outline.shortest(&outline.groups[1]), None);
     assert!(outline.shortest(&outline.groups[0]).is_some());
-    let doubts = config.doubts();
+    let doubts = doubts(&config);
     assert_eq!(doubts.len(), 1);
     assert!(doubts[0].1.contains("tidegate plan bus"), "{doubts:?}");
+    assert_eq!(super::super::doubts(&host), [], "nobody has asked it how soon it answers");
 }
 
 #[test]
