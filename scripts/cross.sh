@@ -19,6 +19,7 @@ scripts/setup.sh cross "${targets[@]}"
 . scripts/versions.sh
 export CARGO_ZIGBUILD_ZIG_PATH=$zig_folder/bin/zig
 sysroot=$(rustc --print sysroot)
+commit=$(rustc -vV | sed -n 's/^commit-hash: //p')
 objcopy=$(echo "$sysroot"/lib/rustlib/*/bin/rust-objcopy)
 strip() { LD_LIBRARY_PATH=$sysroot/lib "$objcopy" "$@"; }
 
@@ -34,6 +35,9 @@ for target in "${targets[@]}"; do
   build=(--locked --package tidegate --profile "$profile")
   flags="--remap-path-prefix=$PWD=/tidegate --remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
   flags+=" --remap-path-prefix=$sysroot=/rust"
+  # Where Rust's sources are installed, its own places are named by them, and otherwise
+  # so: one machine would give two programs, before and after.
+  flags+=" --remap-path-prefix=$sysroot/lib/rustlib/src/rust=/rustc/$commit"
   # The static ones are for small machines: no tables to unwind through (0.1 MB), as a panic
   # aborts. A backtrace comes from a core dump and tidegate.debug.
   if [[ $target = *-musl* ]]; then flags+=" -C force-unwind-tables=no"; fi
