@@ -105,30 +105,14 @@ fn measure(outline: &mut Outline, config: &modbus::Config) -> Result<(), String>
     })
 }
 
-/// A group as a program reads it.
-#[derive(serde::Serialize)]
-struct Told<'a> {
-    #[serde(flatten)]
-    group: &'a Planned,
-    time_ms: f64,
-    /// None where the others leave no time.
-    shortest_ms: Option<f64>,
-}
-
 fn tell_json(outline: &Outline, latencies: &[Latency]) {
-    let millis = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
-    let told = |group| Told {
-        group,
-        time_ms: millis(group.time()),
-        shortest_ms: outline.shortest(group).map(millis),
-    };
     say(serde_json::json!({
         "source": outline.source,
         "address": outline.address,
         "framing": outline.framing,
         "baud": outline.baud,
         "load": outline.load(),
-        "groups": outline.groups.iter().map(told).collect::<Vec<_>>(),
+        "groups": outline.told(),
         "latencies": latencies,
     }));
 }
@@ -177,13 +161,11 @@ fn tell(outline: &Outline, latencies: &[Latency]) {
 }
 
 fn row(group: &Planned, read: &Read) -> Vec<String> {
-    let last = u32::from(read.address) + u32::from(read.count.saturating_sub(1));
-    let to = if read.count > 1 { format!(" to {last}") } else { String::new() };
     vec![
         group.device.clone(),
         group.unit.to_string(),
         group.group.clone(),
-        format!("{} {}{to}", read.table.as_str(), read.address),
+        read.range(),
         read.count.to_string(),
         read.fields.to_string(),
         read.holes.to_string(),

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::config::Table;
 use super::frame::{Framing, Query};
 use super::late::Late;
 use super::line::{Line, SETTLE, Trouble};
@@ -156,13 +155,12 @@ impl From<Trouble> for Failure {
 }
 
 const fn query(unit: u8, request: &Request) -> Query {
-    let function = match request.table {
-        Table::Coil => 1,
-        Table::Discrete => 2,
-        Table::Holding => 3,
-        Table::Input => 4,
-    };
-    Query { unit, function, address: request.address, count: request.count }
+    Query {
+        unit,
+        function: request.table.function(),
+        address: request.address,
+        count: request.count,
+    }
 }
 
 /// The data bytes of an answer; registers have their high byte first, bits begin
@@ -187,6 +185,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::source::modbus::Table;
 
     #[tokio::test]
     async fn a_connection_that_was_idle_for_long_is_not_trusted() {

@@ -79,8 +79,7 @@ fn is_gateway(config: &Config) -> bool {
 }
 
 const fn query(table: Table, count: u16) -> Query {
-    let function = if table.is_bits() { 1 } else { 3 };
-    Query { unit: 1, function, address: 0, count }
+    Query { unit: 1, function: table.function(), address: 0, count }
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@
 //! answer might be to, `frame` is bytes and nothing more.
 //!
 //! One source is one task and one connection. The requests of a group are
-//! planned from its signals (`plan`), and anew around what a device refuses; a group's readings become one event, stamped when
-//! its last answer came.
+//! planned from its signals (`plan`), and anew around what a device refuses; a
+//! group's readings become one event, stamped when its last answer came.
 //!
 //! What goes wrong, and whom it costs:
 //! - A device **refuses** a request (exception): its signals are null with
@@ -80,7 +80,7 @@ pub use config::{
 };
 use connection::Peer;
 pub use cycles::{Counts, Cycles};
-pub use outline::{Latency, Measured, Outline, Planned, Read, doubts};
+pub use outline::{Latency, Measured, Outline, Planned, Read, Told, doubts};
 use remembered::{Remembered, checksum};
 use schedule::{Health, Schedule};
 pub use signal::field_of_bit;

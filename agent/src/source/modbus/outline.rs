@@ -75,6 +75,16 @@ pub enum Measured {
     Failed(String),
 }
 
+/// A group beside the others of its bus, as a program reads it.
+#[derive(Debug, Serialize)]
+pub struct Told<'a> {
+    #[serde(flatten)]
+    group: &'a Planned,
+    time_ms: f64,
+    /// `null` where the others leave no time.
+    shortest_ms: Option<f64>,
+}
+
 /// A device that answers after another time than the plan assumes, so that there is a
 /// better plan.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -94,8 +104,11 @@ pub struct Latency {
 /// comes of it. For a configuration that [`Config::check`] found nothing wrong with.
 /// Only a serial line is slow for sure; how long a host takes, nobody has asked it.
 pub fn doubts(config: &Config) -> Vec<(String, String)> {
+    if config.port().is_none() {
+        return Vec::new();
+    }
     let load = Outline::new(config).load();
-    if load <= 1.0 || config.port().is_none() {
+    if load <= 1.0 {
         return Vec::new();
     }
     let what = format!(
@@ -109,7 +122,12 @@ pub fn doubts(config: &Config) -> Vec<(String, String)> {
 }
 
 fn millis<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64((time.as_secs_f64() * 1e6).round() / 1e3)
+    serializer.serialize_f64(in_millis(*time))
+}
+
+/// To the microsecond.
+fn in_millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
 impl Outline {
@@ -146,6 +164,16 @@ impl Outline {
         let left = 1.0 - (self.load() - group.load());
         // Less than a thousandth is a rounding error or of no use.
         (left > 1e-3).then(|| group.time().div_f64(left))
+    }
+
+    /// The groups with what becomes of them on this bus.
+    pub fn told(&self) -> Vec<Told<'_>> {
+        let told = |group| Told {
+            group,
+            time_ms: in_millis(group.time()),
+            shortest_ms: self.shortest(group).map(in_millis),
+        };
+        self.groups.iter().map(told).collect()
     }
 
     /// Asks the devices, each request three times, and tells before each one how many
@@ -258,6 +286,11 @@ impl Planned {
 }
 
 impl Read {
+    /// In words: `holding 100 to 109`.
+    pub fn range(&self) -> String {
+        self.request.range()
+    }
+
     fn new(cost: &Cost, spans: &[Span], request: Request) -> Self {
         Self {
             table: request.table,

@@ -75,16 +75,19 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// For messages: `holding 100 to 109`.
+    /// For messages.
     pub(super) fn range(&self) -> String {
         range(self.table, self.address, self.count)
     }
 }
 
-/// For messages, too: `holding 100 to 109`.
+/// For messages: `holding 100 to 109`, or `holding 100` alone.
 pub(super) fn range(table: Table, address: u16, count: u16) -> String {
-    let last = address.saturating_add(count.saturating_sub(1));
-    format!("{} {address} to {last}", table.as_str())
+    let name = table.as_str();
+    match address.saturating_add(count.saturating_sub(1)) {
+        last if last == address => format!("{name} {address}"),
+        last => format!("{name} {address} to {last}"),
+    }
 }
 
 /// The fields that lie in one place, such as the bits of a register: never apart.

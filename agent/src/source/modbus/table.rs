@@ -51,6 +51,16 @@ impl Table {
         matches!(self, Self::Coil | Self::Discrete)
     }
 
+    /// The function that reads it (Modbus Application Protocol 1.1b3, 6.1 to 6.4).
+    pub(super) const fn function(self) -> u8 {
+        match self {
+            Self::Coil => 1,
+            Self::Discrete => 2,
+            Self::Holding => 3,
+            Self::Input => 4,
+        }
+    }
+
     /// Table and address of what a manual numbers so, if it can.
     pub(super) fn numbered(number: u32) -> Option<(Self, u16)> {
         let (first, _, table) =

@@ -37,6 +37,7 @@ fn every_mistake_is_told_with_its_place() {
         name = "boiler"
         max_registers = 126
         max_bits = 0
+        latency = "1 ms"
         group = []
         [[device]]
         name = "boiler"
@@ -74,6 +75,7 @@ fn every_mistake_is_told_with_its_place() {
          \"plc.local\" or \"[fe80::1]:502\""
             .to_owned(),
         "timeout is zero: at least 1 ms".to_owned(),
+        "device[0].latency is not below `timeout`, after which no answer is waited for".to_owned(),
         "device[0].max_registers 126 is not within 1 to 125".to_owned(),
         "device[0].max_bits 0 is not within 1 to 2000".to_owned(),
         "device[0].group is empty: add a [[source.device.group]]".to_owned(),

@@ -35,7 +35,7 @@ async fn a_late_answer_is_never_taken_for_the_next_one() {
     };
     let (end, ()) = bench.run(script).await;
     assert!(end.is_ok());
-    let said = "no answer from unit 1 in time, reading holding 0 to 0";
+    let said = "no answer from unit 1 in time, reading holding 0";
     assert_eq!(bench.faults(), [("slow".to_owned(), said.to_owned())]);
 }
 
@@ -158,7 +158,7 @@ async fn a_refused_request_costs_its_own_signals_only() {
         }
     };
     assert!(bench.run(script).await.0.is_ok());
-    let said = "exception 63 (not defined) on reading holding 10 to 10";
+    let said = "exception 63 (not defined) on reading holding 10";
     assert_eq!(bench.faults(), [("boiler group fast".to_owned(), said.to_owned())]);
     assert_eq!(bench.counts().refused, 4);
 }

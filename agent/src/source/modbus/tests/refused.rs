@@ -23,6 +23,15 @@ device = [{ name = "boiler", unit = 7, group = [{ interval = "5 ms", signals = [
 ] }] }]
 "#;
 
+/// Two registers with a hole between them that is read along.
+const A_HOLE: &str = r#"
+timeout = "30 s"
+device = [{ name = "boiler", group = [{ interval = "5 ms", signals = [
+  { name = "a", table = "holding", address = 0 },
+  { name = "b", table = "holding", address = 10 },
+] }] }]
+"#;
+
 /// Long for a test, and less than what was refused rests.
 const SOON: Duration = Duration::from_secs(30);
 
@@ -118,7 +127,7 @@ fn bytes(checkpoint: &Checkpoint) -> &[u8] {
     bytes
 }
 
-const SAID: &str = "the device refuses holding 5 to 5: check table, address and type in its \
+const SAID: &str = "the device refuses holding 5: check table, address and type in its \
                     manual; what is refused is asked again, each hour at the latest";
 
 const ALL_BUT_5: [u64; 7] = [0, 1, 2, 3, 4, 6, 7];
@@ -179,22 +188,36 @@ async fn what_was_found_is_remembered_over_a_restart() {
 #[tokio::test]
 async fn a_refused_hole_is_remembered_and_no_fault() {
     let (listener, address) = listen().await;
-    let devices = r#"
-        timeout = "30 s"
-        device = [{ name = "boiler", group = [{ interval = "5 ms", signals = [
-          { name = "a", table = "holding", address = 0 },
-          { name = "b", table = "holding", address = 10 },
-        ] }] }]
-    "#;
     let picky = Picky { refusal: 3, ..Picky::lacking([4]) };
-    let (mut first, mut commits) = bench(&address, devices);
+    let (mut first, mut commits) = bench(&address, A_HOLE);
     let found = picky.run(&mut first, &listener, until(&mut commits, &[0, 10], &[])).await;
     assert_eq!(picky.asked.take()[..3], [(0, 11), (10, 1), (0, 1)]);
     assert_eq!(first.faults(), []);
-    let (mut second, mut commits) = bench_with(&address, devices, Some(bytes(&found[0])));
+    let (mut second, mut commits) = bench_with(&address, A_HOLE, Some(bytes(&found[0])));
     let event = picky.run(&mut second, &listener, commits.event()).await;
     assert_eq!(state(&event), (vec![0, 10], vec![]));
     assert_eq!(picky.asked.take()[..2], [(0, 1), (10, 1)]);
+}
+
+#[tokio::test]
+async fn what_is_asked_besides_spoils_no_value_that_was_read() {
+    let (listener, address) = listen().await;
+    let (mut bench, mut commits) = bench(&address, A_HOLE);
+    let picky = Picky { refusal: 3, ..Picky::lacking([4]) };
+    picky.run(&mut bench, &listener, until(&mut commits, &[0, 10], &[])).await;
+    while commits.deliveries.try_recv().is_ok() {}
+    // Asked again for both at once, it says that it is ill.
+    let ill = Picky { refusal: 4, ..Picky::lacking([4]) };
+    bench.source.groups[0].doubt();
+    let script = async {
+        for _ in 0..3 {
+            let event = commits.event().await;
+            assert_eq!((event.quality, fields(&event)), (Quality::Good, good(0, 10)));
+        }
+    };
+    ill.run(&mut bench, &listener, script).await;
+    assert!(ill.asked.take().contains(&(0, 11)));
+    assert_eq!(bench.faults(), []);
 }
 
 #[tokio::test]
