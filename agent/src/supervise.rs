@@ -39,6 +39,46 @@ pub struct State {
     /// Subject (a device, a topic, a table) → what is wrong with it; the
     /// connection itself stands under the empty subject.
     pub faults: BTreeMap<String, String>,
+    /// How the devices behind it stand, by name, as far as that is known. Empty
+    /// where a source cannot tell.
+    pub devices: BTreeMap<String, Device>,
+}
+
+/// Whether a device answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// All that is asked of it is answered.
+    Up,
+    /// Something of it is silent or refused, and the rest is answered.
+    Degraded,
+    /// Nothing of it is answered.
+    Down,
+}
+
+impl Standing {
+    pub const ALL: [Self; 3] = [Self::Up, Self::Degraded, Self::Down];
+
+    /// The word for it, wherever it is told.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Degraded => "degraded",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// How a device stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    pub standing: Standing,
+    /// Why it is not up; empty while it is.
+    pub reason: String,
+    /// When it came to stand so, for this reason.
+    pub since: Instant,
+    /// How often its standing has changed since its source began; the first one
+    /// that is known counts.
+    pub changes: u64,
 }
 
 /// What a source tells about its state. Each change is one line in the log;
@@ -49,7 +89,8 @@ pub struct Link(watch::Sender<State>, BTreeMap<String, Instant>);
 
 impl Link {
     pub fn new(source: Arc<str>) -> Self {
-        let state = State { source, up: false, faults: BTreeMap::new() };
+        let (faults, devices) = (BTreeMap::new(), BTreeMap::new());
+        let state = State { source, up: false, faults, devices };
         Self(watch::Sender::new(state), BTreeMap::new())
     }
 
@@ -109,6 +150,42 @@ impl Link {
         }
     }
 
+    /// How a device stands, and why where it is not up.
+    pub fn device(&mut self, name: &str, standing: Standing, reason: &str) {
+        self.0.send_if_modified(|state| {
+            let known = state.devices.get(name);
+            if known.is_some_and(|known| known.standing == standing && known.reason == reason) {
+                return false;
+            }
+            let (source, word) = (&state.source, standing.as_str());
+            if standing == Standing::Up {
+                info!(%source, device = name, "device is up");
+            } else {
+                warn!(%source, device = name, state = word, error = reason, "device is not up");
+            }
+            let changes = known.map_or(0, |known| known.changes);
+            let changed = known.is_none_or(|known| known.standing != standing);
+            let device = Device {
+                standing,
+                reason: reason.to_owned(),
+                since: Instant::now(),
+                changes: changes + u64::from(changed),
+            };
+            state.devices.insert(name.to_owned(), device);
+            true
+        });
+    }
+
+    /// Nothing is wrong with any part of it.
+    pub fn is_well(&self) -> bool {
+        self.0.borrow().faults.is_empty()
+    }
+
+    /// What is wrong with this subject, if anything is.
+    pub fn fault_of(&self, subject: &str) -> Option<String> {
+        self.0.borrow().faults.get(subject).cloned()
+    }
+
     /// What is wrong now, by subject.
     #[cfg(test)]
     pub(crate) fn faults(&self) -> BTreeMap<String, String> {
@@ -132,7 +209,7 @@ impl Link {
 }
 
 /// The error and its causes in one line.
-fn in_full(error: &Error) -> String {
+pub(crate) fn in_full(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -192,5 +269,23 @@ mod tests {
         tokio::time::advance(SETTLED).await;
         link.settled("boiler");
         assert!(link.faults().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_device_is_told_where_its_state_changes_and_each_change_is_counted() {
+        let mut link = Link::new("bus".into());
+        let mut seen = link.watch();
+        let mut told = |link: &mut Link, standing, reason: &str| {
+            link.device("boiler", standing, reason);
+            let is_told = seen.has_changed().unwrap();
+            let device = seen.borrow_and_update().devices["boiler"].clone();
+            (is_told, device.changes, device.since.elapsed().as_secs())
+        };
+        assert_eq!(told(&mut link, Standing::Up, ""), (true, 1, 0));
+        tokio::time::advance(Duration::from_secs(7)).await;
+        assert_eq!(told(&mut link, Standing::Up, ""), (false, 1, 7), "the same again is silent");
+        assert_eq!(told(&mut link, Standing::Down, "no answer"), (true, 2, 0));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(told(&mut link, Standing::Down, "no way to it"), (true, 2, 0));
     }
 }

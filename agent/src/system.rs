@@ -1,5 +1,5 @@
 //! The agent's own stream: its start and stop, a heartbeat with the buffer's
-//! depth and drops, and what was dropped or damaged.
+//! depth and drops, what was dropped or damaged, and how devices stand.
 //!
 //! Its events go the way of all others, through an [`Intake`] of an internal
 //! source, so that they have ids, are kept while the line is down, and arrive
@@ -7,9 +7,14 @@
 //! its event: a kill before it tells it again, under another id that never was
 //! before.
 
+mod devices;
+#[cfg(test)]
+mod devices_tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use devices::{Devices, Links};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -19,7 +24,7 @@ use tracing::warn;
 use crate::buffer::{self, Gap, Loss, Store};
 use crate::clock::Clock;
 use crate::collect::{Checkpoint, Delivery, Intake, Stopping};
-use crate::event::{Event, Field, Quality, Value};
+use crate::event::{Event, Field, Quality, Timestamp, Value};
 use crate::flow::{self, Create, Flows, Rules};
 use crate::forward;
 use crate::units::{Percent, Period};
@@ -89,17 +94,21 @@ impl Config {
     }
 }
 
-/// What stands in an event beside its id and time.
+/// What stands in an event beside its id.
 #[derive(Debug)]
-struct Notice(Vec<Field>);
+struct Notice {
+    fields: Vec<Field>,
+    /// The device and the time that it is of; without them the gateway's own, now.
+    of: Option<(Arc<str>, Timestamp)>,
+}
 
 impl Notice {
     fn new(kind: &str) -> Self {
-        Self(Vec::new()).with("kind", text(kind))
+        Self { fields: Vec::new(), of: None }.with("kind", text(kind))
     }
 
     fn with(mut self, name: &str, value: Value) -> Self {
-        self.0.push(Field { name: name.into(), unit: None, value, quality: None });
+        self.fields.push(Field { name: name.into(), unit: None, value, quality: None });
         self
     }
 }
@@ -157,6 +166,7 @@ pub struct System {
     store: Store,
     buffer: watch::Receiver<buffer::Stats>,
     forward: watch::Receiver<forward::Status>,
+    devices: Devices,
     /// What was told, and what of it is saved.
     told: Told,
     saved: Told,
@@ -224,6 +234,7 @@ impl Plan {
         clock: Clock,
         store: Store,
         forward: watch::Receiver<forward::Status>,
+        links: watch::Receiver<Links>,
     ) -> System {
         System {
             flow: self.flow,
@@ -233,6 +244,7 @@ impl Plan {
             buffer: store.stats(),
             store,
             forward,
+            devices: Devices::new(links),
             told: self.told,
             saved: self.saved,
             loss: self.loss,
@@ -264,14 +276,25 @@ impl System {
         // A heartbeat that was missed says nothing later.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
-            let beat = || vec![self.with_depth(Notice::new("heartbeat"))];
-            let mut notices = first.take().unwrap_or_else(beat);
-            let gaps = self.gaps().await;
-            notices.extend(gaps.iter().map(gap));
-            let last = gaps.last().map_or(self.told.gap, |gap| gap.id);
+            let is_beat = tokio::select! {
+                biased;
+                _ = ticks.tick() => true,
+                () = self.devices.changed() => false,
+            };
+            let mut notices = Vec::new();
+            let mut told = self.told.clone();
+            if is_beat {
+                let beat = || vec![self.with_depth(Notice::new("heartbeat"))];
+                notices = first.take().unwrap_or_else(beat);
+                let gaps = self.gaps().await;
+                notices.extend(gaps.iter().map(gap));
+                told.gap = gaps.last().map_or(told.gap, |gap| gap.id);
+            }
+            notices.extend(self.devices.look(self.clock.now()));
+            if notices.is_empty() {
+                continue;
+            }
             let mut delivery = self.delivery(notices);
-            let told = Told { gap: last, ..self.told.clone() };
             // Else a sign of life would be a write.
             delivery.checkpoint = (told != self.saved).then(|| told.save());
             let ticket = intake.deliver(delivery).await?;
@@ -312,13 +335,10 @@ impl System {
 
     fn delivery(&self, notices: Vec<Notice>) -> Delivery {
         let now = self.clock.now();
-        let event = |Notice(fields)| Event {
-            flow: self.flow,
-            device: Arc::clone(&self.device),
-            time: now,
-            read_at: None,
-            quality: Quality::Good,
-            fields,
+        let event = |Notice { fields, of }| {
+            let (device, time) = of.unwrap_or_else(|| (Arc::clone(&self.device), now));
+            let (flow, quality) = (self.flow, Quality::Good);
+            Event { flow, device, time, read_at: None, quality, fields }
         };
         let events: Vec<Event> = notices.into_iter().map(event).collect();
         // Some dozens of bytes a field.
@@ -332,7 +352,6 @@ mod tests {
     use super::*;
     use crate::buffer::{BatchId, Demand, Reason, ValueRef};
     use crate::collect::{self, Buffer, Collector, SourceInfo};
-    use crate::event::Timestamp;
     use crate::flow::Lane;
 
     /// Kinds of what stands in the stream, with the ids that gaps name.
@@ -385,7 +404,8 @@ mod tests {
         let (sender, forward) =
             watch::channel(forward::Status { state: "sending", ..forward::Status::begin() });
         let store = collector.store();
-        let system = plan.start("gw1", Clock::fixed(Timestamp(7)), store, forward);
+        let links = watch::Sender::new(Vec::new()).subscribe();
+        let system = plan.start("gw1", Clock::fixed(Timestamp(7)), store, forward, links);
         Run { collector, intakes, system, flow, _forward: sender }
     }
 

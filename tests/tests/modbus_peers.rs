@@ -3,6 +3,7 @@
 //! over TCP, RTU over TCP, and RTU and ASCII on serial lines.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -23,10 +24,20 @@ static KAFKA: LazyLock<Kafka> = LazyLock::new(|| Kafka::started("modbus-peers-ka
 /// The gateway `name`, its one stream of the same name, and these sources.
 fn agent(name: &str, sources: &str) -> Agent {
     let folder = folder(name);
-    let config = settings::head(name, &folder, &settings::plain(&KAFKA.brokers()))
-        + &settings::stream(name, 1)
-        + sources;
-    let mut agent = Agent::new(&folder, &config);
+    let head = settings::head(name, &folder, &settings::plain(&KAFKA.brokers()));
+    started(&folder, &(head + &settings::stream(name, 1) + sources))
+}
+
+/// The same with its own stream, which goes to this topic.
+fn agent_with_system(name: &str, topic: &str, sources: &str) -> Agent {
+    let folder = folder(name);
+    let head = settings::head_with_system(name, &folder, &settings::plain(&KAFKA.brokers()));
+    let head = head.replace("[system]\n", &format!("[system]\ntopic = \"{topic}\"\n"));
+    started(&folder, &(head + &settings::stream(name, 1) + sources))
+}
+
+fn started(folder: &Path, config: &str) -> Agent {
+    let mut agent = Agent::new(folder, config);
     agent.start();
     agent
 }
@@ -249,9 +260,15 @@ fn every_value_of_every_peer_arrives_as_it_is() {
     nobody.for_each(|record| assert_eq!(record.value["nobody"], Value::Null, "{record:?}"));
 }
 
+/// The states of a device in the agent's own stream, in their order.
+fn states<'a>(records: &'a [Record], device: &str) -> Vec<&'a str> {
+    let of_device = |r: &&Record| r.key == device && r.text("kind") == "device";
+    records.iter().filter(of_device).map(|record| record.text("state")).collect()
+}
+
 #[test]
-fn reading_goes_on_by_itself_when_a_killed_peer_is_back() {
-    let name = "modbus-peers-killed";
+fn a_killed_peer_is_told_to_be_down_and_read_by_itself_when_it_is_back() {
+    let (name, system) = ("modbus-peers-killed", "modbus-peers-killed.system");
     let line = Line::new(&folder("modbus-peers-killed-lines"), "rtu");
     let [tcp, over_tcp] = [(); 2].map(|()| ports::free().to_string());
     let mut peers = [
@@ -269,8 +286,13 @@ fn reading_goes_on_by_itself_when_a_killed_peer_is_back() {
         sources += &source(name, way, address, framing, "300 ms");
         sources += &modbus_group("100 ms", [modbus_signal("run", "holding", 43)]);
     }
-    let mut agent = agent(name, &sources);
-    let mut judge = Judge::of_topic(&KAFKA, name);
+    let mut agent = agent_with_system(name, system, &sources);
+    let (mut judge, mut own) = (Judge::of_topic(&KAFKA, name), Judge::of_topic(&KAFKA, system));
+    let mut wait_state = |state: &str| {
+        own.look_until(&format!("each is {state} at last"), DELIVERY, |records| {
+            ways.iter().all(|(way, ..)| states(records, way).last() == Some(&state))
+        });
+    };
     let mut wait = |value: Value| {
         judge.look_until(&format!("run = {value} of each"), DELIVERY, |records| {
             ways.iter()
@@ -278,13 +300,20 @@ fn reading_goes_on_by_itself_when_a_killed_peer_is_back() {
         });
     };
     wait(json!(1));
+    wait_state("up");
     peers.iter_mut().for_each(Peer::kill);
     wait(Value::Null);
+    wait_state("down");
     for peer in &mut peers {
         peer.start_again("2");
     }
     wait(json!(2));
+    wait_state("up");
     agent.stop();
+    for record in own.look().iter().filter(|record| record.text("kind") == "device") {
+        let is_up = record.text("state") == "up";
+        assert_eq!(record.value["reason"] == Value::Null, is_up, "{record:?}");
+    }
 }
 
 /// Requests that each device is asked at least; every third of them goes wrong.

@@ -108,7 +108,8 @@ impl Agent {
                     return;
                 };
                 let store = self.collector.store();
-                let system = plan.start(gateway, clock.clone(), store, self.forward.subscribe());
+                let (forward, links) = (self.forward.subscribe(), self.links.subscribe());
+                let system = plan.start(gateway, clock.clone(), store, forward, links);
                 let run = system.run(intake, stop.clone());
                 self.tasks.spawn(async move {
                     run.await;

@@ -128,6 +128,10 @@ fn stats(common: &Common) -> Result<ExitCode, ExitCode> {
             line = format!("{line}; {subject} {what}");
         }
         lines.push(vec![format!("source {}", source.name), line]);
+        for (name, device) in source.devices {
+            let reason = device.reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+            lines.push(vec![format!("device {name}"), device.state + &reason]);
+        }
     }
     if let Some(forward) = stats.forward {
         let error = forward.last_error.map(|error| format!(": {error}")).unwrap_or_default();

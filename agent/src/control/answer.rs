@@ -16,7 +16,7 @@ use crate::buffer::{
 };
 use crate::encode::json::Encoder;
 use crate::event::Timestamp;
-use crate::forward;
+use crate::{forward, supervise};
 
 /// Dead letters of one answer; who wants more asks for those before the last.
 const MOST_LETTERS: u32 = 1_000;
@@ -174,6 +174,7 @@ impl Desk {
                 name: state.source.to_string(),
                 up: state.up,
                 faults: state.faults.clone(),
+                devices: state.devices.iter().map(device).collect(),
             }
         });
         let forward = live.map(|live| {
@@ -306,6 +307,11 @@ fn each(batch: &Batch, mut more: impl FnMut(Box<RawValue>) -> bool) -> Result<()
 
 fn aside(one: &forward::Aside) -> words::Aside {
     words::Aside { stream: one.stream.clone(), topic: one.topic.clone(), cause: one.cause.clone() }
+}
+
+fn device((name, device): (&String, &supervise::Device)) -> (String, words::Device) {
+    let reason = (!device.reason.is_empty()).then(|| device.reason.clone());
+    (name.clone(), words::Device { state: device.standing.as_str().to_owned(), reason })
 }
 
 fn letter(letter: Letter) -> words::Letter {

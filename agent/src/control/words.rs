@@ -161,6 +161,17 @@ pub struct Source {
     pub up: bool,
     /// Subject → what is wrong; the connection's own has the empty subject.
     pub faults: std::collections::BTreeMap<String, String>,
+    /// The devices behind it, by name, as far as it is known how they stand.
+    #[serde(default)]
+    pub devices: std::collections::BTreeMap<String, Device>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// `up`, `degraded` or `down`.
+    pub state: String,
+    /// Why it is not up.
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

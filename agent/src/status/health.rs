@@ -5,11 +5,12 @@ use serde::Serialize;
 use super::Board;
 use crate::forward::Aside;
 use crate::pulse::SILENCE;
+use crate::supervise::Standing;
 
 /// One thing that is wrong.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Reason {
-    /// `buffer`, `kafka`, or `source` or `stream` and its name.
+    /// `buffer`, `kafka`, or `source`, `device` or `stream` and its name.
     pub part: String,
     pub what: String,
 }
@@ -34,14 +35,24 @@ pub(super) fn ailing(board: &Board) -> Vec<Reason> {
 }
 
 /// What a person should see though it is ready: the streams whose topics do not take
-/// their events. Those are kept, and the others go on; no restart helps.
+/// their events, which are kept, and the devices that do not answer. All others go on;
+/// no restart helps.
 pub(super) fn worth_a_look(board: &Board) -> Vec<Reason> {
     let aside = &board.forward.borrow().aside;
     let reason = |one: &Aside| {
         let what = format!("stands aside, its events are kept: topic {}: {}", one.topic, one.cause);
         Reason::new(&format!("stream {}", one.stream), what)
     };
-    aside.iter().map(reason).collect()
+    let mut all: Vec<Reason> = aside.iter().map(reason).collect();
+    for source in &board.seen.borrow().sources {
+        let state = source.borrow();
+        let ill = state.devices.iter().filter(|(_, device)| device.standing != Standing::Up);
+        all.extend(ill.map(|(name, device)| {
+            let what = format!("{}: {}", device.standing.as_str(), device.reason);
+            Reason::new(&format!("device {}/{name}", state.source), what)
+        }));
+    }
+    all
 }
 
 /// What keeps it from taking data in or from delivering it.

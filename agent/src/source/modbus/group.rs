@@ -17,7 +17,7 @@ use super::{End, Error};
 use crate::decode::registers::{self, Decoder};
 use crate::event::{Event, Field, Quality, Timestamp, Value};
 use crate::flow;
-use crate::supervise::Link;
+use crate::supervise::{Link, in_full};
 use crate::units::Period;
 
 /// Refused places that one line names: more of them are one mistake.
@@ -33,6 +33,8 @@ pub(super) struct Poll {
     pub(super) cycles: Arc<Cycles>,
     /// Device and group, for the log.
     subject: String,
+    /// The same for what the device refuses for its address.
+    addresses: String,
     interval: Period,
     flow: flow::Id,
     requests: Requests,
@@ -116,6 +118,7 @@ impl Poll {
             device: index,
             told: false,
             cycles: Arc::new(Cycles::new(device.name.as_str().into(), name)),
+            addresses: format!("{subject} addresses"),
             subject,
             interval: group.interval,
             flow,
@@ -147,6 +150,11 @@ impl Poll {
     /// Every request was answered when it was last sent.
     pub(super) fn is_heard(&self) -> bool {
         !self.requests.is_one_silent()
+    }
+
+    /// A request that was not answered is about to be asked again.
+    pub(super) fn is_woken(&self) -> bool {
+        self.requests.is_one_woken()
     }
 
     /// The device refuses all of it.
@@ -305,11 +313,10 @@ impl Poll {
         if !self.requests.take_untold() {
             return;
         }
-        let subject = format!("{} addresses", self.subject);
         let mut bad = self.requests.bad();
         let told: Vec<String> = bad.by_ref().take(MOST_TOLD).map(range_of).collect();
         if told.is_empty() {
-            return link.well(&subject);
+            return link.well(&self.addresses);
         }
         let more = match bad.count() {
             0 => String::new(),
@@ -320,7 +327,13 @@ impl Poll {
              refused is asked again, each hour at the latest",
             told.join(", ")
         );
-        link.fault(&subject, &what);
+        link.fault(&self.addresses, &what);
+    }
+
+    /// What the device refuses of it, if it is said to refuse anything.
+    pub(super) fn refusal(&self, link: &Link) -> Option<String> {
+        let what = [&self.addresses, &self.subject].into_iter().find_map(|of| link.fault_of(of))?;
+        Some(format!("group {}: {what}", self.cycles.group))
     }
 
     /// A minute of whole cycles without a refusal ends the fault.
@@ -334,6 +347,11 @@ impl Poll {
 }
 
 impl Broken {
+    /// In words, also where the connection is what broke.
+    pub(super) fn reason(&self) -> String {
+        self.end.as_ref().map_or_else(|| self.what.clone(), |end| in_full(&end.error))
+    }
+
     fn new(failure: Failure, peer: &Peer, unit: u8, request: &Request) -> Self {
         let range = request.range();
         let (quality, what, end) = match failure {

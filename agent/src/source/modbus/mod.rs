@@ -25,7 +25,8 @@
 //!   is read at least every 30 s is silent, the device rests as a whole and its
 //!   requests take turns, so that a dead unit costs the others one time-out per
 //!   rest. A group that gets nothing gives one event with nulls and the reason
-//!   as quality, and nothing more until something of it is answered again.
+//!   as quality, and nothing more until something of it is answered again. How
+//!   each device stands after that, `standing` judges.
 //! - After a time-out or an unexpected frame a **TCP connection is dropped**, so
 //!   that no late answer can be taken for the next one (where answers have no
 //!   transaction id, `late` sees to it besides). A serial line is drained. The drop is the
@@ -63,6 +64,7 @@ mod requests;
 mod schedule;
 mod serial;
 mod signal;
+mod standing;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -80,6 +82,7 @@ pub use config::{
 };
 use connection::Peer;
 pub use cycles::{Counts, Cycles};
+use group::Broken;
 pub use outline::{Latency, Measured, Outline, Planned, Read, Told, doubts};
 use remembered::{Remembered, checksum};
 use schedule::{Health, Schedule};
@@ -115,6 +118,8 @@ struct Unit {
     checksum: u32,
     /// That it is silent has been told.
     faulty: bool,
+    /// It is down, and why has been told.
+    down: bool,
 }
 
 impl Source {
@@ -139,6 +144,7 @@ impl Source {
                 health: Health::default(),
                 checksum,
                 faulty: false,
+                down: false,
             });
         }
         Self {
@@ -177,7 +183,7 @@ impl Source {
 
     async fn poll(&mut self, intake: &mut Intake, link: &mut Link) -> Result<Infallible, Error> {
         if let Err(error) = self.peer.connect().await {
-            self.tell_silence(intake).await?;
+            self.tell_unreachable(&error, intake, link).await?;
             return Err(error);
         }
         link.up(&self.peer.to_string());
@@ -196,7 +202,7 @@ impl Source {
             }
             if let Err(end) = self.cycle(turn.group, intake, link).await {
                 if end.unreachable {
-                    self.tell_silence(intake).await?;
+                    self.tell_unreachable(&end.error, intake, link).await?;
                 }
                 return Err(end.error);
             }
@@ -239,10 +245,10 @@ impl Source {
         let has_part = reading.broken.is_none() && !group.reads_nothing();
         let worth_telling = has_part || reading.answered || !group.told;
         group.told = !reading.heard || group.reads_nothing();
-        let failed = reading.broken.is_some();
+        let silence = reading.broken.as_ref().map(Broken::reason);
         group.cycles.add(Counts {
             read: reading.answered.into(),
-            failed: failed.into(),
+            failed: silence.is_some().into(),
             refused: reading.refusals,
             ..Counts::default()
         });
@@ -258,7 +264,7 @@ impl Source {
         let event = group.event(&device.name, time, reading.fields);
         let of = group.device;
         if end.as_ref().is_none_or(|end| !end.unreachable) {
-            self.judge(of, reading.heard, failed, link);
+            self.judge(of, reading.heard, silence.as_deref(), link);
         }
         if worth_telling {
             self.deliver(intake, vec![event]).await?;
@@ -276,43 +282,6 @@ impl Source {
         }
         let quick = self.groups.iter().filter(|one| one.device == group.device && one.is_quick());
         quick.map(group::Poll::requests).fold(0, u32::saturating_add).max(1)
-    }
-
-    /// Whether the device as a whole is silent, after a cycle of one of its
-    /// groups.
-    fn judge(&mut self, index: usize, heard: bool, failed: bool, link: &mut Link) {
-        let Some(device) = self.devices.get_mut(index) else { return };
-        if heard && device.health.is_silent() {
-            device.health.answered();
-            let groups = self.groups.iter_mut().filter(|group| group.device == index);
-            groups.for_each(group::Poll::wake);
-        }
-        let mut groups = self.groups.iter().filter(|group| group.device == index);
-        if failed {
-            if groups.all(|group| !group.is_quick() || group.is_silent()) {
-                device.health.failed(Instant::now(), 1);
-            }
-        } else if groups.all(group::Poll::is_heard) {
-            device.faulty = false;
-            link.well(&device.name);
-        }
-    }
-
-    /// The peer cannot be reached: every group says once that it has no values.
-    /// When it is back, it may be another one.
-    async fn tell_silence(&mut self, intake: &mut Intake) -> Result<(), Error> {
-        let time = self.clock.now();
-        self.groups.iter_mut().for_each(group::Poll::doubt);
-        let mut events = Vec::new();
-        for group in self.groups.iter_mut().filter(|g| !g.told) {
-            let Some(device) = self.devices.get(group.device) else { continue };
-            group.told = true;
-            events.push(group.silence(&device.name, time));
-        }
-        if events.is_empty() {
-            return Ok(());
-        }
-        self.deliver(intake, events).await
     }
 
     /// Waits while the buffer is full; the cycles that go by meanwhile are missed.

@@ -159,6 +159,11 @@ impl Requests {
         self.asks().any(|ask| ask.health.is_silent())
     }
 
+    /// At least one was not, and is asked again in the next cycle to see if it still is.
+    pub(super) fn is_one_woken(&self) -> bool {
+        self.asks().any(|ask| ask.health.is_woken())
+    }
+
     /// The device has answered something: what is silent is tried again, and so is
     /// what it refused, for it may have been changed or have been starting.
     pub(super) fn wake(&mut self, now: Instant) {

@@ -126,6 +126,11 @@ impl Health {
         self.failures > 0
     }
 
+    /// It failed, and is to be asked again before its rest is over.
+    pub(super) const fn is_woken(&self) -> bool {
+        self.is_silent() && self.rests_until.is_none()
+    }
+
     /// Did not answer. Of several that are silent together each rests
     /// `sharers` times as long, so that all have their turn.
     pub(super) fn failed(&mut self, now: Instant, sharers: u32) {

@@ -22,6 +22,7 @@ use super::process::{self, Process};
 use crate::buffer::{Reason, Stats};
 use crate::forward;
 use crate::source::modbus::Counts;
+use crate::supervise::Standing;
 
 /// All figures as they are now.
 pub(super) fn text(board: &Arc<Board>) -> String {
@@ -128,7 +129,18 @@ fn sources(sheet: &mut Sheet<'_>, board: &Board) -> Result<(), Error> {
         let faults = u64::try_from(state.faults.len()).unwrap_or(u64::MAX);
         ([("source", &*state.source)], faults)
     });
-    sheet.gauges("source_faults", help, faults)
+    sheet.gauges("source_faults", help, faults)?;
+    let devices = states.iter().flat_map(|state| {
+        let source = &*state.source;
+        state.devices.iter().map(move |(name, device)| (source, name.as_str(), device.standing))
+    });
+    let rows = devices.flat_map(|(source, device, now)| {
+        Standing::ALL.into_iter().map(move |standing| {
+            let of = [("source", source), ("device", device), ("state", standing.as_str())];
+            (of, u64::from(standing == now))
+        })
+    });
+    sheet.gauges("device_state", "1 for the state that the device is in, once it is known", rows)
 }
 
 fn cycles(sheet: &mut Sheet<'_>, board: &Board) -> Result<(), Error> {

@@ -75,6 +75,7 @@ async fn what_the_stages_say_stands_under_its_name() {
     bench.cycles.add(Counts { read: 1, missed: 2, rested: 3, failed: 4, refused: 5 });
     bench.well();
     bench.link.fault("boiler", "busy");
+    bench.link.device("pump", Standing::Down, "no answer");
     bench.forward.send_modify(|status| {
         (status.delivered_events, status.delivered_bytes, status.transactions) = (6, 7, 8);
         status.took.add(Duration::from_millis(300));
@@ -106,6 +107,8 @@ async fn what_the_stages_say_stands_under_its_name() {
         &[
             ("tidegate_source_up{source=\"plc\"}", 1.0),
             ("tidegate_source_faults{source=\"plc\"}", 1.0),
+            ("tidegate_device_state{source=\"plc\",device=\"pump\",state=\"down\"}", 1.0),
+            ("tidegate_device_state{source=\"plc\",device=\"pump\",state=\"up\"}", 0.0),
             ("tidegate_forward_delivered_events_total", 6.0),
             ("tidegate_forward_delivered_bytes_total", 7.0),
             ("tidegate_forward_transactions_total", 8.0),

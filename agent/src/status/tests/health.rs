@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::buffer::locked;
-use crate::status::health::{ailing, unready};
+use crate::status::health::{ailing, unready, worth_a_look};
 
 /// Part and words of each reason.
 fn words(reasons: Vec<crate::status::health::Reason>) -> Vec<(String, String)> {
@@ -29,6 +29,21 @@ async fn a_source_that_is_not_connected_is_a_reason_until_it_is() {
     check(unready(&other.board), &[]);
     other.link.fault("boiler", "busy");
     check(unready(&other.board), &[]);
+}
+
+#[tokio::test]
+async fn a_device_that_does_not_answer_is_worth_a_look_and_no_reason() {
+    let mut bench = Bench::new();
+    bench.well();
+    check(worth_a_look(&bench.board), &[]);
+    bench.link.device("pump", Standing::Degraded, "group 0: exception 06 (device busy)");
+    bench.link.device("boiler", Standing::Down, "no answer from unit 7 in time");
+    let expected = [
+        ("device plc/boiler", "down: no answer from unit 7 in time"),
+        ("device plc/pump", "degraded: group 0: exception 06 (device busy)"),
+    ];
+    check(worth_a_look(&bench.board), &expected);
+    check(unready(&bench.board), &[]);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::collect::{self, Buffer, Collector, Delivery, Intake, SourceInfo};
 use crate::event::{Event, Quality, Timestamp};
 use crate::flow::{self, Flows, Lane, Stream};
 use crate::source::modbus::Counts;
-use crate::supervise::Link;
+use crate::supervise::{Link, Standing};
 use crate::units::{Period, Room};
 
 const NOW: Timestamp = Timestamp(1_767_225_600_000_000_000);
@@ -58,7 +58,8 @@ impl Bench {
         let (collector, mut intakes) = collect::start(file, vec![source], flows).unwrap();
         let (forward, status) = watch::channel(forward::Status::begin());
         let writer = Pulse::new("buffer");
-        let link = Link::new("plc".into());
+        let mut link = Link::new("plc".into());
+        link.device(STRANGE, Standing::Up, "");
         let cycles = Arc::new(Cycles::new(STRANGE.into(), "fast".to_owned()));
         let seen = Seen {
             sources: vec![link.watch()],

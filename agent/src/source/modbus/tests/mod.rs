@@ -7,6 +7,7 @@ mod outline;
 mod polling;
 mod refused;
 mod serial;
+mod standing;
 mod values;
 
 use std::future::Future;

@@ -1,0 +1,141 @@
+//! How devices stand: up, degraded, down, and why.
+
+use super::*;
+use crate::supervise::{Standing, State};
+
+/// Two groups of one device, in two requests.
+const TWO: &str = r#"
+timeout = "30 s"
+[[device]]
+name = "boiler"
+unit = 7
+[[device.group]]
+interval = "20 ms"
+signals = [{ name = "a", table = "holding", address = 0 }]
+[[device.group]]
+interval = "20 ms"
+signals = [{ name = "b", table = "holding", address = 500 }]
+"#;
+
+/// How the device `boiler` stands, and why.
+fn boiler(states: &tokio::sync::watch::Receiver<State>) -> Option<(Standing, String)> {
+    let state = states.borrow();
+    state.devices.get("boiler").map(|device| (device.standing, device.reason.clone()))
+}
+
+fn up() -> Option<(Standing, String)> {
+    Some((Standing::Up, String::new()))
+}
+
+fn down(why: &str) -> Option<(Standing, String)> {
+    Some((Standing::Down, why.to_owned()))
+}
+
+fn degraded(why: &str) -> Option<(Standing, String)> {
+    Some((Standing::Degraded, why.to_owned()))
+}
+
+const NO_ANSWER: &str = "exception 0B (gateway target failed to respond) for unit 7";
+
+#[tokio::test]
+async fn a_device_is_down_once_all_of_it_is_silent_and_up_once_all_of_it_was_read_again() {
+    let (listener, address) = listen().await;
+    let (mut bench, mut commits) = bench(&address, TWO);
+    let states = bench.link.watch();
+    let script = async {
+        let mut wire = Wire::accept(&listener).await;
+        let mut after = async |code: Option<u8>| {
+            let asked = wire.asked().await;
+            match code {
+                Some(code) => wire.exception(asked, code).await,
+                None => wire.answer(asked, 5).await,
+            }
+            commits.event().await;
+            boiler(&states)
+        };
+        assert_eq!(after(Some(0x0B)).await, None, "the other group may be answered");
+        assert_eq!(after(Some(0x0B)).await, down(NO_ANSWER));
+        assert_eq!(after(None).await, down(NO_ANSWER), "the other group is asked next");
+        assert_eq!(after(None).await, up());
+        let ill = "exception 04 (device failure) on reading holding";
+        // The two take turns, whichever is first.
+        let (_, why) = after(Some(4)).await.unwrap();
+        assert!(why.starts_with("group ") && why.contains(ill), "{why}");
+        assert_eq!(after(None).await, degraded(&why), "for a minute at least");
+    };
+    assert!(bench.run(script).await.0.is_ok());
+}
+
+#[tokio::test]
+async fn while_a_part_of_it_is_answered_a_device_is_degraded() {
+    let (listener, address) = listen().await;
+    let (mut bench, _commits) = bench(&address, TWO);
+    let states = bench.link.watch();
+    let script = async {
+        let mut wire = Wire::accept(&listener).await;
+        while boiler(&states) != degraded(NO_ANSWER) {
+            assert!([None, up()].contains(&boiler(&states)));
+            let asked = wire.asked().await;
+            match asked.address {
+                500 => wire.exception(asked, 0x0B).await,
+                _ => wire.answer(asked, 5).await,
+            }
+        }
+    };
+    assert!(bench.run(script).await.0.is_ok());
+}
+
+#[tokio::test]
+async fn what_is_read_seldom_makes_no_silent_device_better() {
+    let (listener, address) = listen().await;
+    let devices = TWO.replacen("20 ms", "1 h", 2).replacen("1 h", "20 ms", 1);
+    let (mut bench, mut commits) = bench(&address, &devices);
+    let states = bench.link.watch();
+    let script = async {
+        let mut wire = Wire::accept(&listener).await;
+        let often = wire.asked().await;
+        wire.exception(often, 0x0B).await;
+        commits.event().await;
+        assert_eq!(boiler(&states), down(NO_ANSWER));
+        let seldom = wire.asked().await;
+        assert_eq!(seldom.address, 500);
+        wire.answer(seldom, 5).await;
+        commits.event().await;
+        assert_eq!(boiler(&states), down(NO_ANSWER));
+    };
+    assert!(bench.run(script).await.0.is_ok());
+}
+
+#[tokio::test]
+async fn a_peer_that_is_not_there_has_all_its_devices_down() {
+    let (listener, address) = listen().await;
+    drop(listener);
+    let (mut bench, _commits) = bench(&address, ONE);
+    let error = bench.source.run(&mut bench.intake, &mut bench.link, &bench.stop).await;
+    let (standing, why) = boiler(&bench.link.watch()).unwrap();
+    assert_eq!(standing, Standing::Down);
+    assert!(why.starts_with(&format!("{}: ", error.unwrap_err())), "with the cause: {why}");
+}
+
+#[tokio::test]
+async fn a_device_that_lacks_an_address_is_degraded_and_says_which() {
+    let (listener, address) = listen().await;
+    let (mut bench, _commits) = bench(&address, ONE);
+    let states = bench.link.watch();
+    let script = async {
+        let mut wire = Wire::accept(&listener).await;
+        loop {
+            if let Some((Standing::Degraded, why)) = boiler(&states) {
+                return why;
+            }
+            let asked = wire.asked().await;
+            match asked.address + asked.count {
+                12.. => wire.exception(asked, 2).await,
+                _ => wire.answer(asked, 5).await,
+            }
+        }
+    };
+    let (end, why) = bench.run(script).await;
+    assert!(end.is_ok());
+    assert!(why.starts_with("group 0: the device refuses holding 11: "), "{why}");
+}
