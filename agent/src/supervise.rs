@@ -42,7 +42,21 @@ pub struct State {
     /// How the devices behind it stand, by name, as far as that is known. Empty
     /// where a source cannot tell.
     pub devices: BTreeMap<String, Device>,
+    /// Of a source with two ways to its devices, the one in use, once it is known.
+    pub way: Option<Way>,
 }
+
+/// Which of two ways to its devices a source takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    pub address: String,
+    /// Why it is the fallback; `None` while it is the first.
+    pub fallback: Option<String>,
+    pub since: Instant,
+}
+
+/// The subject of the fault that the fallback is in use.
+const ADDRESS: &str = "address";
 
 /// Whether a device answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +104,7 @@ pub struct Link(watch::Sender<State>, BTreeMap<String, Instant>);
 impl Link {
     pub fn new(source: Arc<str>) -> Self {
         let (faults, devices) = (BTreeMap::new(), BTreeMap::new());
-        let state = State { source, up: false, faults, devices };
+        let state = State { source, up: false, faults, devices, way: None };
         Self(watch::Sender::new(state), BTreeMap::new())
     }
 
@@ -172,6 +186,28 @@ impl Link {
                 changes: changes + u64::from(changed),
             };
             state.devices.insert(name.to_owned(), device);
+            true
+        });
+    }
+
+    /// Which of two ways to its devices is in use; `fallback` is why it is not the first.
+    pub fn way(&mut self, address: &str, fallback: Option<&str>) {
+        self.0.send_if_modified(|state| {
+            let known = state.way.as_ref();
+            let same =
+                |known: &Way| known.address == address && known.fallback.as_deref() == fallback;
+            if known.is_some_and(same) {
+                return false;
+            }
+            if let Some(why) = fallback {
+                warn!(source = %state.source, address, error = why, "the fallback is in use");
+                let what = format!("{why}: the fallback {address} is in use");
+                state.faults.insert(ADDRESS.to_owned(), what);
+            } else if state.faults.remove(ADDRESS).is_some() {
+                info!(source = %state.source, address, "the first address is in use again");
+            }
+            let fallback = fallback.map(str::to_owned);
+            state.way = Some(Way { address: address.to_owned(), fallback, since: Instant::now() });
             true
         });
     }

@@ -270,7 +270,7 @@ fn states<'a>(records: &'a [Record], device: &str) -> Vec<&'a str> {
 fn a_killed_peer_is_told_to_be_down_and_read_by_itself_when_it_is_back() {
     let (name, system) = ("modbus-peers-killed", "modbus-peers-killed.system");
     let line = Line::new(&folder("modbus-peers-killed-lines"), "rtu");
-    let [tcp, over_tcp] = [(); 2].map(|()| ports::free().to_string());
+    let [tcp, over_tcp, nobody] = [(); 3].map(|()| ports::free().to_string());
     let mut peers = [
         Peer::started("pymodbus_server.py", &["tcp", &tcp]),
         Peer::started("pymodbus_server.py", &["rtu-over-tcp", &over_tcp]),
@@ -280,10 +280,14 @@ fn a_killed_peer_is_told_to_be_down_and_read_by_itself_when_it_is_back() {
         ("tcp", format!("127.0.0.1:{tcp}"), "tcp"),
         ("rtu-over-tcp", format!("127.0.0.1:{over_tcp}"), "rtu"),
         ("rtu", line.master.clone(), "rtu"),
+        ("fallback", format!("127.0.0.1:{nobody}"), "tcp"),
     ];
+    let fallback = format!("fallback = \"127.0.0.1:{tcp}\"\nstream");
     let mut sources = String::new();
     for (way, address, framing) in &ways {
-        sources += &source(name, way, address, framing, "300 ms");
+        let source = source(name, way, address, framing, "300 ms");
+        sources +=
+            &if *way == "fallback" { source.replacen("stream", &fallback, 1) } else { source };
         sources += &modbus_group("100 ms", [modbus_signal("run", "holding", 43)]);
     }
     let mut agent = agent_with_system(name, system, &sources);
@@ -314,6 +318,9 @@ fn a_killed_peer_is_told_to_be_down_and_read_by_itself_when_it_is_back() {
         let is_up = record.text("state") == "up";
         assert_eq!(record.value["reason"] == Value::Null, is_up, "{record:?}");
     }
+    let taken = own.records.iter().filter(|record| record.text("kind") == "address");
+    let taken: Vec<_> = taken.map(|r| (r.text("source"), r.text("address"))).collect();
+    assert_eq!(taken, [("fallback", format!("127.0.0.1:{tcp}").as_str())]);
 }
 
 /// Requests that each device is asked at least; every third of them goes wrong.

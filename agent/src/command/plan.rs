@@ -109,6 +109,7 @@ fn tell_json(outline: &Outline, latencies: &[Latency]) {
     say(serde_json::json!({
         "source": outline.source,
         "address": outline.address,
+        "fallback": outline.fallback,
         "framing": outline.framing,
         "baud": outline.baud,
         "load": outline.load(),
@@ -119,7 +120,9 @@ fn tell_json(outline: &Outline, latencies: &[Latency]) {
 
 fn tell(outline: &Outline, latencies: &[Latency]) {
     let baud = outline.baud.map(|baud| format!(", {baud} baud")).unwrap_or_default();
-    say(format_args!("{}: {}{baud}, {}", outline.source, outline.address, outline.framing));
+    let fallback = outline.fallback.as_ref().map(|address| format!(" (fallback {address})"));
+    let way = outline.address.clone() + &fallback.unwrap_or_default();
+    say(format_args!("{}: {way}{baud}, {}", outline.source, outline.framing));
     let all = outline.groups.iter().flat_map(|group| {
         let of_group = |read| row(group, read);
         group.requests.iter().map(of_group)

@@ -352,9 +352,10 @@ fn repeated(names: Vec<(KeyPath, &str)>, noun: &str, problems: &mut Vec<Problem>
 /// A serial port that two sources open would be one's, and the other's never.
 fn ports(sources: &[(KeyPath, source::Config)], problems: &mut Vec<Problem>) {
     let mut seen: BTreeMap<&str, KeyPath> = BTreeMap::new();
-    for (at, source) in sources {
-        let Some(port) = source.port() else { continue };
-        let at = at.key("address");
+    let named = sources
+        .iter()
+        .flat_map(|(at, source)| source.ports().into_iter().map(|(key, port)| (at.key(key), port)));
+    for (at, port) in named {
         if let Some(first) = seen.get(port) {
             let what = format!("the serial port `{port}` belongs to {first} already");
             let remedy = "all devices of a port are [[source.device]] of one source";

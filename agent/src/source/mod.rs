@@ -57,11 +57,11 @@ impl Config {
         }
     }
 
-    /// The serial port that it opens, which is nobody else's.
-    pub fn port(&self) -> Option<&str> {
+    /// The serial ports that it opens, which are nobody else's, by their keys.
+    pub fn ports(&self) -> Vec<(&'static str, &str)> {
         match self {
-            Self::Modbus(c) => c.port(),
-            Self::Mqtt(_) | Self::Sqlite(_) => None,
+            Self::Modbus(c) => c.ports().collect(),
+            Self::Mqtt(_) | Self::Sqlite(_) => Vec::new(),
         }
     }
 

@@ -1,4 +1,5 @@
-//! Which devices stand otherwise than was told last, each at most once in a second.
+//! Which devices stand otherwise than was told last, each at most once in a second, and
+//! which of two ways leads to them.
 //!
 //! What changes to and fro meanwhile is counted in the next event and not told step by
 //! step; how it stands in the end always is. Of a source that begins, with the agent or
@@ -17,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{Notice, text};
 use crate::event::{Timestamp, Value};
-use crate::supervise::{Device, State};
+use crate::supervise::{Device, State, Way};
 
 /// Each event is part of a write; a device that comes and goes faster than this is
 /// understood by its count.
@@ -43,6 +44,7 @@ pub(super) struct Devices {
 struct Source {
     link: watch::Receiver<State>,
     told: BTreeMap<String, Device>,
+    told_way: Option<Way>,
 }
 
 impl Devices {
@@ -101,7 +103,7 @@ impl Devices {
             .position(|known| known.link.same_channel(link))
         {
             Some(index) => known.swap_remove(index),
-            None => Source { link: link.clone(), told: BTreeMap::new() },
+            None => Source { link: link.clone(), told: BTreeMap::new(), told_way: None },
         };
         self.sources = links.iter().map(source).collect();
     }
@@ -111,6 +113,10 @@ impl Source {
     fn look(&mut self, now: Timestamp) -> Vec<Notice> {
         let state = self.link.borrow_and_update();
         let mut notices = Vec::new();
+        if self.told_way != state.way {
+            notices.extend(state.way.as_ref().map(|way| notice_of_way(&state.source, way)));
+            self.told_way.clone_from(&state.way);
+        }
         for (name, device) in &state.devices {
             let before = self.told.get(name);
             if before == Some(device) {
@@ -121,6 +127,14 @@ impl Source {
         }
         notices
     }
+}
+
+fn notice_of_way(source: &str, way: &Way) -> Notice {
+    Notice::new("address")
+        .with("source", text(source))
+        .with("address", text(&way.address))
+        .with("fallback", Value::Bool(way.fallback.is_some()))
+        .with("reason", way.fallback.as_deref().map_or(Value::Null, text))
 }
 
 /// The event is the device's own, of the moment at which it came to stand so.

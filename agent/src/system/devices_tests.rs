@@ -116,3 +116,30 @@ async fn a_source_that_goes_on_is_not_told_again_and_one_that_begins_anew_is() {
     kept.device("boiler", Standing::Down, "no answer");
     assert_eq!(bench.next().await.0, [told("boiler", "down", "up", 1)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn which_of_two_ways_is_taken_is_told_at_first_and_when_it_is_another() {
+    let mut link = Link::new("bus".into());
+    let mut bench = Bench::of(&[&link]);
+    let mut told = |link: &mut Link, address, why| {
+        link.way(address, why);
+        let notices = bench.devices.look(NOW);
+        let fields = |notice: &Notice| {
+            let of = ["kind", "source", "address", "fallback", "reason"];
+            of.map(|name| field(notice, name)).to_vec()
+        };
+        notices.iter().map(fields).collect::<Vec<_>>()
+    };
+    let (kind, source) = (text("address"), text("bus"));
+    let [first, second] = ["10.0.0.5:502", "10.0.0.6:502"];
+    let of_first = vec![kind.clone(), source.clone(), text(first), Value::Bool(false), Value::Null];
+    assert_eq!(told(&mut link, first, None), [of_first]);
+    advance(SECOND).await;
+    assert!(told(&mut link, first, None).is_empty());
+    let away = "cannot connect to 10.0.0.5:502";
+    let of_second = vec![kind, source, text(second), Value::Bool(true), text(away)];
+    assert_eq!(told(&mut link, second, Some(away)), [of_second]);
+    assert_eq!(link.faults()["address"], format!("{away}: the fallback {second} is in use"));
+    link.way(first, None);
+    assert!(link.faults().is_empty());
+}

@@ -23,6 +23,11 @@ pub struct Config {
     /// Host and port: `"10.0.0.5:502"`; without a port 502. Or the path of a
     /// serial port: `"/dev/serial/by-id/usb-…"`.
     pub address: String,
+    /// A second way to the same devices, which is taken while `address` cannot be
+    /// reached or no device answers there: of the same kind, and never open beside it.
+    /// Default: none.
+    #[serde(default)]
+    pub fallback: Option<String>,
     /// What stands around requests and answers: `tcp`, `rtu` or `ascii`.
     /// Default: `tcp` for a host, `rtu` for a serial port.
     #[serde(default)]
@@ -126,7 +131,7 @@ pub struct Group {
 }
 
 /// An address that is the path of a serial port.
-fn is_path(address: &str) -> bool {
+pub(super) fn is_path(address: &str) -> bool {
     address.contains('/')
 }
 
@@ -208,20 +213,10 @@ impl Config {
 
     /// Where it leads and what is spoken there.
     fn check_way(&self, wrong: &mut Mistakes) {
-        if is_path(&self.address) {
-            return self.check_port(wrong);
-        }
-        if let Err(what) = endpoint(&self.address) {
-            wrong.add("address".into(), what);
-        } else if self.framing().is_ambiguous() && !names_port(&self.address) {
-            let what = format!(
-                "`{}` names no port, and only Modbus TCP has one of its own: add it, as in \
-                 \"10.0.0.5:4001\"",
-                self.address
-            );
-            wrong.add("address".into(), what);
-        }
-        if self.serial.is_some() {
+        self.check_place("address", &self.address, wrong);
+        if self.is_serial() {
+            self.check_serial(wrong);
+        } else if self.serial.is_some() {
             let what = format!(
                 "is for a serial port, and `{}` is a host: leave it out, or give the port's path \
                  as `address`",
@@ -229,17 +224,52 @@ impl Config {
             );
             wrong.add("serial".into(), what);
         }
+        if let Some(fallback) = &self.fallback {
+            self.check_fallback(fallback, wrong);
+        }
     }
 
-    fn check_port(&self, wrong: &mut Mistakes) {
-        if !self.address.starts_with('/') {
+    fn check_place(&self, key: &str, address: &str, wrong: &mut Mistakes) {
+        if is_path(address) {
+            if !address.starts_with('/') {
+                let what = format!(
+                    "`{address}` is not the whole path of a serial port: write it as \
+                     \"/dev/serial/by-id/…\" or \"/dev/ttyS1\""
+                );
+                wrong.add(key.into(), what);
+            }
+        } else if let Err(what) = endpoint(address) {
+            wrong.add(key.into(), what);
+        } else if self.framing().is_ambiguous() && !names_port(address) {
             let what = format!(
-                "`{}` is not the whole path of a serial port: write it as \
-                 \"/dev/serial/by-id/…\" or \"/dev/ttyS1\"",
+                "`{address}` names no port, and only Modbus TCP has one of its own: add it, as in \
+                 \"10.0.0.5:4001\""
+            );
+            wrong.add(key.into(), what);
+        }
+    }
+
+    fn check_fallback(&self, fallback: &str, wrong: &mut Mistakes) {
+        if is_path(fallback) != self.is_serial() {
+            let what = format!(
+                "`{fallback}` is another kind of way than `{}`: a second host for a host, a second \
+                 serial port for a serial port",
                 self.address
             );
-            wrong.add("address".into(), what);
+            return wrong.add("fallback".into(), what);
         }
+        self.check_place("fallback", fallback, wrong);
+        let same = match (endpoint(&self.address), endpoint(fallback)) {
+            (Ok(first), Ok(second)) if !self.is_serial() => first == second,
+            _ => self.address == fallback,
+        };
+        if same {
+            let what = "is `address` itself: give the other way to the devices, or leave it out";
+            wrong.add("fallback".into(), what);
+        }
+    }
+
+    fn check_serial(&self, wrong: &mut Mistakes) {
         if self.framing() == Framing::Tcp {
             wrong.add("framing".into(), "`tcp` is not spoken on a serial port: `rtu` or `ascii`");
         }
@@ -250,13 +280,20 @@ impl Config {
 
     /// What is spoken there.
     pub(super) fn framing(&self) -> Framing {
-        let default = if is_path(&self.address) { Framing::Rtu } else { Framing::Tcp };
+        let default = if self.is_serial() { Framing::Rtu } else { Framing::Tcp };
         self.framing.unwrap_or(default)
     }
 
-    /// The serial port that is opened, if it is one.
-    pub fn port(&self) -> Option<&str> {
-        is_path(&self.address).then_some(self.address.as_str())
+    pub(super) fn is_serial(&self) -> bool {
+        is_path(&self.address)
+    }
+
+    /// The serial ports that it opens, one at a time, by the keys that name them.
+    pub fn ports(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let fallback = self.fallback.as_deref().filter(|fallback| *fallback != self.address);
+        let both = [("address", Some(self.address.as_str())), ("fallback", fallback)];
+        let named = both.into_iter().filter_map(|(key, address)| Some((key, address?)));
+        named.filter(|(_, address)| is_path(address))
     }
 }
 

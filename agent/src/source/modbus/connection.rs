@@ -5,7 +5,8 @@
 //! or an exception a TCP connection is dropped: what comes late must not be read
 //! by the next request, and a peer without power leaves a connection that looks
 //! well. A serial port stays open, and its line is drained. What may still be
-//! answered is remembered here, over all connections.
+//! answered is remembered here, over all connections, and over both ways where there
+//! are two (`ways`): behind them is the same line.
 
 use std::fmt;
 use std::io;
@@ -17,8 +18,10 @@ use super::frame::{Framing, Query};
 use super::late::Late;
 use super::line::{Line, SETTLE, Trouble};
 use super::plan::Request;
+use super::ways::Ways;
 use super::wire::{Place, Wire};
 use crate::source::Error;
+use crate::supervise::in_full;
 
 /// After this long a firewall may have forgotten the connection without a word,
 /// which would cost a slow group its reading; opening another is cheap.
@@ -50,7 +53,8 @@ pub(super) enum Failure {
 /// The other end, and the connection to it while there is one.
 #[derive(Debug)]
 pub(super) struct Peer {
-    place: Place,
+    first: Place,
+    spare: Option<Spare>,
     framing: Framing,
     timeout: Duration,
     late: Late,
@@ -58,6 +62,16 @@ pub(super) struct Peer {
     /// agent before a restart, this source before a reload.
     fresh: bool,
     connection: Option<Connection>,
+}
+
+/// A second way to the same devices.
+#[derive(Debug)]
+struct Spare {
+    place: Place,
+    /// Which of the two is in use.
+    ways: Ways,
+    /// Why the first is not in use; empty while it is.
+    why: String,
 }
 
 #[derive(Debug)]
@@ -70,14 +84,21 @@ struct Connection {
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.place.fmt(f)
+        self.place().fmt(f)
     }
 }
 
 impl Peer {
-    pub(super) fn new(place: Place, framing: Framing, timeout: Duration) -> Self {
+    pub(super) fn new(first: Place, framing: Framing, timeout: Duration) -> Self {
         let late = Late::default();
-        Self { place, framing, timeout, late, fresh: true, connection: None }
+        Self { first, spare: None, framing, timeout, late, fresh: true, connection: None }
+    }
+
+    /// With another way to the same devices, if there is one.
+    pub(super) fn with_fallback(mut self, place: Option<Place>) -> Self {
+        let ways = Ways::new(Instant::now());
+        self.spare = place.map(|place| Spare { place, ways, why: String::new() });
+        self
     }
 
     pub(super) fn drop_connection(&mut self) {
@@ -86,25 +107,101 @@ impl Peer {
 
     /// Its end by its own doing, for the log.
     pub(super) fn gone(&self) -> String {
-        self.place.gone()
+        self.place().gone()
     }
 
-    /// Opens a new connection.
+    /// Opens a new connection; by the other way, if there is one, where this one could
+    /// not be opened before either. The connection before is closed first: a device may
+    /// have room for one only.
     pub(super) async fn connect(&mut self) -> Result<(), Error> {
         self.connection = None;
+        let was_second = self.is_second();
+        let Err(error) = self.try_to_connect().await else { return Ok(()) };
+        let this = in_full(&error);
+        if !self.spare.as_mut().is_some_and(|spare| spare.fails(&this)) {
+            return Err(error);
+        }
+        self.fresh = true;
+        let Err(error) = self.try_to_connect().await else { return Ok(()) };
+        if let Some(spare) = &mut self.spare {
+            spare.ways.lost(Instant::now());
+            spare.why.clear();
+        }
+        // Always told in the same order, so that it is told once.
+        let other = in_full(&error);
+        let (first, second) = if was_second { (other, this) } else { (this, other) };
+        Err(Error::new(format!("{first}; fallback: {second}")))
+    }
+
+    async fn try_to_connect(&mut self) -> Result<(), Error> {
         self.connection = Some(self.open().await?);
+        if let Some(spare) = &mut self.spare {
+            spare.ways.opened();
+        }
         Ok(())
+    }
+
+    /// The one that is in use.
+    fn place(&self) -> &Place {
+        match &self.spare {
+            Some(spare) if spare.ways.is_second() => &spare.place,
+            _ => &self.first,
+        }
+    }
+
+    const fn place_mut(&mut self) -> &mut Place {
+        match &mut self.spare {
+            Some(spare) if spare.ways.is_second() => &mut spare.place,
+            _ => &mut self.first,
+        }
+    }
+
+    pub(super) fn is_second(&self) -> bool {
+        self.spare.as_ref().is_some_and(|spare| spare.ways.is_second())
+    }
+
+    /// Which of two ways is in use, and why the first is not. `None` where there is only
+    /// one, and while nothing has shown yet whether another one works.
+    pub(super) fn way(&self) -> Option<(&Place, Option<&str>)> {
+        let spare = self.spare.as_ref().filter(|spare| !spare.ways.is_trial())?;
+        Some((self.place(), spare.ways.is_second().then_some(spare.why.as_str())))
+    }
+
+    /// What a cycle says about the way: something was `heard`, or nothing, and whether
+    /// `all` devices are silent by now.
+    pub(super) fn weigh(&mut self, heard: bool, all: bool) {
+        let Some(spare) = &mut self.spare else { return };
+        if heard {
+            spare.ways.heard();
+            if !spare.ways.is_second() {
+                spare.why.clear();
+            }
+        } else {
+            spare.ways.unheard(all, Instant::now());
+        }
+    }
+
+    /// Takes the other way where it is time to, which is then to be connected.
+    pub(super) fn change(&mut self) -> bool {
+        let Some(spare) = &mut self.spare else { return false };
+        let changes = spare.ways.change(Instant::now());
+        if changes {
+            spare.leave("no device answered there");
+            (self.connection, self.fresh) = (None, true);
+        }
+        changes
     }
 
     // `&mut`: a connection can be sent to another thread but not shared, and
     // with `&` this future could not be sent either.
     async fn open(&mut self) -> Result<Connection, Error> {
-        let opened = self.place.open(self.framing, self.timeout).await;
-        let wire = opened.map_err(|cause| Error::because(self.place.unreachable(), cause))?;
-        let timing = self.place.timing(self.framing, self.timeout);
+        let (framing, timeout) = (self.framing, self.timeout);
+        let opened = self.place_mut().open(framing, timeout).await;
+        let wire = opened.map_err(|cause| Error::because(self.place().unreachable(), cause))?;
+        let timing = self.place().timing(framing, timeout);
         // An answer to somebody else comes within the time that is waited for one.
-        let quiet = if self.fresh { self.timeout } else { SETTLE };
-        let line = Line::new(wire, self.framing, timing, quiet).with_echo(self.place.echoes());
+        let quiet = if self.fresh { timeout } else { SETTLE };
+        let line = Line::new(wire, framing, timing, quiet).with_echo(self.place().echoes());
         Ok(Connection { line, served: false, used: Instant::now() })
     }
 
@@ -113,11 +210,12 @@ impl Peer {
     /// meanwhile: reading twice changes nothing.
     pub(super) async fn exchange(&mut self, unit: u8, request: &Request) -> Result<Reply, Failure> {
         let query = query(unit, request);
+        let is_port = self.place().is_port();
         loop {
             // Taken out, and only put back when it is clean: also a future
             // that is dropped half-way leaves no connection behind.
             let trusted = |c: &Connection| c.used.elapsed() < LONGEST_IDLE;
-            let kept = self.connection.take().filter(|c| self.place.is_port() || trusted(c));
+            let kept = self.connection.take().filter(|c| is_port || trusted(c));
             let mut connection = match kept {
                 Some(connection) => connection,
                 None => self.open().await.map_err(Failure::Unreachable)?,
@@ -128,7 +226,7 @@ impl Peer {
                 Err(Trouble::Closed(_)) if connection.served => {}
                 Err(Trouble::Closed(cause)) => return Err(Failure::Closed(cause)),
                 Err(trouble @ (Trouble::Late | Trouble::Unexpected(_))) => {
-                    if self.place.is_port() {
+                    if is_port {
                         self.connection = Some(connection);
                     }
                     return Err(trouble.into());
@@ -139,6 +237,25 @@ impl Peer {
                     return answer.map(|data| reply(query, &data)).map_err(Failure::from);
                 }
             }
+        }
+    }
+}
+
+impl Spare {
+    /// The way in use could not be opened; true: the other one is in use now.
+    fn fails(&mut self, why: &str) -> bool {
+        let leaves = self.ways.failed(Instant::now());
+        if leaves {
+            self.leave(why);
+        }
+        leaves
+    }
+
+    /// Notes why the first way was left. One that was tried in vain stays away for the
+    /// reason that it had.
+    fn leave(&mut self, why: &str) {
+        if self.ways.is_second() && self.why.is_empty() {
+            why.clone_into(&mut self.why);
         }
     }
 }

@@ -38,7 +38,9 @@
 //!   idle for a minute is replaced before it is used.
 //! - The **peer** cannot be reached, or closes a fresh connection: `run` ends
 //!   with an error and `supervise` opens it again. What devices are resting
-//!   stands in [`Source`] and outlives the connection.
+//!   stands in [`Source`] and outlives the connection. Where there is a second way to
+//!   the devices (`fallback`) it is taken when the first cannot be opened or nothing
+//!   answers there, and given up for the first again (`ways`).
 //!
 //! Cycles that cannot be read in time (a slow device, a full buffer) are
 //! skipped and counted, never bunched (`schedule`).
@@ -68,6 +70,7 @@ mod standing;
 mod table;
 #[cfg(test)]
 mod tests;
+mod ways;
 mod wire;
 
 use std::convert::Infallible;
@@ -148,7 +151,7 @@ impl Source {
             });
         }
         Self {
-            peer: Box::new(Peer::new(place(config), config.framing(), config.timeout.get())),
+            peer: Box::new(peer(config)),
             clock: setup.clock,
             devices,
             schedule: Schedule::new(groups.iter().map(group::Poll::interval).collect()),
@@ -182,11 +185,7 @@ impl Source {
     }
 
     async fn poll(&mut self, intake: &mut Intake, link: &mut Link) -> Result<Infallible, Error> {
-        if let Err(error) = self.peer.connect().await {
-            self.tell_unreachable(&error, intake, link).await?;
-            return Err(error);
-        }
-        link.up(&self.peer.to_string());
+        self.connect(intake, link).await?;
         self.schedule.begin(Instant::now());
         loop {
             let Some(due) = self.schedule.due() else {
@@ -194,6 +193,9 @@ impl Source {
                 return std::future::pending().await;
             };
             sleep_until(due).await;
+            if self.peer.change() {
+                self.connect(intake, link).await?;
+            }
             let now = Instant::now();
             let Some(turn) = self.schedule.take(now) else { continue };
             if let Some(group) = self.groups.get_mut(turn.group) {
@@ -207,6 +209,20 @@ impl Source {
                 return Err(end.error);
             }
         }
+    }
+
+    async fn connect(&mut self, intake: &mut Intake, link: &mut Link) -> Result<(), Error> {
+        let before = self.peer.is_second();
+        if let Err(error) = self.peer.connect().await {
+            self.tell_unreachable(&error, intake, link).await?;
+            return Err(error);
+        }
+        link.up(&self.peer.to_string());
+        if self.peer.is_second() != before {
+            self.wake();
+        }
+        self.tell_way(link);
+        Ok(())
     }
 
     /// Reads one group and hands its event over.
@@ -319,13 +335,19 @@ fn remembered(config: &Config, saved: Option<&[u8]>) -> Remembered {
     })
 }
 
-/// Where its devices are.
-fn place(config: &Config) -> Place {
-    if let Some(path) = config.port() {
-        return Place::Port(path.into(), config.serial.unwrap_or_default());
+/// The way to its devices, or both.
+fn peer(config: &Config) -> Peer {
+    let fallback = config.fallback.as_deref().map(|address| place(config, address));
+    let first = place(config, &config.address);
+    Peer::new(first, config.framing(), config.timeout.get()).with_fallback(fallback)
+}
+
+fn place(config: &Config, address: &str) -> Place {
+    if config::is_path(address) {
+        return Place::Port(address.into(), config.serial.unwrap_or_default());
     }
-    let host = config::endpoint(&config.address);
-    let (host, port) = host.unwrap_or_else(|_| (config.address.clone(), 502));
+    let host = config::endpoint(address);
+    let (host, port) = host.unwrap_or_else(|_| (address.to_owned(), 502));
     Place::host(host, port)
 }
 

@@ -23,6 +23,8 @@ const ROUNDS: usize = 3;
 pub struct Outline {
     pub source: String,
     pub address: String,
+    /// The second way to the same devices, by which the time is taken to be the same.
+    pub fallback: Option<String>,
     pub framing: Framing,
     /// Of a serial port, bits a second.
     pub baud: Option<u32>,
@@ -104,7 +106,7 @@ pub struct Latency {
 /// comes of it. For a configuration that [`Config::check`] found nothing wrong with.
 /// Only a serial line is slow for sure; how long a host takes, nobody has asked it.
 pub fn doubts(config: &Config) -> Vec<(String, String)> {
-    if config.port().is_none() {
+    if !config.is_serial() {
         return Vec::new();
     }
     let load = Outline::new(config).load();
@@ -140,8 +142,9 @@ impl Outline {
         Self {
             source: config.name.clone(),
             address: config.address.clone(),
+            fallback: config.fallback.clone(),
             framing: config.framing(),
-            baud: config.port().map(|_| config.serial.unwrap_or_default().baud),
+            baud: config.is_serial().then(|| config.serial.unwrap_or_default().baud),
             groups: groups.collect(),
         }
     }
@@ -188,7 +191,8 @@ impl Outline {
         config: &Config,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<(), Error> {
-        let mut peer = Peer::new(place(config), config.framing(), config.timeout.get());
+        let first = place(config, &config.address);
+        let mut peer = Peer::new(first, config.framing(), config.timeout.get());
         peer.connect().await?;
         let all = self.groups.iter().map(|group| group.requests.len()).sum();
         // Of which device the last answer came, and which one is not asked any more.

@@ -41,6 +41,26 @@ impl Source {
             link.well(&device.name);
         }
         self.tell_standing(index, heard, failed, link);
+        if heard || failed.is_some() {
+            self.peer.weigh(heard, self.devices.iter().all(|device| device.down));
+            self.tell_way(link);
+        }
+    }
+
+    /// Of two ways, which one is in use.
+    pub(super) fn tell_way(&self, link: &mut Link) {
+        if let Some((place, why)) = self.peer.way() {
+            link.way(&place.to_string(), why);
+        }
+    }
+
+    /// The way is another one: what is silent is asked at once, and judged by that.
+    pub(super) fn wake(&mut self) {
+        for device in &mut self.devices {
+            device.health.wake();
+            device.down = false;
+        }
+        self.groups.iter_mut().for_each(Poll::wake);
     }
 
     fn tell_standing(&mut self, index: usize, heard: bool, failed: Option<&str>, link: &mut Link) {

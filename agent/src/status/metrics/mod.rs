@@ -130,6 +130,11 @@ fn sources(sheet: &mut Sheet<'_>, board: &Board) -> Result<(), Error> {
         ([("source", &*state.source)], faults)
     });
     sheet.gauges("source_faults", help, faults)?;
+    let ways = states.iter().filter_map(|state| Some((state, state.way.as_ref()?)));
+    let ways =
+        ways.map(|(state, way)| ([("source", &*state.source)], u64::from(way.fallback.is_some())));
+    let help = "1 while the source takes its fallback, 0 while it takes its first address";
+    sheet.gauges("source_fallback", help, ways)?;
     let devices = states.iter().flat_map(|state| {
         let source = &*state.source;
         state.devices.iter().map(move |(name, device)| (source, name.as_str(), device.standing))

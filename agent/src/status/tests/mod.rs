@@ -60,6 +60,7 @@ impl Bench {
         let writer = Pulse::new("buffer");
         let mut link = Link::new("plc".into());
         link.device(STRANGE, Standing::Up, "");
+        link.way("10.0.0.5:502", None);
         let cycles = Arc::new(Cycles::new(STRANGE.into(), "fast".to_owned()));
         let seen = Seen {
             sources: vec![link.watch()],

@@ -172,7 +172,8 @@ fn a_path_is_a_serial_port_with_the_specifications_defaults() {
         parse(&text).unwrap()
     };
     let plain = config("address = \"/dev/ttyS1\"");
-    assert_eq!((plain.framing(), plain.port()), (Framing::Rtu, Some("/dev/ttyS1")));
+    assert_eq!(plain.framing(), Framing::Rtu);
+    assert!(plain.ports().eq([("address", "/dev/ttyS1")]));
     let serial = plain.serial.unwrap_or_default();
     assert_eq!((serial.baud, serial.parity), (19_200, Parity::Even));
     assert_eq!((serial.data_bits(Framing::Rtu), serial.stop_bits()), (8, 1));
@@ -248,4 +249,31 @@ fn nobody_asks_all_units_of_a_line_at_once() {
     let what = "0 is for all units at once, none of which answers: 1 to 247";
     assert_eq!(parse(text).unwrap().check(), [("device[0].unit".to_owned(), what.to_owned())]);
     assert_eq!(parse(&text.replace("/dev/ttyS1", "plc")).unwrap().check(), []);
+}
+
+#[test]
+fn a_fallback_is_another_way_of_the_same_kind() {
+    let check = |way: &str| {
+        let text = format!("name = \"bus\"\nstream = \"plant\"\n{ONE}\n{way}");
+        let told = parse(&text).unwrap().check();
+        told.into_iter().map(|(key, what)| format!("{key} {what}")).collect::<Vec<_>>()
+    };
+    for right in [
+        "address = \"10.0.0.5\"\nfallback = \"10.0.0.6\"",
+        "address = \"10.0.0.5\"\nfallback = \"10.0.0.5:503\"",
+        "address = \"/dev/ttyS1\"\nfallback = \"/dev/ttyS2\"",
+        "address = \"10.0.0.5:4001\"\nfallback = \"plc.local:4001\"\nframing = \"rtu\"",
+    ] {
+        assert_eq!(check(right), [""; 0], "{right}");
+    }
+    let same = "fallback is `address` itself: give the other way to the devices, or leave it out";
+    assert_eq!(check("address = \"10.0.0.5\"\nfallback = \"10.0.0.5:502\""), [same]);
+    assert_eq!(check("address = \"/dev/ttyS1\"\nfallback = \"/dev/ttyS1\""), [same]);
+    let host = "fallback `/dev/ttyS1` is another kind of way than `10.0.0.5`: a second host for a \
+                host, a second serial port for a serial port";
+    assert_eq!(check("address = \"10.0.0.5\"\nfallback = \"/dev/ttyS1\""), [host]);
+    let port = check("address = \"10.0.0.5:4001\"\nfallback = \"10.0.0.6\"\nframing = \"rtu\"");
+    assert!(port[0].starts_with("fallback `10.0.0.6` names no port"), "{port:?}");
+    let path = check("address = \"/dev/ttyS1\"\nfallback = \"dev/ttyS2\"");
+    assert!(path[0].starts_with("fallback `dev/ttyS2` is not the whole path"), "{path:?}");
 }

@@ -2,6 +2,7 @@
 //! all is well, a scripted peer where it is not.
 
 mod check;
+mod fallback;
 mod faults;
 mod outline;
 mod polling;
