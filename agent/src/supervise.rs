@@ -190,6 +190,11 @@ impl Link {
         });
     }
 
+    /// Something that is worth knowing and no fault.
+    pub fn note(&self, subject: &str, what: &str) {
+        info!(source = %self.0.borrow().source, subject, note = what, "source has something to say");
+    }
+
     /// Which of two ways to its devices is in use; `fallback` is why it is not the first.
     pub fn way(&mut self, address: &str, fallback: Option<&str>) {
         self.0.send_if_modified(|state| {

@@ -48,16 +48,18 @@ struct Source {
 }
 
 impl Devices {
-    pub(super) fn new(mut links: watch::Receiver<Links>) -> Self {
-        links.mark_changed();
-        Self { links, sources: Vec::new(), next: Instant::now() }
+    pub(super) fn new(links: watch::Receiver<Links>) -> Self {
+        let mut devices = Self { links, sources: Vec::new(), next: Instant::now() };
+        devices.follow();
+        devices
     }
 
     /// Waits until it is worth a look. May be dropped at any time.
     pub(super) async fn changed(&mut self) {
         sleep_until(self.next).await;
-        let of_links: Change<'_> = Box::pin(async { self.links.changed().await.is_ok() });
-        let of_sources = self.sources.iter_mut().map(|source| -> Change<'_> {
+        let Self { links, sources, .. } = self;
+        let of_links: Change<'_> = Box::pin(async { links.changed().await.is_ok() });
+        let of_sources = sources.iter_mut().map(|source| -> Change<'_> {
             Box::pin(async { source.link.changed().await.is_ok() })
         });
         let mut changes: Vec<Change<'_>> = of_sources.chain([of_links]).collect();
@@ -93,11 +95,13 @@ impl Devices {
 
     /// Takes over which sources there are. One that goes on keeps what was told of it.
     fn follow(&mut self) {
-        if !self.links.has_changed().unwrap_or(false) {
+        let links = self.links.borrow_and_update();
+        let mut pairs = links.iter().zip(&self.sources);
+        let same = pairs.all(|(link, source)| source.link.same_channel(link));
+        if same && links.len() == self.sources.len() {
             return;
         }
         let mut known = std::mem::take(&mut self.sources);
-        let links = self.links.borrow_and_update();
         let source = |link: &watch::Receiver<State>| match known
             .iter()
             .position(|known| known.link.same_channel(link))

@@ -27,6 +27,9 @@ use crate::supervise::in_full;
 /// which would cost a slow group its reading; opening another is cheap.
 const LONGEST_IDLE: Duration = Duration::from_mins(1);
 
+/// Bytes of the largest answer and its request, as RTU sends them; ASCII twice as many.
+const EXCHANGE: usize = 2 * (256 + 8);
+
 /// What the device gave; exactly as much as was asked for (bits are filled up
 /// to a whole byte).
 #[derive(Debug, PartialEq, Eq)]
@@ -154,6 +157,11 @@ impl Peer {
             Some(spare) if spare.ways.is_second() => &mut spare.place,
             _ => &mut self.first,
         }
+    }
+
+    /// Longest time that one request takes.
+    pub(super) fn longest(&self) -> Duration {
+        self.timeout + self.place().timing(self.framing, self.timeout).of_bytes(EXCHANGE)
     }
 
     pub(super) fn is_second(&self) -> bool {

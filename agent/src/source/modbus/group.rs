@@ -1,5 +1,7 @@
 //! One poll group: reads its requests, makes its event.
 
+mod telling;
+
 use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use tokio::time::Instant;
 use super::config::{self, Config, Device, Group};
 use super::connection::{Failure, Peer, Reply};
 use super::cycles::Cycles;
-use super::plan::{Limits, Request, Span, plan, range};
+use super::plan::{Limits, Request, Span, plan};
 use super::refused::{Fact, Refused};
 use super::requests::Requests;
 use super::schedule::{LONGEST_REST, Pace};
@@ -17,11 +19,8 @@ use super::{End, Error};
 use crate::decode::registers::{self, Decoder};
 use crate::event::{Event, Field, Quality, Timestamp, Value};
 use crate::flow;
-use crate::supervise::{Link, in_full};
+use crate::supervise::in_full;
 use crate::units::Period;
-
-/// Refused places that one line names: more of them are one mistake.
-const MOST_TOLD: usize = 5;
 
 /// A group as it is polled.
 #[derive(Debug)]
@@ -35,6 +34,8 @@ pub(super) struct Poll {
     subject: String,
     /// The same for what the device refuses for its address.
     addresses: String,
+    /// What was last said about requests that are cut.
+    cut: String,
     interval: Period,
     flow: flow::Id,
     requests: Requests,
@@ -119,6 +120,7 @@ impl Poll {
             told: false,
             cycles: Arc::new(Cycles::new(device.name.as_str().into(), name)),
             addresses: format!("{subject} addresses"),
+            cut: String::new(),
             subject,
             interval: group.interval,
             flow,
@@ -191,6 +193,27 @@ impl Poll {
     /// for; silence, a wrong frame or a lost connection ends the cycle, and that
     /// request rests, as one of `sharers`.
     pub(super) async fn read(&mut self, peer: &mut Peer, unit: u8, sharers: u32) -> Reading {
+        self.requests.begin();
+        self.ask(peer, unit, sharers).await
+    }
+
+    /// Whether there is something to find out between two cycles.
+    pub(super) fn is_searching(&self, now: Instant) -> bool {
+        self.requests.is_searching(now)
+    }
+
+    /// Whether a search has ended, and the group is to be read anew.
+    pub(super) fn has_found(&self) -> bool {
+        self.requests.has_found(Instant::now())
+    }
+
+    /// One request of a search between two cycles. Its values are of no use alone.
+    pub(super) async fn step(&mut self, peer: &mut Peer, unit: u8) -> Reading {
+        self.requests.step();
+        self.ask(peer, unit, 1).await
+    }
+
+    async fn ask(&mut self, peer: &mut Peer, unit: u8, sharers: u32) -> Reading {
         let mut reading = Reading {
             fields: self.blank(),
             asked: false,
@@ -200,7 +223,6 @@ impl Poll {
             refused: None,
             broken: None,
         };
-        self.requests.begin();
         loop {
             let now = Instant::now();
             let Some(request) = self.requests.next(now) else { break };
@@ -296,54 +318,6 @@ impl Poll {
         }
         self.event(device, time, fields)
     }
-
-    pub(super) fn tell_pace(&mut self, missed: u64, now: Instant, link: &mut Link) {
-        match self.pace.turn(missed, now) {
-            Some(true) => {
-                let what = format!("cannot be read every {}: cycles are skipped", self.interval);
-                link.fault(&format!("{} interval", self.subject), &what);
-            }
-            Some(false) => link.well(&format!("{} interval", self.subject)),
-            None => {}
-        }
-    }
-
-    /// Tells which addresses the device refuses, when that has changed.
-    pub(super) fn tell_bad(&mut self, link: &mut Link) {
-        if !self.requests.take_untold() {
-            return;
-        }
-        let mut bad = self.requests.bad();
-        let told: Vec<String> = bad.by_ref().take(MOST_TOLD).map(range_of).collect();
-        if told.is_empty() {
-            return link.well(&self.addresses);
-        }
-        let more = match bad.count() {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        let what = format!(
-            "the device refuses {}{more}: check table, address and type in its manual; what is \
-             refused is asked again, each hour at the latest",
-            told.join(", ")
-        );
-        link.fault(&self.addresses, &what);
-    }
-
-    /// What the device refuses of it, if it is said to refuse anything.
-    pub(super) fn refusal(&self, link: &Link) -> Option<String> {
-        let what = [&self.addresses, &self.subject].into_iter().find_map(|of| link.fault_of(of))?;
-        Some(format!("group {}: {what}", self.cycles.group))
-    }
-
-    /// A minute of whole cycles without a refusal ends the fault.
-    pub(super) fn tell_refusal(&self, refused: Option<&str>, whole: bool, link: &mut Link) {
-        match refused {
-            Some(what) => link.fault(&self.subject, what),
-            None if whole => link.settled(&self.subject),
-            None => {}
-        }
-    }
 }
 
 impl Broken {
@@ -416,10 +390,6 @@ pub(super) const fn is_silence(code: u8) -> bool {
 /// give at once. 01 is for the whole table: there is no address to find.
 const fn is_for_address(code: u8) -> bool {
     matches!(code, 0x02 | 0x03)
-}
-
-fn range_of(span: Span) -> String {
-    range(span.table, span.address, span.width)
 }
 
 /// Modbus application protocol 1.1b3, chapter 7.

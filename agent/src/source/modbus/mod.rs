@@ -12,11 +12,12 @@
 //! What goes wrong, and whom it costs:
 //! - A device **refuses** a request (exception): its signals are null with
 //!   quality `device_error`; all else goes on. For an address (02, 03) it is
-//!   split until that is found (`requests`), a few requests in each cycle: the
-//!   signal is null with quality `bad_address` and not read any more, nothing is
-//!   read over it, and its neighbours are read as before. It is asked again
-//!   ever less often, and when the device or the peer comes back (`refused`); what
-//!   was found outlives the agent (`remembered`).
+//!   split until that is found (`requests`), by a few requests in each cycle and
+//!   in the time that is left between them (`search`): the signal is null with
+//!   quality `bad_address` and not read any more, nothing is read over it, and its
+//!   neighbours are read as before. It is asked again ever less often, and when the
+//!   device or the peer comes back (`refused`); what was found outlives the agent
+//!   (`remembered`).
 //! - A register holds a **marker** of what the device does not have (`invalid`):
 //!   its signal alone is null with quality `bad_address`, as if it were refused.
 //! - A request meets **silence** (a time-out, 0A or 0B from a gateway) or
@@ -64,6 +65,7 @@ mod refused;
 mod remembered;
 mod requests;
 mod schedule;
+mod search;
 mod serial;
 mod signal;
 mod standing;
@@ -108,6 +110,8 @@ pub struct Source {
     schedule: Schedule,
     /// What devices refuse is not what the newest checkpoint says.
     unsaved: bool,
+    /// Until then the bus is left alone by searches.
+    search_at: Instant,
 }
 
 /// A device as it is polled.
@@ -123,6 +127,18 @@ struct Unit {
     faulty: bool,
     /// It is down, and why has been told.
     down: bool,
+}
+
+impl Unit {
+    /// Tells that a request was not answered, once until all of it is well: which one it
+    /// is that fails changes from cycle to cycle. Gives the end, if the peer has gone too.
+    fn tell(&mut self, broken: Broken, link: &mut Link) -> Option<End> {
+        if broken.end.is_none() && !self.faulty {
+            self.faulty = true;
+            link.fault(&self.name, &broken.what);
+        }
+        broken.end
+    }
 }
 
 impl Source {
@@ -157,6 +173,7 @@ impl Source {
             schedule: Schedule::new(groups.iter().map(group::Poll::interval).collect()),
             groups,
             unsaved: false,
+            search_at: Instant::now(),
         }
     }
 
@@ -188,27 +205,33 @@ impl Source {
         self.connect(intake, link).await?;
         self.schedule.begin(Instant::now());
         loop {
-            let Some(due) = self.schedule.due() else {
-                // Nothing to read: `check` refuses that.
-                return std::future::pending().await;
-            };
-            sleep_until(due).await;
-            if self.peer.change() {
-                self.connect(intake, link).await?;
-            }
-            let now = Instant::now();
-            let Some(turn) = self.schedule.take(now) else { continue };
-            if let Some(group) = self.groups.get_mut(turn.group) {
-                group.cycles.add(Counts { missed: turn.missed, ..Counts::default() });
-                group.tell_pace(turn.missed, now, link);
-            }
-            if let Err(end) = self.cycle(turn.group, intake, link).await {
+            if let Err(end) = self.turn(intake, link).await {
                 if end.unreachable {
                     self.tell_unreachable(&end.error, intake, link).await?;
                 }
                 return Err(end.error);
             }
         }
+    }
+
+    /// Waits for the next group that is due, and reads it.
+    async fn turn(&mut self, intake: &mut Intake, link: &mut Link) -> Result<(), End> {
+        let Some(due) = self.schedule.due() else {
+            // Nothing to read: `check` refuses that.
+            return std::future::pending().await;
+        };
+        self.search(due, intake, link).await?;
+        sleep_until(due).await;
+        if self.peer.change() {
+            self.connect(intake, link).await?;
+        }
+        let now = Instant::now();
+        let Some(turn) = self.schedule.take(now) else { return Ok(()) };
+        if let Some(group) = self.groups.get_mut(turn.group) {
+            group.cycles.add(Counts { missed: turn.missed, ..Counts::default() });
+            group.tell_pace(turn.missed, now, link);
+        }
+        self.cycle(turn.group, intake, link).await
     }
 
     async fn connect(&mut self, intake: &mut Intake, link: &mut Link) -> Result<(), Error> {
@@ -255,7 +278,6 @@ impl Source {
         group.tell_refusal(reading.refused.as_deref(), group.is_heard(), link);
         group.tell_bad(link);
         self.unsaved |= group.take_unsaved();
-        let mut end = None;
         // Silence that was told is not told again, nor that all is refused; a part
         // that was read is.
         let has_part = reading.broken.is_none() && !group.reads_nothing();
@@ -268,15 +290,7 @@ impl Source {
             refused: reading.refusals,
             ..Counts::default()
         });
-        if let Some(broken) = reading.broken {
-            end = broken.end;
-            // Once until all of it is well: which request it is that fails
-            // changes from cycle to cycle.
-            if end.is_none() && !device.faulty {
-                device.faulty = true;
-                link.fault(&device.name, &broken.what);
-            }
-        }
+        let end = reading.broken.and_then(|broken| device.tell(broken, link));
         let event = group.event(&device.name, time, reading.fields);
         let of = group.device;
         if end.as_ref().is_none_or(|end| !end.unreachable) {

@@ -14,7 +14,7 @@ use super::refused::Refused;
 use crate::units::Period;
 
 /// Sixteen bits are one register's worth of bytes.
-const BITS_PER_REGISTER: u16 = 16;
+pub(super) const BITS_PER_REGISTER: u16 = 16;
 
 /// Where one signal lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

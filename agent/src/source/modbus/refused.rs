@@ -83,6 +83,11 @@ impl Refused {
         self.facts().filter(|fact| matches!(fact, Fact::Bad(_))).map(Fact::span)
     }
 
+    /// The places that are read apart from what lies before them.
+    pub(super) fn cuts(&self) -> impl Iterator<Item = Span> {
+        self.facts().filter(|fact| matches!(fact, Fact::Cut(_))).map(Fact::span)
+    }
+
     pub(super) fn learn(&mut self, fact: Fact, now: Instant) {
         self.0.insert(fact, Doubt { at: now + FIRST_REST, rest: FIRST_REST });
     }

@@ -9,7 +9,8 @@
 //! alone is bad; where both parts are answered and the whole is not, they are read
 //! apart from then on. Then all is planned anew around the facts, so that what is
 //! left is read in as few requests as before. Each fact costs at most
-//! 1 + 4 ⌈log₂ places⌉ requests ([`EXTRA`] of them in a cycle).
+//! 1 + 4 ⌈log₂ places⌉ requests: [`EXTRA`] of them in a cycle, and while the bus has
+//! nothing else to do one after the other in between ([`Requests::step`]).
 
 use std::collections::BTreeSet;
 
@@ -69,12 +70,17 @@ pub(super) struct Requests {
     refused: Refused,
     /// The plan does not follow from what is refused any more.
     outdated: bool,
+    /// Something that was refused was answered again, and with a module that is plugged
+    /// in again many places come back: the others are asked as soon as can be.
+    returning: bool,
     /// What is refused has changed since it was last told, and since it was saved.
     untold: bool,
     unsaved: bool,
     /// Of this cycle: the next planned request, and how many went beyond the plan.
     at: usize,
     extra: usize,
+    /// It is no cycle, but a step of a search between two of them.
+    is_step: bool,
     current: Option<Current>,
 }
 
@@ -88,10 +94,12 @@ impl Requests {
             splits: Vec::new(),
             refused: Refused::default(),
             outdated: false,
+            returning: false,
             untold: false,
             unsaved: false,
             at: 0,
             extra: 0,
+            is_step: false,
             current: None,
         };
         requests.plan();
@@ -117,6 +125,16 @@ impl Requests {
     /// The places that the device refuses.
     pub(super) fn bad(&self) -> impl Iterator<Item = Span> {
         self.refused.bad()
+    }
+
+    /// Where requests are cut for what the device does not give at once, and how many
+    /// registers or bits that nobody needs lie before it.
+    pub(super) fn cuts(&self) -> impl Iterator<Item = (Span, u32)> {
+        self.refused.cuts().map(|cut| {
+            let before = self.spans.iter().filter(|span| span.table == cut.table && **span < cut);
+            let end = before.map(|span| span.end()).max().unwrap_or_default();
+            (cut, u32::from(cut.address).saturating_sub(end))
+        })
     }
 
     /// The signals whose place the device refuses.
@@ -182,7 +200,24 @@ impl Requests {
         if self.outdated && self.trials.is_empty() {
             self.plan();
         }
-        (self.at, self.extra, self.current) = (0, 0, None);
+        (self.at, self.extra, self.is_step, self.current) = (0, 0, false, None);
+    }
+
+    /// Whether there is something to find out between two cycles.
+    pub(super) fn is_searching(&self, now: Instant) -> bool {
+        let awake = self.trials.iter().any(|trial| !trial.ask.health.rests(now));
+        awake || (!self.waits_for_plan() && self.refused.doubtful(now).is_some())
+    }
+
+    /// Whether a search has ended with another plan.
+    pub(super) fn has_found(&self, now: Instant) -> bool {
+        self.outdated && self.trials.is_empty() && !self.is_searching(now)
+    }
+
+    /// Between two cycles one request of a search may be sent, and none that is planned.
+    pub(super) fn step(&mut self) {
+        (self.at, self.extra) = (self.planned.len(), EXTRA - 1);
+        (self.is_step, self.current) = (true, None);
     }
 
     /// What is to be asked now: what is planned and does not rest, then the parts of
@@ -225,18 +260,27 @@ impl Requests {
             }
         }
         // One in a cycle, and none beside a search, unless that only waits for parts
-        // that are never answered.
-        let is_planned_anew = self.outdated && self.trials.is_empty();
-        if self.refused.is_empty() || self.extra > 0 || is_planned_anew {
+        // that are never answered. As many as can be where one was answered again.
+        let most = if self.returning || self.is_step { EXTRA } else { 1 };
+        if self.extra >= most || self.waits_for_plan() {
             return None;
         }
-        let fact = self.refused.doubtful(now)?;
+        let Some(fact) = self.refused.doubtful(now) else {
+            self.returning = false;
+            return None;
+        };
         self.extra += 1;
         let Some(request) = self.question(fact) else {
             self.refused.still(fact, now);
             return None;
         };
         Some(Current::Doubt(fact, request))
+    }
+
+    /// What is refused is another thing than the plan says, and is asked again only when
+    /// that is mended.
+    const fn waits_for_plan(&self) -> bool {
+        self.outdated && self.trials.is_empty() && !self.returning
     }
 
     /// The request that is refused if the fact still holds; `None` where the fact
@@ -263,8 +307,10 @@ impl Requests {
             Some(Current::Trial(index)) => self.accepted(index, now),
             Some(Current::Doubt(fact, request)) => {
                 self.refused.forget(fact);
-                // Where one place is answered again, others may be.
-                self.refused.doubt(now);
+                // Where one place is answered again, others may be; each is asked once.
+                if !std::mem::replace(&mut self.returning, true) {
+                    self.refused.doubt(now);
+                }
                 if !self.trials.is_empty() {
                     // There is no other plan until they are answered.
                     if matches!(fact, Fact::Bad(_)) {

@@ -340,3 +340,38 @@ async fn a_group_that_is_refused_whole_says_so_once_and_costs_no_more_requests()
     assert!(picky.asked.take().iter().all(|asked| asked.0 == 90), "nothing else is asked");
     assert_eq!(restarted.faults().len(), 1);
 }
+
+/// Read so seldom that no test sees a second cycle.
+fn seldom() -> String {
+    EIGHT.replace("5 ms", "1 h")
+}
+
+#[tokio::test]
+async fn of_a_group_that_is_read_seldom_the_search_ends_before_its_next_cycle() {
+    let (listener, address) = listen().await;
+    let (mut bench, mut commits) = bench(&address, &seldom());
+    let picky = Picky::lacking([1, 3, 5]);
+    let (good, bad) = ([0, 2, 4, 6, 7], ["1", "3", "5"]);
+    let script = timeout(SOON, until(&mut commits, &good, &bad));
+    let found = picky.run(&mut bench, &listener, script).await.expect("it is read at once");
+    assert_eq!(found.len(), 1, "what was found is saved with the events that show it");
+    // A module is plugged in again, and it is as if the time to ask had come.
+    picky.lacks.take();
+    bench.source.groups[0].doubt();
+    let script = timeout(SOON, until(&mut commits, &[0, 1, 2, 3, 4, 5, 6, 7], &[]));
+    picky.run(&mut bench, &listener, script).await.expect("all of it is back together");
+}
+
+#[tokio::test]
+async fn a_search_takes_no_time_that_another_group_may_need() {
+    let (listener, address) = listen().await;
+    // There is never as long until it is due as an answer may take.
+    let pump = r#"] }] }, { name = "pump", unit = 2, group = [{ interval = "20 ms", signals = [
+        { name = "a", table = "holding", address = 90 },
+    ] }] }]"#;
+    let (mut bench, mut commits) = bench(&address, &seldom().replace("] }] }]", pump));
+    let picky = Picky::lacking([1, 3, 5]);
+    picky.run(&mut bench, &listener, told_beside_the_pump(&mut commits)).await;
+    let boilers = picky.asked.take().into_iter().filter(|asked| asked.0 < 90).count();
+    assert_eq!(boilers, 5, "its cycle, and in it four requests of the search");
+}

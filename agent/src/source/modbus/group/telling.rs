@@ -1,0 +1,103 @@
+//! What a group says in the log, each thing once: that its cycles are skipped, and what
+//! the device refuses of it.
+
+use super::super::plan::{BITS_PER_REGISTER, Span, range};
+use super::{Instant, Poll};
+use crate::supervise::Link;
+
+/// Places that one line names: more of them are one mistake.
+const MOST_TOLD: usize = 5;
+
+impl Poll {
+    pub(in super::super) fn tell_pace(&mut self, missed: u64, now: Instant, link: &mut Link) {
+        match self.pace.turn(missed, now) {
+            Some(true) => {
+                let what = format!("cannot be read every {}: cycles are skipped", self.interval);
+                link.fault(&format!("{} interval", self.subject), &what);
+            }
+            Some(false) => link.well(&format!("{} interval", self.subject)),
+            None => {}
+        }
+    }
+
+    /// Tells which addresses the device refuses, when that has changed.
+    pub(in super::super) fn tell_bad(&mut self, link: &mut Link) {
+        if !self.requests.take_untold() {
+            return;
+        }
+        self.tell_cuts(link);
+        let mut bad = self.requests.bad();
+        let told: Vec<String> = bad.by_ref().take(MOST_TOLD).map(range_of).collect();
+        if told.is_empty() {
+            return link.well(&self.addresses);
+        }
+        let more = match bad.count() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let what = format!(
+            "the device refuses {}{more}: check table, address and type in its manual; what is \
+             refused is asked again, each hour at the latest",
+            told.join(", ")
+        );
+        link.fault(&self.addresses, &what);
+    }
+
+    /// Says once which key would have spared a search.
+    fn tell_cuts(&mut self, link: &Link) {
+        let (holes, full): (Vec<_>, Vec<_>) = self.requests.cuts().partition(|(_, hole)| *hole > 0);
+        let places = |cuts: &[(Span, u32)]| {
+            let places = cuts.iter().take(MOST_TOLD).map(|(span, _)| range_of(*span));
+            places.collect::<Vec<_>>().join(", ")
+        };
+        let mut said = Vec::new();
+        // In registers, as the key has it.
+        let narrow = |(span, hole): &(Span, u32)| {
+            let unit = if span.table.is_bits() { BITS_PER_REGISTER.into() } else { 1 };
+            (hole - 1) / unit
+        };
+        if let Some(most) = holes.iter().map(narrow).min() {
+            said.push(format!(
+                "the device refuses what lies unused before {}: `max_hole = {most}` would spare \
+                 the search",
+                places(&holes)
+            ));
+        }
+        if !full.is_empty() {
+            said.push(format!(
+                "the device gives less at once than it was asked for, so that requests begin anew \
+                 at {}: the right `max_registers` or `max_bits` would spare the search",
+                places(&full)
+            ));
+        }
+        let said = said.join("; ");
+        if !said.is_empty() && said != self.cut {
+            link.note(&self.subject, &said);
+        }
+        self.cut = said;
+    }
+
+    /// What the device refuses of it, if it is said to refuse anything.
+    pub(in super::super) fn refusal(&self, link: &Link) -> Option<String> {
+        let what = [&self.addresses, &self.subject].into_iter().find_map(|of| link.fault_of(of))?;
+        Some(format!("group {}: {what}", self.cycles.group))
+    }
+
+    /// A minute of whole cycles without a refusal ends the fault.
+    pub(in super::super) fn tell_refusal(
+        &self,
+        refused: Option<&str>,
+        whole: bool,
+        link: &mut Link,
+    ) {
+        match refused {
+            Some(what) => link.fault(&self.subject, what),
+            None if whole => link.settled(&self.subject),
+            None => {}
+        }
+    }
+}
+
+fn range_of(span: Span) -> String {
+    range(span.table, span.address, span.width)
+}
