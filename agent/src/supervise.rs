@@ -52,7 +52,6 @@ pub struct Way {
     pub address: String,
     /// Why it is the fallback; `None` while it is the first.
     pub fallback: Option<String>,
-    pub since: Instant,
 }
 
 /// The subject of the fault that the fallback is in use.
@@ -198,21 +197,24 @@ impl Link {
     /// Which of two ways to its devices is in use; `fallback` is why it is not the first.
     pub fn way(&mut self, address: &str, fallback: Option<&str>) {
         self.0.send_if_modified(|state| {
-            let known = state.way.as_ref();
-            let same =
-                |known: &Way| known.address == address && known.fallback.as_deref() == fallback;
-            if known.is_some_and(same) {
+            let known = state.way.as_ref().is_some_and(|known| {
+                known.address == address && known.fallback.as_deref() == fallback
+            });
+            if known && state.faults.contains_key(ADDRESS) == fallback.is_some() {
                 return false;
             }
             if let Some(why) = fallback {
                 warn!(source = %state.source, address, error = why, "the fallback is in use");
                 let what = format!("{why}: the fallback {address} is in use");
                 state.faults.insert(ADDRESS.to_owned(), what);
-            } else if state.faults.remove(ADDRESS).is_some() {
+            } else if state.way.as_ref().is_some_and(|known| known.fallback.is_some()) {
+                state.faults.remove(ADDRESS);
                 info!(source = %state.source, address, "the first address is in use again");
             }
-            let fallback = fallback.map(str::to_owned);
-            state.way = Some(Way { address: address.to_owned(), fallback, since: Instant::now() });
+            if !known {
+                let (address, fallback) = (address.to_owned(), fallback.map(str::to_owned));
+                state.way = Some(Way { address, fallback });
+            }
             true
         });
     }
@@ -243,6 +245,8 @@ impl Link {
             }
             warn!(source = %state.source, error = %text, retry_in = ?pause, "source is down, will connect again");
             state.up = false;
+            // By neither way, if it has two.
+            state.faults.remove(ADDRESS);
             state.faults.insert(String::new(), text);
             true
         });
@@ -328,5 +332,19 @@ mod tests {
         assert_eq!(told(&mut link, Standing::Down, "no answer"), (true, 2, 0));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(told(&mut link, Standing::Down, "no way to it"), (true, 2, 0));
+    }
+
+    #[test]
+    fn while_a_source_is_down_no_fallback_is_in_use_and_the_same_one_is_no_other_way() {
+        let mut link = Link::new("bus".into());
+        link.way("b", Some("cannot connect to a"));
+        let way = link.watch().borrow().way.clone();
+        assert!(link.faults().contains_key(ADDRESS));
+        link.down(&Error::new("cannot connect to a; fallback: cannot connect to b"), FIRST_PAUSE);
+        assert_eq!(link.faults().keys().collect::<Vec<_>>(), [""]);
+        link.up("b");
+        link.way("b", Some("cannot connect to a"));
+        assert_eq!(link.faults().keys().collect::<Vec<_>>(), [ADDRESS]);
+        assert_eq!(link.watch().borrow().way, way);
     }
 }
