@@ -90,7 +90,7 @@ pub use cycles::{Counts, Cycles};
 use group::Broken;
 pub use outline::{Latency, Measured, Outline, Planned, Read, Told, doubts};
 use remembered::{Remembered, checksum};
-use schedule::{Health, Schedule};
+use schedule::{Health, Schedule, Turn};
 pub use signal::field_of_bit;
 use wire::Place;
 
@@ -98,6 +98,7 @@ use super::{Error, Setup};
 use crate::clock::Clock;
 use crate::collect::{Checkpoint, Delivery, Intake};
 use crate::event::Event;
+use crate::flow::Lane;
 use crate::supervise::Link;
 
 /// A source that is set up.
@@ -146,13 +147,15 @@ impl Source {
     /// nothing wrong with.
     pub fn new(config: &Config, setup: Setup<'_>) -> Self {
         let mut devices = Vec::with_capacity(config.devices.len());
-        let mut groups = Vec::new();
+        let (mut groups, mut slots) = (Vec::new(), Vec::new());
         let remembered = remembered(config, setup.saved.as_deref());
         for (index, device) in config.devices.iter().enumerate() {
             let checksum = checksum(config, device);
             for (number, group) in device.groups.iter().enumerate() {
                 let stream = group.stream.as_deref().unwrap_or(&config.stream);
                 let flow = setup.flows.polled(stream, group.lane.or(config.lane));
+                let urgent = setup.flows.get(flow).lane == Lane::Alarm;
+                slots.push((group.interval.get(), urgent));
                 let mut poll = group::Poll::new(config, device, index, group, number, flow);
                 poll.remember(remembered.of(&device.name, checksum));
                 groups.push(poll);
@@ -170,7 +173,7 @@ impl Source {
             peer: Box::new(peer(config)),
             clock: setup.clock,
             devices,
-            schedule: Schedule::new(groups.iter().map(group::Poll::interval).collect()),
+            schedule: Schedule::new(slots),
             groups,
             unsaved: false,
             search_at: Instant::now(),
@@ -226,7 +229,7 @@ impl Source {
             self.connect(intake, link).await?;
         }
         let now = Instant::now();
-        let Some(turn) = self.schedule.take(now) else { return Ok(()) };
+        let Some(turn) = self.next_turn(now) else { return Ok(()) };
         if let Some(group) = self.groups.get_mut(turn.group) {
             group.cycles.add(Counts { missed: turn.missed, ..Counts::default() });
             group.tell_pace(turn.missed, now, link);
@@ -246,6 +249,15 @@ impl Source {
         }
         self.tell_way(link);
         Ok(())
+    }
+
+    fn next_turn(&mut self, now: Instant) -> Option<Turn> {
+        let (groups, devices) = (&self.groups, &self.devices);
+        self.schedule.take(now, |group| {
+            let Some(group) = groups.get(group) else { return false };
+            let device = devices.get(group.device);
+            !group.is_heard() || device.is_some_and(|device| device.health.is_silent())
+        })
     }
 
     /// Reads one group and hands its event over.
@@ -284,6 +296,9 @@ impl Source {
         let worth_telling = has_part || reading.answered || !group.told;
         group.told = !reading.heard || group.reads_nothing();
         let silence = reading.broken.as_ref().map(Broken::reason);
+        if silence.is_some() {
+            self.schedule.silent(Instant::now());
+        }
         group.cycles.add(Counts {
             read: reading.answered.into(),
             failed: silence.is_some().into(),

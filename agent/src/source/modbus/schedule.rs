@@ -26,12 +26,26 @@ const FIRST_REST: Duration = Duration::from_secs(1);
 /// dead one costs the others one time-out in that time.
 pub(super) const LONGEST_REST: Duration = Duration::from_secs(30);
 
-/// The slots of all groups.
+/// The slots of all groups, and whose turn it is.
 #[derive(Debug)]
 pub(super) struct Schedule {
-    intervals: Vec<Duration>,
-    /// Next slot of each group; empty until the source first runs.
-    next: Vec<Instant>,
+    slots: Vec<Slot>,
+    /// It has run before.
+    begun: bool,
+    /// When a turn last ended in silence.
+    silence: Option<Instant>,
+    /// The last turn was an urgent group's.
+    was_urgent: bool,
+}
+
+/// When a group is read.
+#[derive(Debug)]
+struct Slot {
+    interval: Duration,
+    /// Goes before others that are due.
+    urgent: bool,
+    /// The next one; without a meaning until the source first runs.
+    next: Instant,
 }
 
 /// A group's turn.
@@ -43,38 +57,65 @@ pub(super) struct Turn {
 }
 
 impl Schedule {
-    pub(super) fn new(intervals: Vec<Duration>) -> Self {
-        Self { intervals, next: Vec::new() }
+    /// Of groups with these intervals, of which those with `true` are urgent.
+    pub(super) fn new(groups: impl IntoIterator<Item = (Duration, bool)>) -> Self {
+        let next = Instant::now();
+        let slots = groups.into_iter();
+        let slots = slots.map(|(interval, urgent)| Slot { interval, urgent, next }).collect();
+        Self { slots, begun: false, silence: None, was_urgent: false }
     }
 
     /// Lays out the first slots; later calls change nothing, so that what a
     /// broken connection cost is counted.
     pub(super) fn begin(&mut self, now: Instant) {
-        if !self.next.is_empty() {
+        if self.begun {
             return;
         }
-        let groups = u32::try_from(self.intervals.len()).unwrap_or(u32::MAX).max(1);
-        let phases = (0_u32..).zip(&self.intervals);
-        self.next = phases
-            .map(|(index, interval)| now + (*interval).min(LONGEST_STAGGER) / groups * index)
-            .collect();
+        self.begun = true;
+        let groups = u32::try_from(self.slots.len()).unwrap_or(u32::MAX).max(1);
+        for (index, slot) in (0_u32..).zip(&mut self.slots) {
+            slot.next = now + slot.interval.min(LONGEST_STAGGER) / groups * index;
+        }
     }
 
-    /// The earliest slot of all: who waited longest comes first.
+    /// The earliest slot of all.
     pub(super) fn due(&self) -> Option<Instant> {
-        self.next.iter().min().copied()
+        self.slots.iter().map(|slot| slot.next).min()
     }
 
-    /// Takes the earliest slot if its time has come, and gives the group its
-    /// next one, which lies after `now`.
-    pub(super) fn take(&mut self, now: Instant) -> Option<Turn> {
-        let (group, next) = self.next.iter_mut().enumerate().min_by_key(|(_, at)| **at)?;
-        let late = now.checked_duration_since(*next)?;
-        let interval = *self.intervals.get(group)?;
+    /// The last turn ended without an answer, and held all others up.
+    pub(super) const fn silent(&mut self, now: Instant) {
+        self.silence = Some(now);
+    }
+
+    #[cfg(test)]
+    pub(super) const fn last_silence(&self) -> Option<Instant> {
+        self.silence
+    }
+
+    /// Takes the slot of the group whose turn it is, if the time of any has come, and
+    /// gives the group its next one, which lies after `now`. Who waited longest comes
+    /// first, but for two rules:
+    ///
+    /// - An urgent group goes before others. Between two such turns one of the others
+    ///   has its own, so that an interval that is too short leaves them half the bus.
+    /// - What `may_hang` (was not answered when it was last asked) waits after a time-out
+    ///   until those who had waited through that one have had their turn: several dead
+    ///   devices hold nobody up for more than one time-out.
+    pub(super) fn take(&mut self, now: Instant, may_hang: impl Fn(usize) -> bool) -> Option<Turn> {
+        let due = || self.slots.iter().enumerate().filter(|(_, slot)| slot.next <= now);
+        let waited = |slot: &Slot| self.silence.is_some_and(|silence| slot.next <= silence);
+        let shy = due().any(|(group, slot)| waited(slot) && !may_hang(group));
+        let (group, _) = due()
+            .filter(|(group, _)| !shy || !may_hang(*group))
+            .min_by_key(|(_, slot)| (slot.urgent == self.was_urgent, slot.next))?;
+        let slot = self.slots.get_mut(group)?;
+        let late = now.saturating_duration_since(slot.next);
         // `check` refuses an interval of zero; unchecked it reads without a pause.
-        let missed = late.as_nanos().checked_div(interval.as_nanos()).unwrap_or(0);
+        let missed = late.as_nanos().checked_div(slot.interval.as_nanos()).unwrap_or(0);
         let missed = u32::try_from(missed).unwrap_or(u32::MAX - 1);
-        *next += interval.saturating_mul(missed.saturating_add(1));
+        slot.next += slot.interval.saturating_mul(missed.saturating_add(1));
+        self.was_urgent = slot.urgent;
         Some(Turn { group, missed: u64::from(missed) })
     }
 }
@@ -155,54 +196,124 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    /// Groups of one interval, none of them urgent.
+    fn schedule(interval: Duration, groups: usize) -> Schedule {
+        Schedule::new(std::iter::repeat_n((interval, false), groups))
+    }
+
+    /// The group that is taken, where none hangs.
+    fn taken(schedule: &mut Schedule, now: Instant) -> Option<usize> {
+        schedule.take(now, |_| false).map(|turn| turn.group)
+    }
+
     #[test]
     fn groups_of_one_interval_start_one_after_the_other() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(vec![100 * MS; 4]);
+        let mut schedule = schedule(100 * MS, 4);
         schedule.begin(start);
         for (group, at) in [(0, 0), (1, 25), (2, 50), (3, 75), (0, 100), (1, 125)] {
             let due = start + at * MS;
             assert_eq!(schedule.due(), Some(due));
-            assert_eq!(schedule.take(due), Some(Turn { group, missed: 0 }));
+            assert_eq!(schedule.take(due, |_| false), Some(Turn { group, missed: 0 }));
         }
     }
 
     #[test]
     fn the_first_value_of_a_slow_group_comes_within_a_second() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(vec![Duration::from_hours(1); 2]);
+        let mut schedule = schedule(Duration::from_hours(1), 2);
         schedule.begin(start);
-        assert!(schedule.take(start).is_some());
+        assert!(schedule.take(start, |_| false).is_some());
         assert_eq!(schedule.due(), Some(start + 500 * MS));
     }
 
     #[test]
     fn nothing_is_taken_before_its_time() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(vec![100 * MS]);
+        let mut schedule = schedule(100 * MS, 1);
         schedule.begin(start);
-        assert!(schedule.take(start).is_some());
-        assert_eq!(schedule.take(start + 99 * MS), None);
+        assert!(schedule.take(start, |_| false).is_some());
+        assert_eq!(schedule.take(start + 99 * MS, |_| false), None);
     }
 
     #[test]
     fn missed_slots_are_counted_and_not_made_up_for() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(vec![100 * MS]);
+        let mut schedule = schedule(100 * MS, 1);
         schedule.begin(start);
-        assert_eq!(schedule.take(start + 350 * MS), Some(Turn { group: 0, missed: 3 }));
-        assert_eq!(schedule.take(start + 351 * MS), None);
+        assert_eq!(schedule.take(start + 350 * MS, |_| false), Some(Turn { group: 0, missed: 3 }));
+        assert_eq!(schedule.take(start + 351 * MS, |_| false), None);
         assert_eq!(schedule.due(), Some(start + 400 * MS));
-        assert_eq!(schedule.take(start + 400 * MS), Some(Turn { group: 0, missed: 0 }));
+        assert_eq!(schedule.take(start + 400 * MS, |_| false), Some(Turn { group: 0, missed: 0 }));
     }
 
     #[test]
     fn a_second_begin_forgets_no_slot() {
         let start = Instant::now();
-        let mut schedule = Schedule::new(vec![100 * MS]);
+        let mut schedule = schedule(100 * MS, 1);
         schedule.begin(start);
         schedule.begin(start + 1000 * MS);
-        assert_eq!(schedule.take(start + 1000 * MS), Some(Turn { group: 0, missed: 10 }));
+        assert_eq!(
+            schedule.take(start + 1000 * MS, |_| false),
+            Some(Turn { group: 0, missed: 10 })
+        );
+    }
+
+    #[test]
+    fn an_urgent_group_goes_before_those_who_waited_longer() {
+        let start = Instant::now();
+        let groups = [(100 * MS, false), (100 * MS, false), (100 * MS, true)];
+        let mut schedule = Schedule::new(groups);
+        schedule.begin(start);
+        // Something took long: all three are due.
+        let now = start + 90 * MS;
+        assert_eq!([(); 3].map(|()| taken(&mut schedule, now)), [Some(2), Some(0), Some(1)]);
+    }
+
+    #[test]
+    fn an_urgent_group_that_does_not_fit_leaves_the_others_every_second_turn() {
+        let start = Instant::now();
+        let groups = [(MS, true), (100 * MS, false), (100 * MS, false)];
+        let mut schedule = Schedule::new(groups);
+        schedule.begin(start);
+        let mut turns = Vec::new();
+        for turn in 10..16 {
+            turns.extend(taken(&mut schedule, start + turn * 10 * MS));
+        }
+        assert_eq!(turns, [0, 1, 0, 2, 0, 1]);
+    }
+
+    #[test]
+    fn the_dead_give_way_after_a_time_out_to_all_who_waited_through_it() {
+        let start = Instant::now();
+        let mut schedule = schedule(100 * MS, 5);
+        schedule.begin(start);
+        let dead = |group: usize| group < 3;
+        // A time-out of 300 ms: by then all five are due, the dead for longest.
+        assert_eq!(schedule.take(start, dead).map(|turn| turn.group), Some(0));
+        let mut now = start + 300 * MS;
+        schedule.silent(now);
+        let mut turns = Vec::new();
+        for _ in 0..5 {
+            let group = schedule.take(now, dead).map(|turn| turn.group);
+            now += if group.is_some_and(dead) { 300 * MS } else { 10 * MS };
+            if group.is_some_and(dead) {
+                schedule.silent(now);
+            }
+            turns.extend(group);
+        }
+        assert_eq!(turns, [3, 4, 1, 3, 4], "one time-out, and then all who live");
+    }
+
+    #[test]
+    fn where_all_are_dead_they_have_their_turns() {
+        let start = Instant::now();
+        let mut schedule = schedule(100 * MS, 2);
+        schedule.begin(start);
+        let now = start + 200 * MS;
+        schedule.silent(now);
+        let mut turn = || schedule.take(now, |_| true).map(|turn| turn.group);
+        assert_eq!([turn(), turn()], [Some(0), Some(1)]);
     }
 
     #[test]

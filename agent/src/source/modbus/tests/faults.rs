@@ -215,6 +215,35 @@ async fn a_unit_that_its_gateway_cannot_reach_rests_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn the_dead_give_way_to_those_who_waited_through_a_time_out() {
+    let (listener, address) = listen().await;
+    let group = "group = [{ interval = \"20 ms\", signals = [{ name = \"a\", table = \"holding\", address = 0 }] }]";
+    let device = |unit: u8| format!("[[device]]\nname = \"d{unit}\"\nunit = {unit}\n{group}\n");
+    let devices = format!("timeout = \"30 s\"\n{}{}{}", device(1), device(2), device(3));
+    let (mut bench, mut commits) = bench(&address, &devices);
+    let script = async {
+        let mut wire = Wire::accept(&listener).await;
+        for unit in [1, 2] {
+            let dead = wire.asked().await;
+            assert_eq!(dead.unit, unit);
+            wire.exception(dead, 0x0B).await;
+            commits.event().await;
+        }
+        let alive = wire.asked().await;
+        assert_eq!(alive.unit, 3);
+        wire.answer(alive, 5).await;
+        commits.event().await;
+    };
+    assert!(bench.run(script).await.0.is_ok());
+    assert!(bench.source.schedule.last_silence().is_some(), "the cycles that failed are known");
+    // Another time-out, by whose end all rests are over and all three are due.
+    let later = Instant::now() + std::time::Duration::from_mins(1);
+    bench.source.schedule.silent(later);
+    let mut turn = || bench.source.next_turn(later).map(|turn| turn.group);
+    assert_eq!([turn(), turn(), turn()], [Some(2), Some(0), Some(1)]);
+}
+
+#[tokio::test]
 async fn a_device_is_asked_again_after_its_rest_and_its_silence_is_told_once() {
     let (listener, address) = listen().await;
     let devices = r#"
