@@ -1,15 +1,21 @@
 //! Collecting alone, with no Kafka to be reached, and collecting and sending at
 //! once. The source is a table: no broker of MQTT gives what the limit asks for.
 
+use std::time::Instant;
+
 use crate::backlog::{self, Backlog};
 use crate::bench::{Bench, DEADLINE};
 use crate::line::{Line, float};
+use crate::load;
 use crate::meter::Lap;
-use tidegate_e2e::wait_until;
+use tidegate_e2e::{ports, wait_until};
 
 /// Limits of the project: events a second, and of the raw producer's rate.
 const RATE: f64 = 100_000.0;
 const BOTH: f64 = 0.5;
+
+/// And of CPU for a message that is read, committed and then acknowledged.
+const MICROS: f64 = 5.0;
 
 pub(crate) fn collect(bench: &mut Bench) {
     filled(bench);
@@ -56,5 +62,23 @@ pub(crate) fn both(bench: &mut Bench) {
         Line::told(name, "CPU of the agent", micros, "µs/event"),
         Line::told(name, "the raw producer's rate", raw.rate, "events/s").note(raw.told()),
         Line::told(name, "the agent's rate by this one's", rate / raw.rate, "×").at_least(BOTH),
+    ]);
+}
+
+/// Messages of MQTT in a burst, each acknowledged after its commit.
+pub(crate) fn intake(bench: &mut Bench) {
+    let name = "intake";
+    let nobody = format!("127.0.0.1:{}", ports::free());
+    let agent = bench.start_agent(name, &nobody, "", &bench.mqtt(name));
+    agent.wait_up(name);
+    let (cpu, since) = (Lap::start(&agent.meter), Instant::now());
+    let load = load::publish(bench.mosquitto.port, name, bench.events, None);
+    let all = || Some(agent.counted()).filter(|stored| *stored >= bench.events);
+    wait_until("all messages in the file", DEADLINE, all);
+    let (micros, took) = (cpu.micros(bench.events), since.elapsed());
+    load.join().expect("the publisher ends well");
+    bench.lines.extend([
+        Line::told(name, "MQTT to file", float(bench.events) / took.as_secs_f64(), "events/s"),
+        Line::told(name, "CPU of the agent", micros, "µs/event").at_most(MICROS),
     ]);
 }

@@ -13,10 +13,13 @@ mod line;
 mod load;
 mod meter;
 mod mosquitto;
+mod slaves;
+mod status;
 
 mod backlog;
 
 mod burst;
+mod buses;
 mod collect;
 mod drain;
 mod growth;
@@ -26,6 +29,7 @@ mod open;
 mod poll;
 mod steady;
 mod telegraf;
+mod wire;
 
 mod producer;
 mod subscriber;
@@ -85,6 +89,12 @@ enum Part {
     Devices,
     /// 1 to 1,000 agents on the one broker.
     Gateways,
+    /// 100 devices on 10 buses.
+    Buses,
+    /// A serial line of 19,200 baud, and dead devices on it.
+    Wire,
+    /// Messages to the file, acknowledged, with no Kafka to be reached.
+    Intake,
     /// The same messages and registers through Telegraf.
     Telegraf,
 }
@@ -133,6 +143,9 @@ fn measure(cli: &Cli) {
             Part::Sqlite => poll::sqlite(&mut bench),
             Part::Devices => growth::devices(&mut bench),
             Part::Gateways => growth::gateways(&mut bench),
+            Part::Buses => buses::buses(&mut bench),
+            Part::Wire => wire::wire(&mut bench),
+            Part::Intake => collect::intake(&mut bench),
             Part::Telegraf => telegraf::telegraf(&mut bench),
         }
         // A later part that does not end takes no figure with it.

@@ -1,0 +1,23 @@
+//! What a running agent says of itself on its page of figures.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+/// The sum of a figure over all its labels.
+pub(crate) fn figure(port: u16, name: &str) -> f64 {
+    page(port)
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .sum()
+}
+
+fn page(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the agent's page is on");
+    let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).expect("the agent reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the agent answers with text");
+    assert!(answer.starts_with("HTTP/1.1 200"), "no figures: {answer}");
+    answer
+}
