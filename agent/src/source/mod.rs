@@ -8,6 +8,7 @@
 
 pub mod modbus;
 pub mod mqtt;
+mod port;
 pub mod sql;
 
 use std::collections::BTreeMap;

@@ -12,6 +12,7 @@ pub use super::signal::Signal;
 pub use super::table::Table;
 pub use crate::decode::registers::{Order, Type};
 use crate::flow::Lane;
+use crate::source::port::{self, is_path};
 use crate::units::Period;
 
 /// One connection or serial port: a device, or a gateway or a bus with several.
@@ -130,34 +131,10 @@ pub struct Group {
     pub signals: Vec<Signal>,
 }
 
-/// An address that is the path of a serial port.
-pub(super) fn is_path(address: &str) -> bool {
-    address.contains('/')
-}
-
 /// Host and port of an address; 502 is the port that Modbus TCP is given.
 pub(super) fn endpoint(address: &str) -> Result<(String, u16), String> {
-    const RIGHT: &str = "write it as \"10.0.0.5:502\", \"plc.local\" or \"[fe80::1]:502\"";
-    let wrong = || format!("`{address}` is not a host and a port: {RIGHT}");
-    let (host, port) = match address.strip_prefix('[') {
-        Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or_else(wrong)?;
-            match port {
-                "" => (host, None),
-                _ => (host, Some(port.strip_prefix(':').ok_or_else(wrong)?)),
-            }
-        }
-        // More than one colon without brackets is a bare IPv6 address.
-        None => match address.split_once(':') {
-            Some((host, port)) if !port.contains(':') => (host, Some(port)),
-            _ => (address, None),
-        },
-    };
-    let port = port.map_or(Ok(502), |p| p.parse::<u16>().map_err(|_| wrong()))?;
-    if host.is_empty() || host.contains(char::is_whitespace) || port == 0 {
-        return Err(wrong());
-    }
-    Ok((host.to_owned(), port))
+    let (host, port) = port::endpoint(address)?;
+    Ok((host, port.unwrap_or(502)))
 }
 
 /// Mistakes as they are found: key path inside the source, and what is wrong
@@ -231,21 +208,21 @@ impl Config {
 
     fn check_place(&self, key: &str, address: &str, wrong: &mut Mistakes) {
         if is_path(address) {
-            if !address.starts_with('/') {
+            if let Err(what) = port::check_path(address) {
+                wrong.add(key.into(), what);
+            }
+            return;
+        }
+        match port::endpoint(address) {
+            Err(what) => wrong.add(key.into(), what),
+            Ok((_, None)) if self.framing().is_ambiguous() => {
                 let what = format!(
-                    "`{address}` is not the whole path of a serial port: write it as \
-                     \"/dev/serial/by-id/…\" or \"/dev/ttyS1\""
+                    "`{address}` names no port, and only Modbus TCP has one of its own: add it, as \
+                     in \"10.0.0.5:4001\""
                 );
                 wrong.add(key.into(), what);
             }
-        } else if let Err(what) = endpoint(address) {
-            wrong.add(key.into(), what);
-        } else if self.framing().is_ambiguous() && !names_port(address) {
-            let what = format!(
-                "`{address}` names no port, and only Modbus TCP has one of its own: add it, as in \
-                 \"10.0.0.5:4001\""
-            );
-            wrong.add(key.into(), what);
+            Ok(_) => {}
         }
     }
 
@@ -294,14 +271,6 @@ impl Config {
         let both = [("address", Some(self.address.as_str())), ("fallback", fallback)];
         let named = both.into_iter().filter_map(|(key, address)| Some((key, address?)));
         named.filter(|(_, address)| is_path(address))
-    }
-}
-
-/// Whether an address that is right as host and port has the port written.
-fn names_port(address: &str) -> bool {
-    match address.rsplit_once(']') {
-        Some((_, port)) => port.starts_with(':'),
-        None => address.matches(':').count() == 1,
     }
 }
 

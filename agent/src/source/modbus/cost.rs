@@ -42,7 +42,8 @@ impl Cost {
             // The line behind a device server or a gateway is taken for one as the
             // specification has it: nobody says how it is set.
             let serial = config.serial.unwrap_or_default();
-            let timing = Timing::serial(serial.baud, serial.bits(framing), Duration::ZERO);
+            let timing =
+                Timing::serial(serial.baud, serial.setting(framing).bits(), Duration::ZERO);
             (timing.silence(), timing.of_bytes(1), LATENCY_OF_LINE)
         } else {
             (Duration::ZERO, BYTE_OF_NETWORK, LATENCY_OF_HOST)

@@ -1,7 +1,7 @@
 //! Modbus: polls the devices behind one connection or on one serial port, by TCP,
 //! RTU or ASCII. It only reads: no function that writes is ever sent.
 //!
-//! From the outside in: `connection` keeps the way open, `wire` and `port` are its
+//! From the outside in: `connection` keeps the way open, `wire` (and `source::port`) are its
 //! bytes, `line` exchanges a request for its answer, `late` knows what else that
 //! answer might be to, `frame` is bytes and nothing more.
 //!
@@ -60,7 +60,6 @@ mod line;
 mod markers;
 mod outline;
 mod plan;
-mod port;
 mod refused;
 mod remembered;
 mod requests;
@@ -94,6 +93,7 @@ use schedule::{Health, Schedule, Turn};
 pub use signal::field_of_bit;
 use wire::Place;
 
+use super::port::is_path;
 use super::{Error, Setup};
 use crate::clock::Clock;
 use crate::collect::{Checkpoint, Delivery, Intake};
@@ -372,7 +372,7 @@ fn peer(config: &Config) -> Peer {
 }
 
 fn place(config: &Config, address: &str) -> Place {
-    if config::is_path(address) {
+    if is_path(address) {
         return Place::Port(address.into(), config.serial.unwrap_or_default());
     }
     let host = config::endpoint(address);

@@ -7,6 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::frame::Framing;
+pub use crate::source::port::Parity;
+use crate::source::port::Setting;
 
 /// How a serial port is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -34,21 +36,6 @@ pub struct Serial {
     pub rs485: bool,
 }
 
-/// The bit that is added to each byte.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Parity {
-    /// The number of ones is even.
-    #[default]
-    Even,
-    /// The number of ones is odd.
-    Odd,
-    /// There is none.
-    None,
-}
-
 const fn default_baud() -> u32 {
     19_200
 }
@@ -67,37 +54,31 @@ impl Default for Serial {
 }
 
 impl Serial {
-    pub(super) fn data_bits(self, framing: Framing) -> u8 {
+    fn data_bits(self, framing: Framing) -> u8 {
         self.data_bits.unwrap_or(if framing == Framing::Ascii { 7 } else { 8 })
     }
 
-    pub(super) fn stop_bits(self) -> u8 {
+    fn stop_bits(self) -> u8 {
         self.stop_bits.unwrap_or(if self.parity == Parity::None { 2 } else { 1 })
     }
 
-    /// One byte, with its start bit.
-    pub(super) fn bits(self, framing: Framing) -> u32 {
-        let parity = u8::from(self.parity != Parity::None);
-        u32::from(1 + self.data_bits(framing) + parity + self.stop_bits())
+    /// All of it, for what is spoken there.
+    pub(super) fn setting(self, framing: Framing) -> Setting {
+        Setting {
+            baud: self.baud,
+            parity: self.parity,
+            data_bits: self.data_bits(framing),
+            stop_bits: self.stop_bits(),
+            rs485: self.rs485,
+        }
     }
 
     /// Key and what is wrong with it.
     pub(super) fn check(self, framing: Framing) -> Vec<(&'static str, String)> {
-        let mut wrong = Vec::new();
-        // Linux knows no rate below, nor the devices one above.
-        if !(50..=4_000_000).contains(&self.baud) {
-            wrong.push(("baud", format!("{} is not within 50 to 4000000", self.baud)));
-        }
-        match self.data_bits(framing) {
-            7 if framing == Framing::Rtu => {
-                let what = "7 does not fit framing `rtu`, whose bytes have 8 bits: 8, or `ascii`";
-                wrong.push(("data_bits", what.to_owned()));
-            }
-            7 | 8 => {}
-            bits => wrong.push(("data_bits", format!("{bits} is neither 7 nor 8"))),
-        }
-        if !matches!(self.stop_bits(), 1 | 2) {
-            wrong.push(("stop_bits", format!("{} is neither 1 nor 2", self.stop_bits())));
+        let mut wrong = self.setting(framing).check();
+        if framing == Framing::Rtu && self.data_bits(framing) == 7 {
+            let what = "7 does not fit framing `rtu`, whose bytes have 8 bits: 8, or `ascii`";
+            wrong.push(("data_bits", what.to_owned()));
         }
         wrong
     }

@@ -176,10 +176,12 @@ fn a_path_is_a_serial_port_with_the_specifications_defaults() {
     assert!(plain.ports().eq([("address", "/dev/ttyS1")]));
     let serial = plain.serial.unwrap_or_default();
     assert_eq!((serial.baud, serial.parity), (19_200, Parity::Even));
-    assert_eq!((serial.data_bits(Framing::Rtu), serial.stop_bits()), (8, 1));
-    assert_eq!((serial.bits(Framing::Rtu), serial.bits(Framing::Ascii)), (11, 10));
+    let (rtu, ascii) = (serial.setting(Framing::Rtu), serial.setting(Framing::Ascii));
+    assert_eq!((rtu.data_bits, rtu.stop_bits), (8, 1));
+    assert_eq!((rtu.bits(), ascii.bits()), (11, 10));
     let bare = Serial { parity: Parity::None, ..serial };
-    assert_eq!((bare.stop_bits(), bare.bits(Framing::Rtu)), (2, 11));
+    let bare = bare.setting(Framing::Rtu);
+    assert_eq!((bare.stop_bits, bare.bits()), (2, 11));
     assert_eq!((config("address = \"plc\"").framing(), plain.serial), (Framing::Tcp, None));
 }
 

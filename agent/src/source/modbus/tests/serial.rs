@@ -10,8 +10,8 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::frame::Query;
-use super::super::port::Port;
 use super::*;
+use crate::source::port::Port;
 
 /// The other end of a serial port.
 struct Bus {
@@ -261,7 +261,7 @@ async fn an_adapter_that_was_unplugged_is_read_again_when_it_is_back() {
 async fn a_port_is_open_once() {
     let folder = tempfile::tempdir().unwrap();
     let _bus = Bus::plug(folder.path(), Framing::Rtu);
-    let open = || Port::open(&socket(folder.path()), Serial::default(), Framing::Rtu);
+    let open = || Port::open(&socket(folder.path()), Serial::default().setting(Framing::Rtu));
     let first = open().unwrap();
     let second = open().unwrap_err();
     assert_eq!(second.kind(), io::ErrorKind::ResourceBusy);
@@ -275,11 +275,11 @@ async fn what_is_no_serial_port_or_has_no_such_direction_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
-    let error = Port::open(&file, Serial::default(), Framing::Rtu).unwrap_err();
+    let error = Port::open(&file, Serial::default().setting(Framing::Rtu)).unwrap_err();
     assert_eq!(error.to_string(), "it is no serial port");
     let _bus = Bus::plug(folder.path(), Framing::Rtu);
     let serial = Serial { rs485: true, ..Serial::default() };
-    let error = Port::open(&socket(folder.path()), serial, Framing::Rtu).unwrap_err();
+    let error = Port::open(&socket(folder.path()), serial.setting(Framing::Rtu)).unwrap_err();
     let said = "its driver does not turn the direction of RS-485: leave `rs485` out";
     assert!(error.to_string().starts_with(said), "{error}");
 }

@@ -1,12 +1,17 @@
-//! A serial port as a stream of bytes.
+//! The ways to a device that sources share: a serial port as a stream of bytes,
+//! a [host](host) that is connected to, and [either](wire) of them.
 //!
-//! Ours alone: whoever else speaks on it would take our answers and we his. It
+//! A port is ours alone: whoever else speaks on it would take our answers and we his. It
 //! is set anew at each opening, whatever was set before, and what came before is
 //! thrown away. A port that goes (an adapter that is unplugged) is an error or an
 //! end at the next read, never silence.
 //!
 //! On `rustix`, which the agent has anyhow: the crates for serial ports stand on
 //! `serialport`, whose licence (MPL-2.0) is not among those of `deny.toml`.
+
+mod address;
+mod host;
+mod wire;
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -24,8 +29,62 @@ use rustix::termios::{
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frame::Framing;
-use super::serial::{Parity, Serial};
+use serde::{Deserialize, Serialize};
+
+pub(super) use address::{check_path, endpoint, is_path};
+pub(super) use host::Host;
+pub(super) use wire::Wire;
+
+/// How a serial port is set; each source type has its own defaults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Setting {
+    /// Bits in a second.
+    pub(super) baud: u32,
+    pub(super) parity: Parity,
+    pub(super) data_bits: u8,
+    pub(super) stop_bits: u8,
+    /// The driver turns the direction of an RS-485 line.
+    pub(super) rs485: bool,
+}
+
+/// The bit that is added to each byte.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Parity {
+    /// The number of ones is even.
+    #[default]
+    Even,
+    /// The number of ones is odd.
+    Odd,
+    /// There is none.
+    None,
+}
+
+impl Setting {
+    /// Bits of one byte, with its start bit.
+    pub(super) fn bits(self) -> u32 {
+        let parity = u8::from(self.parity != Parity::None);
+        u32::from(1 + self.data_bits + parity + self.stop_bits)
+    }
+
+    /// Key and what is wrong with it.
+    pub(super) fn check(self) -> Vec<(&'static str, String)> {
+        let mut wrong = Vec::new();
+        // Linux knows no rate below, nor the devices one above.
+        if !(50..=4_000_000).contains(&self.baud) {
+            wrong.push(("baud", format!("{} is not within 50 to 4000000", self.baud)));
+        }
+        if !matches!(self.data_bits, 7 | 8) {
+            wrong.push(("data_bits", format!("{} is neither 7 nor 8", self.data_bits)));
+        }
+        if !matches!(self.stop_bits, 1 | 2) {
+            wrong.push(("stop_bits", format!("{} is neither 1 nor 2", self.stop_bits)));
+        }
+        wrong
+    }
+}
 
 /// An open serial port.
 #[derive(Debug)]
@@ -34,14 +93,14 @@ pub(super) struct Port {
 }
 
 impl Port {
-    pub(super) fn open(path: &Path, serial: Serial, framing: Framing) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, setting: Setting) -> io::Result<Self> {
         // Without `NONBLOCK` opening waits for the carrier of a modem.
         let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits();
         let flags = i32::try_from(flags).map_err(io::Error::other)?;
         let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
         own(&file)?;
-        set(&file, serial, framing)?;
-        if serial.rs485 {
+        set(&file, setting)?;
+        if setting.rs485 {
             rs485(&file).map_err(|error| {
                 let what = "its driver does not turn the direction of RS-485: leave `rs485` out";
                 io::Error::new(error.kind(), format!("{what} ({error})"))
@@ -76,21 +135,21 @@ fn own(file: &File) -> io::Result<()> {
     })
 }
 
-fn set(file: &File, serial: Serial, framing: Framing) -> io::Result<()> {
+fn set(file: &File, setting: Setting) -> io::Result<()> {
     let mut termios = tcgetattr(file)?;
-    modes(&mut termios, serial, framing);
-    termios.set_speed(serial.baud)?;
+    modes(&mut termios, setting);
+    termios.set_speed(setting.baud)?;
     tcsetattr(file, OptionalActions::Now, &termios)?;
     // It succeeds if anything at all could be set.
     let taken = tcgetattr(file)?.output_speed();
-    if taken.abs_diff(serial.baud) > serial.baud / 33 {
-        let what = format!("it does not take {} baud, the nearest is {taken}", serial.baud);
+    if taken.abs_diff(setting.baud) > setting.baud / 33 {
+        let what = format!("it does not take {} baud, the nearest is {taken}", setting.baud);
         return Err(io::Error::new(io::ErrorKind::InvalidInput, what));
     }
     Ok(())
 }
 
-fn modes(termios: &mut Termios, serial: Serial, framing: Framing) {
+fn modes(termios: &mut Termios, setting: Setting) {
     termios.make_raw();
     // A byte at once; and none at all means that the port has gone.
     termios.special_codes[SpecialCodeIndex::VMIN] = 1;
@@ -104,18 +163,18 @@ fn modes(termios: &mut Termios, serial: Serial, framing: Framing) {
             | ControlModes::CRTSCTS,
     );
     control.insert(ControlModes::CREAD | ControlModes::CLOCAL);
-    let bits = if serial.data_bits(framing) == 7 { ControlModes::CS7 } else { ControlModes::CS8 };
+    let bits = if setting.data_bits == 7 { ControlModes::CS7 } else { ControlModes::CS8 };
     control.insert(bits);
-    control.set(ControlModes::CSTOPB, serial.stop_bits() == 2);
-    control.set(ControlModes::PARENB, serial.parity != Parity::None);
-    control.set(ControlModes::PARODD, serial.parity == Parity::Odd);
+    control.set(ControlModes::CSTOPB, setting.stop_bits == 2);
+    control.set(ControlModes::PARENB, setting.parity != Parity::None);
+    control.set(ControlModes::PARODD, setting.parity == Parity::Odd);
     // A byte whose parity is wrong is read as 0, which no checksum lets pass; a
     // line that is pulled down is not read as bytes.
-    termios.input_modes.set(InputModes::INPCK, serial.parity != Parity::None);
+    termios.input_modes.set(InputModes::INPCK, setting.parity != Parity::None);
     termios.input_modes.insert(InputModes::IGNBRK);
 }
 
-/// `struct serial_rs485` of the kernel (include/uapi/linux/serial.h).
+/// `struct serial_rs485` of the kernel (include/uapi/linux/setting.h).
 #[repr(C)]
 #[derive(Debug, Default, Clone, Copy)]
 struct Direction {
@@ -183,7 +242,7 @@ impl AsyncWrite for Port {
         }
     }
 
-    /// What is written is sent at the line's pace; `line` counts with it.
+    /// What is written is sent at the line's pace; who times a line counts with it.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
