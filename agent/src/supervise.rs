@@ -153,7 +153,7 @@ impl Link {
     /// The subject is well for now; to be called each time it is. Its fault is
     /// over when it has been well for a minute.
     pub fn settled(&mut self, subject: &str) {
-        if !self.0.borrow().faults.contains_key(subject) {
+        if !self.is_faulty(subject) {
             return;
         }
         let since = *self.1.entry(subject.to_owned()).or_insert_with(Instant::now);
@@ -227,6 +227,11 @@ impl Link {
     /// What is wrong with this subject, if anything is.
     pub fn fault_of(&self, subject: &str) -> Option<String> {
         self.0.borrow().faults.get(subject).cloned()
+    }
+
+    /// Whether something is wrong with this subject, as far as was told.
+    pub fn is_faulty(&self, subject: &str) -> bool {
+        self.0.borrow().faults.contains_key(subject)
     }
 
     /// What is wrong now, by subject.

@@ -68,7 +68,7 @@ pub(super) fn named(config: &Config) -> Vec<Named> {
             let tls = mqtt.tls.as_ref()?;
             Some((format!("tls of source {}", mqtt.name), &tls.ca, &tls.certificate))
         }
-        source::Config::Modbus(_) | source::Config::Sqlite(_) => None,
+        source::Config::Modbus(_) | source::Config::Serial(_) | source::Config::Sqlite(_) => None,
     });
     let files = kafka.chain(sources).flat_map(|(by, ca, certificate)| {
         [(ca, Of::Authorities), (certificate, Of::Ours)]

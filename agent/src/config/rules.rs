@@ -243,8 +243,8 @@ fn labels(root: &Node, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Names of fields that a source's tables give: signals and their bits, and placeholders of
-/// topics (`{device}` is no field). Those of rows and payloads are only seen
+/// Names of fields that a source's tables give: signals and their bits, what a frame
+/// holds, and placeholders of topics (`{device}` is no field). Those of rows and payloads are only seen
 /// when they come.
 fn fields(root: &Node, problems: &mut Vec<Problem>) {
     let mut say = |at: &KeyPath, name: &str| {
@@ -256,10 +256,12 @@ fn fields(root: &Node, problems: &mut Vec<Problem>) {
     };
     for (at, source) in entries(root, "source") {
         below(source, &at, &mut |at, node| {
-            for (index, signal) in
-                node.get("signals").map_or(&[][..], Node::items).iter().enumerate()
-            {
-                let at = at.key("signals").index(index);
+            let listed = ["signals", "fields"].into_iter().flat_map(|list| {
+                let items = node.get(list).map_or(&[][..], Node::items).iter().enumerate();
+                items.map(move |(index, item)| (list, index, item))
+            });
+            for (list, index, signal) in listed {
+                let at = at.key(list).index(index);
                 let Some(name) = signal.get("name").and_then(Node::text) else { continue };
                 let bits = signal.get("bits").map_or(&[][..], Node::entries);
                 if bits.is_empty() {

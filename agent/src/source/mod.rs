@@ -9,6 +9,7 @@
 pub mod modbus;
 pub mod mqtt;
 mod port;
+pub mod serial;
 pub mod sql;
 
 use std::collections::BTreeMap;
@@ -23,12 +24,13 @@ use crate::collect::Intake;
 use crate::flow::Flows;
 use crate::supervise::Link;
 
-/// `[[source]]`: one connection to one bus, broker or database, by `type`.
+/// `[[source]]`: one connection to one bus, line, broker or database, by `type`.
 #[derive(Debug, Clone, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Config {
     Modbus(modbus::Config),
     Mqtt(Box<mqtt::Config>),
+    Serial(Box<serial::Config>),
     Sqlite(sql::sqlite::Config),
 }
 
@@ -37,6 +39,7 @@ impl Config {
         match self {
             Self::Modbus(c) => &c.name,
             Self::Mqtt(c) => &c.name,
+            Self::Serial(c) => &c.name,
             Self::Sqlite(c) => &c.name,
         }
     }
@@ -46,6 +49,7 @@ impl Config {
         match self {
             Self::Modbus(c) => &c.labels,
             Self::Mqtt(c) => &c.labels,
+            Self::Serial(c) => &c.labels,
             Self::Sqlite(c) => &c.labels,
         }
     }
@@ -53,7 +57,7 @@ impl Config {
     /// The files that it names besides what it reads: certificates, keys, secrets.
     pub fn files(&self) -> Vec<PathBuf> {
         match self {
-            Self::Modbus(_) | Self::Sqlite(_) => Vec::new(),
+            Self::Modbus(_) | Self::Serial(_) | Self::Sqlite(_) => Vec::new(),
             Self::Mqtt(c) => c.files(),
         }
     }
@@ -62,6 +66,7 @@ impl Config {
     pub fn ports(&self) -> Vec<(&'static str, &str)> {
         match self {
             Self::Modbus(c) => c.ports().collect(),
+            Self::Serial(c) => c.port().map(|port| ("address", port)).into_iter().collect(),
             Self::Mqtt(_) | Self::Sqlite(_) => Vec::new(),
         }
     }
@@ -72,6 +77,7 @@ impl Config {
         match self {
             Self::Modbus(c) => c.check(),
             Self::Mqtt(c) => c.check(),
+            Self::Serial(c) => c.check(),
             Self::Sqlite(c) => c.check(),
         }
     }
@@ -81,7 +87,7 @@ impl Config {
     pub fn doubts(&self) -> Vec<(String, String)> {
         match self {
             Self::Modbus(c) => modbus::doubts(c),
-            Self::Mqtt(_) | Self::Sqlite(_) => Vec::new(),
+            Self::Mqtt(_) | Self::Serial(_) | Self::Sqlite(_) => Vec::new(),
         }
     }
 }
@@ -128,6 +134,7 @@ impl Error {
 #[derive(Debug)]
 pub enum Source {
     Modbus(modbus::Source),
+    Serial(Box<serial::Source>),
     Sqlite(sql::sqlite::Source),
     Mqtt(Box<mqtt::Mqtt>),
 }
@@ -139,6 +146,7 @@ impl Source {
         match config {
             Config::Modbus(c) => Self::Modbus(modbus::Source::new(c, setup)),
             Config::Mqtt(c) => Self::Mqtt(Box::new(mqtt::Mqtt::new(c.as_ref().clone(), setup))),
+            Config::Serial(c) => Self::Serial(Box::new(serial::Source::new(c, setup))),
             Config::Sqlite(c) => Self::Sqlite(sql::sqlite::Source::new(c, setup)),
         }
     }
@@ -147,7 +155,7 @@ impl Source {
     pub fn cycles(&self) -> Vec<Arc<modbus::Cycles>> {
         match self {
             Self::Modbus(source) => source.cycles(),
-            Self::Sqlite(_) | Self::Mqtt(_) => Vec::new(),
+            Self::Serial(_) | Self::Sqlite(_) | Self::Mqtt(_) => Vec::new(),
         }
     }
 
@@ -163,6 +171,7 @@ impl Source {
     ) -> Result<(), Error> {
         match self {
             Self::Modbus(s) => s.run(intake, link, stop).await,
+            Self::Serial(source) => source.run(intake, link, stop).await,
             Self::Sqlite(source) => source.run(intake, link, stop).await,
             Self::Mqtt(source) => source.run(intake, link, stop).await,
         }

@@ -41,7 +41,7 @@ impl Linear {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "this is the one rounding beyond 2^53")]
-    pub(super) fn of_integer(&self, number: i128) -> f64 {
+    pub(in crate::decode) fn of_integer(&self, number: i128) -> f64 {
         match &self.decimal {
             Some(d) => (number * d.factor + d.offset) as f64 / d.divisor,
             None => (number as f64).mul_add(self.scale, self.offset),
@@ -49,7 +49,7 @@ impl Linear {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a float is not exact anyhow")]
-    pub(super) fn of_float(&self, number: f64) -> f64 {
+    pub(in crate::decode) fn of_float(&self, number: f64) -> f64 {
         if let Some(d) = &self.decimal {
             let result = (number * d.factor as f64 + d.offset as f64) / d.divisor;
             if result.is_finite() {

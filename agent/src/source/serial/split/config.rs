@@ -1,0 +1,213 @@
+//! `split = { by = … }`: where a frame ends.
+
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+use super::super::checksum::Endian;
+use crate::decode::escaped::Escaped;
+use crate::units::{ByteSize, Period};
+
+/// How a line is cut into frames.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Config {
+    /// A frame ends with certain bytes.
+    Delimiter(Delimiter),
+    /// All frames are equally long.
+    Length(Length),
+    /// A frame says how long it is.
+    LengthField(LengthField),
+    /// A frame ends when nothing more comes.
+    Silence(Silence),
+}
+
+/// Frames that end with certain bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Delimiter {
+    /// The bytes at its end: `'\r\n'`, `'\x03'`. Default: `'\n'`, before which a `\r`
+    /// does not count.
+    #[serde(default = "newline")]
+    pub end: Escaped,
+    /// The bytes at its start: `'\x02'`. What stands before them is no frame.
+    #[serde(default)]
+    pub start: Escaped,
+    /// Bytes behind `end` that belong to it, as a checksum does. Default: 0.
+    #[serde(default)]
+    pub tail: u16,
+    /// A frame is at most so long, without its end; 1 B to 64 KiB. Default: `4 KiB`.
+    #[serde(default = "default_max_frame")]
+    pub max_frame: ByteSize,
+}
+
+/// Frames that are equally long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Length {
+    /// Bytes of a frame, with its start; 1 to 65535.
+    pub bytes: u16,
+    /// The bytes at its start, by which it is found again when bytes are missing.
+    #[serde(default)]
+    pub start: Escaped,
+    /// A frame in which nothing comes for so long has broken off. Default: `1 s`.
+    #[serde(default = "default_pause")]
+    pub pause: Period,
+}
+
+/// Frames that say how long they are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LengthField {
+    /// Where the length stands: its first byte, counted from 0 at the frame's first.
+    pub at: u16,
+    /// Bytes of it: 1, 2 or 4. Default: 1.
+    #[serde(default = "one")]
+    pub size: u8,
+    /// Which of them comes first: `big` (the highest) or `little`. Default: `big`.
+    #[serde(default)]
+    pub order: Endian,
+    /// The whole frame is so many bytes longer than the length says. Default: as many
+    /// as stand up to its end, for a length of what follows.
+    #[serde(default)]
+    pub add: Option<i32>,
+    /// The bytes at its start, by which it is found again when bytes are missing.
+    #[serde(default)]
+    pub start: Escaped,
+    /// A frame in which nothing comes for so long has broken off. Default: `1 s`.
+    #[serde(default = "default_pause")]
+    pub pause: Period,
+    /// A frame is at most so long; 1 B to 64 KiB. Default: `4 KiB`.
+    #[serde(default = "default_max_frame")]
+    pub max_frame: ByteSize,
+}
+
+/// Frames with silence between them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Silence {
+    /// So long nothing comes between two frames, and never within one. At least `5 ms`.
+    pub silence: Period,
+    /// A frame is at most so long; 1 B to 64 KiB. Default: `4 KiB`.
+    #[serde(default = "default_max_frame")]
+    pub max_frame: ByteSize,
+}
+
+fn newline() -> Escaped {
+    Escaped::from("\n")
+}
+const fn default_max_frame() -> ByteSize {
+    ByteSize(4 * 1_024)
+}
+const fn default_pause() -> Period {
+    Period::from_secs(1)
+}
+const fn one() -> u8 {
+    1
+}
+
+/// As much as is kept of what is no event.
+const LONGEST: u64 = 64 * 1_024;
+
+/// Timers count in milliseconds, and a busy machine is late by some.
+const SHORTEST_SILENCE: Period = Period::from_millis(5);
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::Delimiter(Delimiter {
+            end: newline(),
+            start: Escaped::default(),
+            tail: 0,
+            max_frame: default_max_frame(),
+        })
+    }
+}
+
+impl Config {
+    /// Key and what is wrong with it.
+    pub(in super::super) fn check(&self) -> Vec<(&'static str, String)> {
+        let mut wrong = Vec::new();
+        let mut say = |key, what: &str| wrong.push((key, what.to_owned()));
+        if !(1..=LONGEST).contains(&self.longest().get()) {
+            say("max_frame", "must be from 1 B to 64 KiB");
+        }
+        if self.pause().is_some_and(|pause| pause.is_zero()) {
+            say("pause", "is zero: at least 1 ms");
+        }
+        match self {
+            Self::Delimiter(how) if how.end.get().is_empty() => {
+                say("end", "is empty: the bytes that end a frame, as in '\\r\\n'");
+            }
+            Self::Length(how) if how.bytes == 0 => say("bytes", "is 0: from 1 to 65535"),
+            Self::Length(how) if how.start.get().len() > usize::from(how.bytes) => {
+                say("start", "is longer than the frame");
+            }
+            Self::LengthField(how) if !matches!(how.size, 1 | 2 | 4) => {
+                say("size", "must be 1, 2 or 4");
+            }
+            Self::Silence(how) if how.silence < SHORTEST_SILENCE => {
+                say("silence", "is too short for a timer: at least 5 ms");
+            }
+            _ => {}
+        }
+        wrong
+    }
+
+    fn longest(&self) -> ByteSize {
+        match self {
+            Self::Delimiter(how) => how.max_frame,
+            Self::Length(how) => ByteSize(u64::from(how.bytes.max(1))),
+            Self::LengthField(how) => how.max_frame,
+            Self::Silence(how) => how.max_frame,
+        }
+    }
+
+    pub(super) fn max_frame(&self) -> usize {
+        usize::try_from(self.longest().get()).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn start(&self) -> &[u8] {
+        match self {
+            Self::Delimiter(how) => how.start.get(),
+            Self::Length(how) => how.start.get(),
+            Self::LengthField(how) => how.start.get(),
+            Self::Silence(_) => &[],
+        }
+    }
+
+    pub(super) fn tail(&self) -> usize {
+        match self {
+            Self::Delimiter(how) => usize::from(how.tail),
+            _ => 0,
+        }
+    }
+
+    pub(super) fn pause(&self) -> Option<Duration> {
+        match self {
+            Self::Delimiter(_) => None,
+            Self::Length(how) => Some(how.pause.get()),
+            Self::LengthField(how) => Some(how.pause.get()),
+            Self::Silence(how) => Some(how.silence.get()),
+        }
+    }
+
+    /// The length of the frame that begins so. `None`: that has not come yet. Within:
+    /// `None` where what it says is impossible.
+    pub(super) fn length_of(&self, bytes: &[u8]) -> Option<Option<usize>> {
+        let how = match self {
+            Self::Length(how) => return Some(Some(usize::from(how.bytes))),
+            Self::LengthField(how) => how,
+            Self::Delimiter(_) | Self::Silence(_) => return None,
+        };
+        let header = usize::from(how.at) + usize::from(how.size);
+        let field = bytes.get(usize::from(how.at)..header)?;
+        let push = |number: u64, byte: &u8| (number << 8) | u64::from(*byte);
+        let said = match how.order {
+            Endian::Big => field.iter().fold(0, push),
+            Endian::Little => field.iter().rev().fold(0, push),
+        };
+        let add = how.add.map_or(i64::try_from(header).unwrap_or(0), i64::from);
+        let whole = said.checked_add_signed(add).and_then(|whole| usize::try_from(whole).ok());
+        let least = header.max(how.start.get().len()).max(1);
+        Some(whole.filter(|whole| (least..=self.max_frame()).contains(whole)))
+    }
+}
