@@ -11,6 +11,8 @@
 
 mod address;
 mod host;
+#[cfg(test)]
+pub(super) mod pty;
 mod wire;
 
 use std::fs::{File, OpenOptions};

@@ -35,14 +35,13 @@ mod tests;
 use std::future::pending;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, Keep, Line, Unmatched};
 
-use super::port::Wire;
 use super::{Error, Setup};
 use crate::clock::Clock;
 use crate::collect::{Delivery, Intake, Stopping};
@@ -78,9 +77,14 @@ struct Ask {
     interval: Duration,
 }
 
+/// An open line; in tests one without a socket, on which time can be let pass.
+trait Wire: AsyncRead + AsyncWrite + Unpin {}
+
+impl<W: AsyncRead + AsyncWrite + Unpin> Wire for W {}
+
 /// One connection as it runs.
-struct Run {
-    wire: Wire,
+struct Run<W> {
+    wire: W,
     batch: Batch,
     opened: Instant,
     /// The last byte that came; at first when it was opened.
@@ -155,7 +159,7 @@ impl Source {
     /// Reads one connection to its end, and hands over all of it.
     async fn connection(
         &mut self,
-        wire: Wire,
+        wire: impl Wire,
         link: &mut Link,
         stop: &CancellationToken,
         queue: mpsc::Sender<Delivery>,
@@ -187,7 +191,7 @@ impl Source {
 
     async fn read(
         &mut self,
-        run: &mut Run,
+        run: &mut Run<impl Wire>,
         link: &mut Link,
         stop: &CancellationToken,
         queue: &mpsc::Sender<Delivery>,
@@ -216,7 +220,7 @@ impl Source {
     }
 
     /// When something is to be done if nothing comes.
-    fn wake(&self, run: &Run) -> Option<Instant> {
+    fn wake(&self, run: &Run<impl Wire>) -> Option<Instant> {
         let pause = self.splitter.pause().map(|pause| run.heard + pause);
         let idle = self.idle_end(run);
         let next = run.next.filter(|_| run.answer.is_none());
@@ -224,12 +228,12 @@ impl Source {
     }
 
     /// Until when the line may be silent; it is told once.
-    fn idle_end(&self, run: &Run) -> Option<Instant> {
+    fn idle_end(&self, run: &Run<impl Wire>) -> Option<Instant> {
         let told = self.take.is_silent() && !self.place.can_be_held_back();
         self.idle.filter(|_| !told).map(|idle| run.heard + idle)
     }
 
-    fn hear(&mut self, run: &mut Run, bytes: &[u8], link: &mut Link) {
+    fn hear(&mut self, run: &mut Run<impl Wire>, bytes: &[u8], link: &mut Link) {
         (run.heard, run.heard_at) = (Instant::now(), self.clock.now());
         let first = !std::mem::replace(&mut run.spoke, true);
         if first && self.ask.is_none() && run.heard.duration_since(run.opened) < QUIET {
@@ -243,14 +247,14 @@ impl Source {
         run.batch.tell(link);
     }
 
-    fn add(&mut self, run: &mut Run, piece: Piece, link: &mut Link) {
+    fn add(&mut self, run: &mut Run<impl Wire>, piece: Piece, link: &mut Link) {
         if self.take.piece(piece, run.heard_at, &mut run.batch, link) {
             run.answer = None;
         }
     }
 
     /// Nothing came for as long as was waited.
-    fn pause(&mut self, run: &mut Run, link: &mut Link) {
+    fn pause(&mut self, run: &mut Run<impl Wire>, link: &mut Link) {
         let pause = self.splitter.pause();
         if pause.is_some_and(|pause| run.heard.elapsed() >= pause)
             && let Some(piece) = self.splitter.paused()
@@ -260,7 +264,7 @@ impl Source {
     }
 
     /// What the time of has come.
-    async fn tend(&mut self, run: &mut Run, link: &mut Link) -> Result<(), Error> {
+    async fn tend(&mut self, run: &mut Run<impl Wire>, link: &mut Link) -> Result<(), Error> {
         let now = Instant::now();
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if is_due(self.idle_end(run)) {
@@ -282,7 +286,7 @@ impl Source {
         Ok(())
     }
 
-    async fn ask(&mut self, run: &mut Run) -> Result<(), Error> {
+    async fn ask(&mut self, run: &mut Run<impl Wire>) -> Result<(), Error> {
         let Some(ask) = &self.ask else { return Ok(()) };
         let sent = tokio::time::timeout(self.timeout, run.wire.write_all(&ask.request)).await;
         match sent {

@@ -1,49 +1,34 @@
 //! The source on serial ports: pseudo-terminals, with a scripted device at the
 //! other end.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::super::frame::Query;
 use super::*;
 use crate::source::port::Port;
+use crate::source::port::pty::Pty;
 
 /// The other end of a serial port.
 struct Bus {
-    master: Port,
+    pty: Pty,
     framing: Framing,
-    /// Without it the master would be told of a hang-up before the agent comes.
-    _open: File,
 }
 
-/// The name that the port has however often it is plugged in: a link, like
-/// those in `/dev/serial/by-id`.
 fn socket(folder: &Path) -> PathBuf {
-    folder.join("port")
+    Pty::path(folder)
 }
 
 impl Bus {
     /// Plugs a port in.
     fn plug(folder: &Path, framing: Framing) -> Self {
-        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-        grantpt(&master).unwrap();
-        unlockpt(&master).unwrap();
-        rustix::io::ioctl_fionbio(&master, true).unwrap();
-        let name = ptsname(&master, Vec::new()).unwrap();
-        let path = Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()));
-        let open = File::options().read(true).write(true).open(path).unwrap();
-        std::fs::remove_file(socket(folder)).ok();
-        std::os::unix::fs::symlink(path, socket(folder)).unwrap();
-        Self { master: Port::register(File::from(master)).unwrap(), framing, _open: open }
+        Self { pty: Pty::plug(folder), framing }
     }
 
     async fn say(&mut self, bytes: &[u8]) {
-        self.master.write_all(bytes).await.unwrap();
+        self.pty.master.write_all(bytes).await.unwrap();
     }
 
     /// A frame with this unit and PDU.
@@ -55,7 +40,7 @@ impl Bus {
     async fn heard(&mut self) -> (Asked, Vec<u8>) {
         let any = Query { unit: 1, function: 3, address: 0, count: 1 };
         let mut bytes = self.framing.request(any, 0);
-        self.master.read_exact(&mut bytes).await.expect("a request comes");
+        self.pty.master.read_exact(&mut bytes).await.expect("a request comes");
         let body: Vec<u8> = if self.framing == Framing::Ascii {
             let text = std::str::from_utf8(&bytes[1..13]).unwrap();
             let pairs = (0..12).step_by(2).map(|at| &text[at..at + 2]);
