@@ -23,6 +23,15 @@ pub struct Line {
     _socat: Process,
 }
 
+impl Drop for Line {
+    /// Its ends are gone with it, as udev sees to: what they lead to may be another's soon.
+    fn drop(&mut self) {
+        for end in [&self.master, &self.device] {
+            std::fs::remove_file(end).ok();
+        }
+    }
+}
+
 impl Line {
     /// Its ends are links in this folder.
     pub fn new(folder: &Path, name: &str) -> Self {

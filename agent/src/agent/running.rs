@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::collect::SourceId;
 use crate::source::modbus::Cycles;
+use crate::source::serial::Frames;
 use crate::{flow, supervise};
 
 /// What a source was made of. The same again needs no other source.
@@ -58,6 +59,8 @@ pub(super) struct Running {
     pub link: Option<watch::Receiver<supervise::State>>,
     /// What it counts of each group that it polls.
     pub cycles: Vec<Arc<Cycles>>,
+    /// What it counts of the frames of its line.
+    pub frames: Option<Arc<Frames>>,
     pub stop: CancellationToken,
     pub task: AbortHandle,
     /// Closed when the task has ended.

@@ -86,14 +86,14 @@ impl Agent {
         let stop = self.stop.child_token();
         let (alive, ended) = oneshot::channel::<()>();
         let (gateway, clock) = (&self.config.gateway.id, &self.clock);
-        let (mut shown, mut cycles) = (None, Vec::new());
+        let (mut shown, mut cycles, mut frames) = (None, Vec::new(), None);
         let task = match kind {
             Kind::Source(config) => {
                 let saved = saved.map(|saved| match saved {
                     Checkpoint::Cursor(bytes) | Checkpoint::Session(bytes) => bytes,
                 });
                 let source = set_up(&config, gateway, &mut self.flows, clock, saved, lost);
-                cycles = source.cycles();
+                (cycles, frames) = (source.cycles(), source.frames());
                 let link = Link::new(Arc::clone(&info.name));
                 shown = Some(link.watch());
                 let run = supervise::supervise(source, intake, link, stop.clone());
@@ -123,6 +123,7 @@ impl Agent {
             made,
             link: shown,
             cycles,
+            frames,
             stop,
             task,
             ended,
@@ -138,6 +139,11 @@ impl Agent {
             sources: links.clone(),
             cycles: cycles
                 .map(|running| (Arc::clone(&running.name), running.cycles.clone()))
+                .collect(),
+            frames: self
+                .running
+                .iter()
+                .filter_map(|running| Some((Arc::clone(&running.name), running.frames.clone()?)))
                 .collect(),
             streams: self.flows.rules().map(|rules| rules.stream.name.clone()).collect(),
             pulses: self.pulses(),

@@ -159,6 +159,14 @@ impl Source {
         }
     }
 
+    /// Of a source that reads a line, the counts of its frames.
+    pub fn frames(&self) -> Option<Arc<serial::Frames>> {
+        match self {
+            Self::Serial(source) => Some(source.frames()),
+            Self::Modbus(_) | Self::Sqlite(_) | Self::Mqtt(_) => None,
+        }
+    }
+
     /// Runs one connection. `Ok` only after `stop` was cancelled and what was
     /// read has been handed over; any other end is an error. It is called
     /// again on the same value, so that what must outlive a connection stands

@@ -31,6 +31,7 @@ use crate::buffer::Store;
 use crate::clock::Clock;
 use crate::pulse::Pulse;
 use crate::source::modbus::Cycles;
+use crate::source::serial::Frames;
 use crate::{forward, supervise};
 
 /// `[status]`: figures and health for machines, over HTTP.
@@ -90,6 +91,8 @@ pub struct Seen {
     pub sources: Vec<watch::Receiver<supervise::State>>,
     /// The groups of each source that polls in groups, with its name.
     pub cycles: Vec<(Arc<str>, Vec<Arc<Cycles>>)>,
+    /// The frames of each source that reads a line, with its name.
+    pub frames: Vec<(Arc<str>, Arc<Frames>)>,
     /// Names of the streams that the configuration defines or uses.
     pub streams: Vec<String>,
     /// How the threads get on.

@@ -25,6 +25,7 @@
 
 mod checksum;
 mod config;
+mod frames;
 mod parse;
 mod place;
 mod split;
@@ -33,6 +34,7 @@ mod take;
 mod tests;
 
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -41,6 +43,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 pub use config::{Config, Keep, Line, Unmatched};
+pub use frames::Frames;
 
 use super::{Error, Setup};
 use crate::clock::Clock;
@@ -118,6 +121,11 @@ impl Source {
         }
     }
 
+    /// The counts of its frames.
+    pub fn frames(&self) -> Arc<Frames> {
+        self.take.frames()
+    }
+
     /// Runs one connection, see [`super::Source::run`].
     pub async fn run(
         &mut self,
@@ -136,7 +144,7 @@ impl Source {
                 let mut batch = Batch::default();
                 self.add_silence(&mut batch);
                 if !batch.is_empty() {
-                    let delivery = batch.take(self.take.name(), link);
+                    let delivery = self.take.hand_over(&mut batch, link);
                     intake.deliver(delivery).await.map_err(unheard)?;
                 }
                 return Err(Error::because(self.place.unreachable(), cause));
@@ -183,7 +191,7 @@ impl Source {
             self.add_silence(&mut run.batch);
         }
         if !run.batch.is_empty() {
-            let rest = run.batch.take(self.take.name(), link);
+            let rest = self.take.hand_over(&mut run.batch, link);
             queue.send(rest).await.map_err(|_| unheard(Stopping))?;
         }
         end
@@ -205,7 +213,7 @@ impl Source {
                 () = stop.cancelled() => return Ok(()),
                 room = queue.reserve(), if !run.batch.is_empty() => {
                     let room = room.map_err(|_| unheard(Stopping))?;
-                    room.send(run.batch.take(self.take.name(), link));
+                    room.send(self.take.hand_over(&mut run.batch, link));
                 }
                 read = run.wire.read(&mut chunk), if may_read => match read {
                     Ok(0) => return Err(Error::new(self.place.gone())),

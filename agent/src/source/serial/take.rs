@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use super::config::{Config, Keep};
+use super::frames::Frames;
 use super::parse::{Parser, Reading};
 use super::split::{Piece, Skipped, Why};
 use crate::collect::{DEAD_LETTER_BYTES, DeadLetter, Delivery};
@@ -41,6 +42,7 @@ pub(super) struct Take {
     /// What was told of the first of the frames that cannot be read: the others are the
     /// same fault.
     odd: Option<String>,
+    frames: Arc<Frames>,
 }
 
 /// What was taken and not handed over yet.
@@ -84,17 +86,6 @@ impl Batch {
         self.delivery.dead.push(dead);
     }
 
-    /// What is to be handed over, of which nothing is left here.
-    pub(super) fn take(&mut self, source: &str, link: &mut Link) -> Delivery {
-        self.is_closed = false;
-        let dropped = std::mem::take(&mut self.dropped);
-        if dropped > 0 {
-            warn!(source, frames = dropped, "the buffer had no room, frames are lost");
-            link.well(ROOM);
-        }
-        std::mem::take(&mut self.delivery)
-    }
-
     /// Says that frames get lost, once.
     pub(super) fn tell(&self, link: &mut Link) {
         if self.dropped > 0 {
@@ -119,11 +110,24 @@ impl Take {
             odd_flow,
             silent: false,
             odd: None,
+            frames: Arc::default(),
         }
     }
 
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    pub(super) fn frames(&self) -> Arc<Frames> {
+        Arc::clone(&self.frames)
+    }
+
+    /// What is to be handed over of a batch, which is empty then.
+    pub(super) fn hand_over(&self, batch: &mut Batch, link: &mut Link) -> Delivery {
+        batch.is_closed = false;
+        let frames = std::mem::take(&mut batch.dropped);
+        if frames > 0 {
+            self.frames.add_dropped(frames);
+            warn!(source = %self.name, frames, "the buffer had no room, frames are lost");
+            link.well(ROOM);
+        }
+        std::mem::take(&mut batch.delivery)
     }
 
     /// Takes what a line had; `time` is that of its last byte. True for a frame that
@@ -149,6 +153,7 @@ impl Take {
                 if let Reading::Event(quality, fields) = reading {
                     batch.event(self.event(self.flow, time, quality, fields));
                 }
+                self.frames.add_read();
                 self.went_well(link);
                 true
             }
@@ -205,6 +210,7 @@ impl Take {
         batch: &mut Batch,
         link: Option<&mut Link>,
     ) {
+        self.frames.add_unread();
         if let Some(link) = link {
             let known = self.odd.take().filter(|_| link.is_faulty(FRAMES));
             let told = known.unwrap_or_else(|| self.told(bytes, reason));

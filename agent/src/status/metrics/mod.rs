@@ -22,6 +22,7 @@ use super::process::{self, Process};
 use crate::buffer::{Reason, Stats};
 use crate::forward;
 use crate::source::modbus::Counts;
+use crate::source::serial::Frames;
 use crate::supervise::Standing;
 
 /// All figures as they are now.
@@ -51,6 +52,7 @@ impl Collector for Figures {
         drops(&mut sheet, board, &stats)?;
         sources(&mut sheet, board)?;
         cycles(&mut sheet, board)?;
+        frames(&mut sheet, board)?;
         let kafka = board.forward.borrow().clone();
         forward(&mut sheet, &kafka)?;
         aside(&mut sheet, board, &kafka)?;
@@ -171,6 +173,19 @@ fn cycles(sheet: &mut Sheet<'_>, board: &Board) -> Result<(), Error> {
     figure("modbus_failed_cycles", help, |counts| counts.failed)?;
     let help = "Requests that the device refused";
     figure("modbus_refused_requests", help, |counts| counts.refused)
+}
+
+fn frames(sheet: &mut Sheet<'_>, board: &Board) -> Result<(), Error> {
+    let seen = board.seen.borrow();
+    let mut figure = |name, help, count: fn(&Frames) -> u64| {
+        let lines = seen.frames.iter();
+        sheet.counters(name, help, lines.map(|(of, frames)| ([("source", &**of)], count(frames))))
+    };
+    figure("serial_read_frames", "Frames of a line that could be read", Frames::read)?;
+    let help = "Frames of a line that could not be read, and bytes that were no frame";
+    figure("serial_unread_frames", help, Frames::unread)?;
+    let help = "Frames of a serial port that were lost because the buffer took nothing";
+    figure("serial_dropped_frames", help, Frames::dropped)
 }
 
 fn forward(sheet: &mut Sheet<'_>, kafka: &forward::Status) -> Result<(), Error> {

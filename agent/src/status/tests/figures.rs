@@ -91,6 +91,9 @@ async fn what_the_stages_say_stands_under_its_name() {
             bytes: 12,
         }];
     });
+    bench.frames.add_read();
+    (0..2).for_each(|_| bench.frames.add_unread());
+    bench.frames.add_dropped(3);
     let of = "{source=\"plc\",device=\"boil\\\"er\\\\\\n1\",group=\"fast\"}";
     let text = metrics::text(&bench.board);
     for (figure, expected) in [
@@ -105,6 +108,9 @@ async fn what_the_stages_say_stands_under_its_name() {
     check(
         &text,
         &[
+            ("tidegate_serial_read_frames_total{source=\"plc\"}", 1.0),
+            ("tidegate_serial_unread_frames_total{source=\"plc\"}", 2.0),
+            ("tidegate_serial_dropped_frames_total{source=\"plc\"}", 3.0),
             ("tidegate_source_up{source=\"plc\"}", 1.0),
             ("tidegate_source_faults{source=\"plc\"}", 1.0),
             ("tidegate_device_state{source=\"plc\",device=\"pump\",state=\"down\"}", 1.0),

@@ -16,6 +16,7 @@ use crate::collect::{self, Buffer, Collector, Delivery, Intake, SourceInfo};
 use crate::event::{Event, Quality, Timestamp};
 use crate::flow::{self, Flows, Lane, Stream};
 use crate::source::modbus::Counts;
+use crate::source::serial::Frames;
 use crate::supervise::{Link, Standing};
 use crate::units::{Period, Room};
 
@@ -37,6 +38,7 @@ struct Bench {
     writer: Pulse,
     link: Link,
     cycles: Arc<Cycles>,
+    frames: Arc<Frames>,
     _folder: tempfile::TempDir,
 }
 
@@ -62,9 +64,11 @@ impl Bench {
         link.device(STRANGE, Standing::Up, "");
         link.way("10.0.0.5:502", None);
         let cycles = Arc::new(Cycles::new(STRANGE.into(), "fast".to_owned()));
+        let frames = Arc::new(Frames::default());
         let seen = Seen {
             sources: vec![link.watch()],
             cycles: vec![("plc".into(), vec![Arc::clone(&cycles)])],
+            frames: vec![("plc".into(), Arc::clone(&frames))],
             streams: vec!["plant".to_owned()],
             pulses: vec![writer.clone()],
         };
@@ -91,6 +95,7 @@ impl Bench {
             writer,
             link,
             cycles,
+            frames,
             _folder: folder,
         }
     }

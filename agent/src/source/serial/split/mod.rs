@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-pub use config::{Config, Delimiter, Length, LengthField, Silence};
+pub(super) use config::Config;
 pub(super) use skip::{Skipped, Why};
 
 use super::checksum;

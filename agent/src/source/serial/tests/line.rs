@@ -317,7 +317,7 @@ async fn a_serial_port_is_read_on_while_the_buffer_takes_nothing_and_the_loss_is
 
 #[tokio::test(start_paused = true)]
 async fn a_device_server_is_held_back_while_the_buffer_takes_nothing_and_nothing_is_lost() {
-    let mut bench = super::bench("10.0.0.7:4001", "");
+    let mut bench = bench("10.0.0.7:4001", "");
     let script = async |device: Device| {
         let Device { mut line, mut handed } = device;
         let speak = async {
