@@ -163,12 +163,17 @@ impl Splitter {
                 }
                 return None;
             };
+            if self.state == State::Open && at > max {
+                self.skip_bytes(at, Why::TooLong);
+                self.state = State::Lost;
+                continue;
+            }
             let whole = at + end + tail;
             if self.buffer.len() < whole {
                 self.scanned = at;
                 return None;
             }
-            if self.state == State::Lost || at > max {
+            if self.state == State::Lost {
                 self.skip_bytes(whole, Why::TooLong);
                 self.state = State::Open;
                 match self.skip.take() {

@@ -120,7 +120,7 @@ fn a_frame_says_how_long_it_is() {
     ];
     check(keys, bytes, &expected);
     let little = "split = { by = 'length_field', at = 0, size = 2, order = 'little', add = 0 }";
-    check(little, b"\x03\x00a\x04\x00bc", &[r"frame \x03\0a", r"frame \x04\0bc"].map(|t| t));
+    check(little, b"\x03\x00a\x04\x00bc", &[r"frame \x03\x00a", r"frame \x04\x00bc"]);
 }
 
 #[test]
