@@ -152,7 +152,7 @@ pub(crate) fn child(name: &'static str, arguments: &[&str]) -> Process {
 }
 
 /// The release binary, which the Makefile builds.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let built = || target().join("release/tidegate");
     let path = std::env::var_os("E2E_AGENT").map_or_else(built, PathBuf::from);
     assert!(path.is_file(), "no agent at {}: cargo build --release -p tidegate", path.display());

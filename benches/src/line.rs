@@ -56,7 +56,10 @@ pub(crate) fn progress(text: &str) {
 }
 
 pub(crate) fn print(lines: &[Line], json: bool) {
-    let text = if json { serde_json::json!({ "lines": lines }).to_string() } else { table(lines) };
+    say(&if json { serde_json::json!({ "lines": lines }).to_string() } else { table(lines) });
+}
+
+pub(crate) fn say(text: &str) {
     // A reader that has gone wants no more of it.
     writeln!(std::io::stdout(), "{text}").ok();
 }

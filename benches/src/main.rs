@@ -25,6 +25,7 @@ mod drain;
 mod growth;
 mod idle;
 mod latency;
+mod maps;
 mod open;
 mod poll;
 mod steady;
@@ -99,10 +100,11 @@ enum Part {
     Telegraf,
 }
 
-/// What this program starts of itself, to be measured alone.
+/// What this program starts of itself, to be measured alone; and what needs no server.
 #[derive(Debug, Subcommand)]
-#[command(hide = true)]
 enum Child {
+    /// Telegraf's requests for published register maps beside Tidegate's, on a line.
+    Maps(maps::Work),
     #[command(hide = true)]
     Producer(producer::Work),
     #[command(hide = true)]
@@ -114,6 +116,7 @@ fn main() {
     match cli.child {
         Some(Child::Producer(work)) => producer::run(&work),
         Some(Child::Subscriber(work)) => subscriber::run(&work),
+        Some(Child::Maps(work)) => maps::run(&work),
         None => measure(&cli),
     }
 }

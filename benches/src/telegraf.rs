@@ -146,7 +146,7 @@ fn start(bench: &Bench, name: &str, interval: &str, keeps: Keeps, input: &str) -
 }
 
 /// What `scripts/setup.sh bench` builds.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let path = std::env::var_os("BENCH_TELEGRAF").map(PathBuf::from);
     let path = path.expect("BENCH_TELEGRAF names Telegraf's program; make bench sets it");
     assert!(path.is_file(), "no Telegraf at {}: scripts/setup.sh bench", path.display());
