@@ -1,6 +1,7 @@
 //! A simulated plant, for the demo, the tests and the benchmarks: a Modbus TCP
 //! boiler, an MQTT broker with noisy sensors, a machine that fills a `SQLite`
-//! table, and a Kafka in the same process.
+//! table, and a Kafka in the same process. Other devices come from a file of their
+//! own ([`devices`]).
 //!
 //! Everything that the plant makes carries a number of its own, counted from 1
 //! per device without gaps. The [`ledger`] compares them, one by one, with what
@@ -10,6 +11,7 @@ pub mod ledger;
 
 pub mod boiler;
 pub mod broker;
+pub mod devices;
 pub mod machine;
 pub mod noise;
 pub mod plant;

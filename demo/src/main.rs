@@ -4,6 +4,7 @@
 mod config;
 mod gateway;
 mod log;
+mod lonely;
 mod report;
 mod screen;
 mod show;
@@ -17,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tidegate::units::Period;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -60,6 +61,15 @@ struct Args {
     /// Keep the folder with the configuration, the buffer and the log.
     #[arg(long)]
     keep: bool,
+
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Part {
+    /// Run simulated devices from a file, without an agent (docs/devices.md).
+    Devices(lonely::Work),
 }
 
 /// How often keys are looked at, and the buffer's depth for its peak.
@@ -97,6 +107,10 @@ fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .context("cannot start the runtime")?;
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = watch_signals(&runtime, &stop)?;
+    if let Some(Part::Devices(work)) = &args.part {
+        lonely::run(work, &runtime, &stop)?;
+        return Ok(ExitCode::SUCCESS);
+    }
 
     let mut show = runtime.block_on(Show::start(args.brokers.as_deref(), args.rate))?;
     let full = std::io::stdout().is_terminal() && !args.json;

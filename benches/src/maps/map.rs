@@ -165,5 +165,5 @@ fn load(name: &str) -> Map {
     let file = config::File::from(folder().join(format!("{name}.toml")));
     let built = config::Config::builder().add_source(file).build();
     let map = built.and_then(config::Config::try_deserialize::<Map>);
-    map.unwrap_or_else(|error| panic!("{name}: {error}"))
+    map.expect("the maps are right")
 }

@@ -1,0 +1,217 @@
+//! Simulated devices as an agent and other clients meet them.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of tests may end them")]
+
+use std::fs::File as Port;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+
+use rumqttc_v4::mqttbytes::QoS;
+use rumqttc_v4::mqttbytes::v4::{Connect, Packet, Subscribe};
+use tidegate::source::Config;
+use tidegate::source::modbus::{self, Measured, Outline};
+use tidegate_demo::devices::{Devices, File, Talk};
+use tokio_modbus::client::tcp;
+use tokio_modbus::prelude::{Reader as _, SlaveContext as _};
+use tokio_modbus::{ExceptionCode, Slave};
+
+/// Long for an answer that comes, whatever else the machine does.
+const WHOLE: &str = "2 s";
+
+/// Where none comes.
+const BRIEF: &str = "100 ms";
+
+/// What a gateway says of a unit that does not answer it.
+const NOBODY: ExceptionCode = ExceptionCode::GatewayTargetDevice;
+
+/// Of an MQTT packet.
+const LONGEST: usize = 1 << 16;
+
+/// A device behind TCP, RTU and ASCII, which all hold the same; `faults` as in the file.
+fn file(faults: &str) -> File {
+    let port = |framing: &str| {
+        format!(
+            "[[modbus]]\nname = \"{framing}\"\nframing = \"{framing}\"\n\
+             [[modbus.device]]\nname = \"meter\"\nunit = 3\nsignals = [\n\
+             {{ name = \"volts\", table = \"input\", address = 4, type = \"f32\", \
+             order = \"cdab\", value = {{ constant = 230.5 }} }},\n\
+             {{ name = \"power\", table = \"input\", address = 6, type = \"i16\", scale = 0.1, \
+             value = {{ constant = -20.5 }} }},\n]\nfaults = [{faults}]\n"
+        )
+    };
+    File::parse(&["tcp", "rtu", "ascii"].map(port).concat()).unwrap()
+}
+
+async fn start(file: &File) -> Devices {
+    Devices::start(file, Talk::Nothing).await.unwrap()
+}
+
+/// What `tidegate plan --measure` finds out with the configuration that the devices print.
+async fn measured(devices: &Devices, timeout: &str) -> Vec<(String, Measured)> {
+    let head = "[gateway]\nid = \"g\"\n[kafka]\nbrokers = \"localhost:9092\"\n";
+    let sources =
+        devices.configuration().replace("stream =", &format!("timeout = \"{timeout}\"\nstream ="));
+    let text = format!("{head}{sources}");
+    let loaded = tidegate::config::load_str(&text, "gateway.toml", std::iter::empty()).unwrap();
+    let mut all = Vec::new();
+    for source in loaded.config.sources {
+        let Config::Modbus(config) = source else { continue };
+        all.push((config.name.clone(), measure(&config).await));
+    }
+    all
+}
+
+/// Of the one request that reads all.
+async fn measure(config: &modbus::Config) -> Measured {
+    let mut outline = Outline::new(config);
+    outline.measure(config, |_, _| ()).await.unwrap();
+    let mut reads = outline.groups.into_iter().flat_map(|group| group.requests);
+    let read = reads.next().unwrap();
+    assert!(reads.next().is_none(), "one request reads both");
+    read.measured.unwrap()
+}
+
+#[tokio::test]
+async fn the_agent_reads_them_with_the_configuration_that_they_print() {
+    let devices = start(&file("")).await;
+    let all = measured(&devices, WHOLE).await;
+    assert_eq!(all.len(), 3);
+    for (name, measured) in all {
+        assert!(matches!(measured, Measured::Took(_)), "{name}: {measured:?}");
+    }
+}
+
+#[tokio::test]
+async fn values_lie_where_the_file_says() {
+    let devices = start(&file("")).await;
+    // 230.5 as an f32 is 0x43668000; -20.5 by 0.1 is -205.
+    let address = devices.address("tcp").unwrap().parse().unwrap();
+    let mut client = tcp::connect_slave(address, Slave(3)).await.unwrap();
+    let registers = client.read_input_registers(4, 3).await.unwrap().unwrap();
+    assert_eq!(registers, [0x8000, 0x4366, 0xFF33]);
+
+    let answer = on_the_line(&devices);
+    assert_eq!(answer, [3, 4, 6, 0x80, 0, 0x43, 0x66, 0xFF, 0x33]);
+}
+
+/// The first bytes of an answer of RTU; its checksum is for the agent to look at.
+fn on_the_line<const COUNT: usize>(devices: &Devices) -> [u8; COUNT] {
+    let line = devices.address("rtu").unwrap();
+    let mut port = Port::options().read(true).write(true).open(line).unwrap();
+    port.write_all(&[3, 4, 0, 4, 0, 3, 0xF0, 0x28]).unwrap();
+    let mut answer = [0; COUNT];
+    port.read_exact(&mut answer).unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn noise_comes_before_an_answer_and_a_short_one_ends_in_its_middle() {
+    let fault = "{ what = \"noise\", when = { every = 2 } }, \
+                 { what = \"short\", when = { every = 1 } }";
+    let devices = start(&file(fault)).await;
+    assert_eq!(on_the_line(&devices), [3, 4, 6, 0x80, 0]);
+    // Had more of the first been said, it would stand before the second.
+    assert_eq!(on_the_line(&devices), [0, 0xFF, 0x55, 3, 4, 6]);
+}
+
+#[tokio::test]
+async fn each_fault_is_what_the_agent_says_of_it() {
+    let silent = ["no answer in time"; 3];
+    let cases = [
+        ("{ late = \"900 ms\" }", silent),
+        ("\"silence\"", silent),
+        ("{ exception = 4 }", ["04"; 3]),
+        ("\"disconnect\"", ["the connection broke", silent[0], silent[0]]),
+        ("\"short\"", silent),
+    ];
+    for (what, expected) in cases {
+        let fault = format!("{{ what = {what}, when = {{ every = 1 }} }}");
+        let devices = start(&file(&fault)).await;
+        let all = measured(&devices, BRIEF).await;
+        for ((name, measured), expected) in all.into_iter().zip(expected) {
+            let Measured::Failed(words) = &measured else { panic!("{what} {name}: {measured:?}") };
+            assert!(words.contains(expected), "{what} {name}: {words}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_unit_of_a_bus_is_itself_and_another_is_the_gateway_s_affair() {
+    let unit = |unit: u8| {
+        format!(
+            "[[modbus.device]]\nname = \"{unit}\"\nunit = {unit}\nsignals = [{{ name = \"own\", \
+             table = \"holding\", address = 0, value = {{ constant = {unit} }} }}]\n"
+        )
+    };
+    let text = format!("[[modbus]]\nname = \"bus\"\n{}{}", unit(3), unit(9));
+    let devices = start(&File::parse(&text).unwrap()).await;
+    let address = devices.address("bus").unwrap().parse().unwrap();
+    let mut client = tcp::connect_slave(address, Slave(3)).await.unwrap();
+    for (unit, expected) in [(3, Ok(vec![3])), (9, Ok(vec![9])), (4, Err(NOBODY))] {
+        client.set_slave(Slave(unit));
+        assert_eq!(client.read_holding_registers(0, 1).await.unwrap(), expected, "{unit}");
+    }
+}
+
+#[tokio::test]
+async fn the_agent_bears_noise_on_a_line_and_not_over_tcp() {
+    let fault = "{ what = \"noise\", when = { every = 1 } }";
+    let devices = start(&file(fault)).await;
+    for (name, measured) in measured(&devices, WHOLE).await {
+        let is_line = name != "tcp";
+        assert_eq!(matches!(measured, Measured::Took(_)), is_line, "{name}: {measured:?}");
+    }
+}
+
+#[tokio::test]
+async fn lines_come_with_their_values_and_every_second_one_short() {
+    let text = "[[text]]\nname = \"scale\"\ninterval = \"20 ms\"\nline = \"W {kg} kg {no}\"\n\
+                values = [{ name = \"kg\", value = { constant = 12.5 } }]\n\
+                faults = [{ what = \"short\", when = { every = 2 } }]\n";
+    let devices = start(&File::parse(text).unwrap()).await;
+    let port = Port::open(devices.address("scale").unwrap()).unwrap();
+    let lines: Vec<String> = BufReader::new(port).lines().take(2).map(Result::unwrap).collect();
+    assert_eq!(lines, ["W 12.5 kg {no}", "W 12.5 kW 12.5 kg {no}"]);
+}
+
+#[tokio::test]
+async fn messages_come_with_their_values() {
+    let text = "[[mqtt]]\nname = \"hall\"\n[[mqtt.device]]\ntopic = \"hall/pump\"\n\
+                interval = \"20 ms\"\nvalues = [{ name = \"bar\", value = { constant = 2.25 } }]\n";
+    let devices = start(&File::parse(text).unwrap()).await;
+    let address = devices.address("hall").unwrap();
+    // The broker runs on this thread's runtime, so a client that blocks does not.
+    let payload = tokio::task::spawn_blocking(move || first_message(&address)).await.unwrap();
+    assert_eq!(payload, r#"{"bar":2.25}"#);
+}
+
+fn first_message(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let mut bytes = bytes::BytesMut::new();
+    let mut subscribe = Subscribe::new("hall/+", QoS::AtMostOnce);
+    subscribe.pkid = 1;
+    for packet in [Packet::Connect(Connect::new("tester")), Packet::Subscribe(subscribe)] {
+        packet.write(&mut bytes, LONGEST).unwrap();
+    }
+    stream.write_all(&bytes).unwrap();
+    bytes.clear();
+    let mut part = [0; 256];
+    loop {
+        let count = stream.read(&mut part).unwrap();
+        bytes.extend(part.iter().take(count));
+        while let Ok(packet) = Packet::read(&mut bytes, LONGEST) {
+            if let Packet::Publish(message) = packet {
+                return String::from_utf8(message.payload.to_vec()).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn the_file_in_the_documentation_is_right() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/devices.md");
+    let docs = std::fs::read_to_string(docs).unwrap();
+    let (_, behind) = docs.split_once("```toml\n").unwrap();
+    let (text, _) = behind.split_once("```").unwrap();
+    File::parse(text).unwrap();
+}
