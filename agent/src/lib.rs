@@ -8,6 +8,7 @@
 //! the rules that the comments name as SAFETY and a number.
 
 pub mod event;
+pub mod raw;
 pub mod units;
 
 pub mod config;
@@ -37,6 +38,7 @@ pub mod system;
 pub mod agent;
 pub mod memory;
 pub mod notify;
+pub mod tap;
 
 #[cfg(test)]
 mod simulator;

@@ -51,6 +51,7 @@ enum Command {
     /// Print the JSON Schema of the configuration, for editors.
     Schema,
     Plan(command::plan::Plan),
+    Tap(command::tap::Tap),
     Buffer(command::buffer::Buffer),
     Dlq(command::dlq::Dlq),
     Drain(command::drain::Drain),
@@ -71,6 +72,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Plan(plan) => command::plan::run(&plan),
+        Command::Tap(tap) => command::tap::run(&tap),
         Command::Buffer(buffer) => command::buffer::run(buffer),
         Command::Dlq(dlq) => command::dlq::run(dlq),
         Command::Drain(drain) => command::drain::run(drain),

@@ -48,7 +48,7 @@ fn every_shell_completes_every_command() {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         let file = clap_complete::generate_to(shell, &mut Cli::command(), "tidegate", &folder);
         let text = std::fs::read_to_string(file.unwrap()).unwrap();
-        for word in ["run", "check", "schema", "requeue", "salvage", "drain", "older-than"] {
+        for word in ["run", "check", "schema", "tap", "requeue", "salvage", "drain", "older-than"] {
             assert!(text.contains(word), "{shell}: {word}");
         }
     }

@@ -27,7 +27,7 @@ const STAGES: &[(&str, &[&str])] = &[
 
 /// Words that all stages share. `config` is made of every stage's own
 /// configuration, and so names the stages; the others do not.
-const SHARED: &[&str] = &["event", "flow", "units", "clock", "pulse", "delays", "config"];
+const SHARED: &[&str] = &["event", "raw", "flow", "units", "clock", "pulse", "delays", "config"];
 
 /// Folders of the repository that may hold Rust code of ours.
 const FOLDERS: &[&str] = &["agent", "demo", "loader", "tests", "benches"];

@@ -86,6 +86,17 @@ pub fn announce(path: &Path, socket: &Path) -> std::io::Result<()> {
     file.write_all(b"\n")
 }
 
+/// Who had the file last, by what stands in its lock, which is not touched. It may have
+/// ended since: whether somebody answers on its socket tells.
+pub fn announced(path: &Path) -> Option<Locked> {
+    let mut text = String::new();
+    let file = own::open(&name(path), OpenOptions::new().read(true)).ok()?;
+    file.take(MOST_TEXT).read_to_string(&mut text).ok()?;
+    let mut lines = text.lines().filter(|line| !line.is_empty());
+    let pid = lines.next()?.to_owned();
+    Some(Locked { path: path.to_owned(), pid, socket: lines.next().map(PathBuf::from) })
+}
+
 fn name(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");

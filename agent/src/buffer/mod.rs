@@ -59,7 +59,7 @@ pub(crate) use failure::is_damage;
 pub(crate) use file::{Changes, File, Sealed};
 pub use held::InMemory;
 pub(crate) use held::{Held, MOST_HELD, Row};
-pub use lock::{Locked, announce};
+pub use lock::{Locked, announce, announced};
 pub use position::{BadPosition, FileEpoch, Named, Position};
 pub use reader::{ReadError, Reader};
 pub(crate) use room::State;

@@ -36,13 +36,14 @@ pub(crate) use change::{Asked, Change, Joined};
 
 #[cfg(test)]
 pub(crate) use stepped::Stepped;
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 
 use crate::buffer::{self, Epoch, File, Handed, Message, Pins, Shared, Stats, Store, locked};
 use crate::clock::{Clock, Steady};
 use crate::event::Event;
 use crate::flow::Flows;
 use crate::pulse::Pulse;
+use crate::raw::Note;
 
 /// Index of a source in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,6 +69,9 @@ pub struct Delivery {
     pub bytes: usize,
     /// Commit as soon as possible: the source stands still until then.
     pub urgent: bool,
+    /// What it was made of, where somebody looks at the source alone; the writer takes
+    /// no notice.
+    pub notes: Vec<Note>,
 }
 
 /// What a source saves with its events; the bytes are the source's own.
@@ -138,9 +142,8 @@ pub struct Intake {
     committed: watch::Receiver<Ticket>,
     last: Ticket,
     time: Steady,
-    /// A test takes the writer's place.
-    #[cfg(test)]
-    test: Option<tokio::sync::mpsc::Sender<(Ticket, Delivery)>>,
+    /// Somebody takes the writer's place.
+    aside: Option<mpsc::Sender<(Ticket, Delivery)>>,
 }
 
 /// What of one source may wait for the writer, taken before a delivery is
@@ -177,9 +180,8 @@ impl Intake {
     /// Hands a delivery over; waits while the queue is full. When this future
     /// is dropped before it is done, nothing was handed over.
     pub async fn deliver(&mut self, delivery: Delivery) -> Result<Ticket, Stopping> {
-        #[cfg(test)]
-        if let Some(test) = &self.test {
-            let room = test.reserve().await.map_err(|_| Stopping)?;
+        if let Some(aside) = &self.aside {
+            let room = aside.reserve().await.map_err(|_| Stopping)?;
             self.last.0 += 1;
             room.send((self.last, delivery));
             return Ok(self.last);
@@ -241,31 +243,36 @@ impl Intake {
     }
 }
 
-/// The other end of [`Intake::for_test`]: what a source handed over, and the
-/// commits that answer it, in the hands of the test.
-#[cfg(test)]
+/// The other end of [`Intake::aside`]: what a source handed over, and the commits that
+/// answer it, in the hands of who takes the writer's place.
 #[derive(Debug)]
-pub(crate) struct TestCommits {
-    pub(crate) deliveries: tokio::sync::mpsc::Receiver<(Ticket, Delivery)>,
+pub(crate) struct Aside {
+    pub(crate) deliveries: mpsc::Receiver<(Ticket, Delivery)>,
     committed: watch::Sender<Ticket>,
 }
 
 #[cfg(test)]
-impl TestCommits {
-    /// Everything up to `ticket` is on disk.
+pub(crate) type TestCommits = Aside;
+
+impl Aside {
+    /// Everything up to `ticket` is dealt with.
     pub(crate) fn commit(&self, ticket: Ticket) {
         self.committed.send_replace(ticket);
     }
 }
 
-#[cfg(test)]
 impl Intake {
-    /// An intake without a writer behind it: `capacity` deliveries fit, then
-    /// `deliver` waits until the test takes one.
+    #[cfg(test)]
     pub(crate) fn for_test(capacity: usize) -> (Self, TestCommits) {
+        Self::aside(capacity)
+    }
+
+    /// An intake without a writer and a file behind it: `capacity` deliveries fit, then
+    /// `deliver` waits until one is taken.
+    pub(crate) fn aside(capacity: usize) -> (Self, Aside) {
         let (committed, receiver) = watch::channel(Ticket::default());
-        let (handed, deliveries) = tokio::sync::mpsc::channel(capacity);
-        // Nothing is ever sent here: `deliver` takes the test's way.
+        let (handed, deliveries) = mpsc::channel(capacity);
+        // Nothing is ever sent here: `deliver` takes the other way.
         let (inbox, _) = sync_channel(HEADROOM);
         let nowhere = std::path::PathBuf::new();
         let shared = Shared::new(
@@ -282,9 +289,9 @@ impl Intake {
             committed: receiver,
             last: Ticket::default(),
             time: Steady::default(),
-            test: Some(handed),
+            aside: Some(handed),
         };
-        (intake, TestCommits { deliveries, committed })
+        (intake, Aside { deliveries, committed })
     }
 }
 
@@ -478,8 +485,7 @@ fn join(
         committed: committed.subscribe(),
         last: Ticket::default(),
         time: time.clone(),
-        #[cfg(test)]
-        test: None,
+        aside: None,
     };
     (writer::Known { name: info.name, labels: info.labels.into(), room, committed }, intake)
 }

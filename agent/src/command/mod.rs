@@ -8,6 +8,7 @@ pub(crate) mod dlq;
 pub(crate) mod drain;
 pub(crate) mod plan;
 mod table;
+pub(crate) mod tap;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

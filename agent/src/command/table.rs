@@ -10,7 +10,7 @@ pub(crate) fn print(head: &[&str], rows: &[Vec<String>]) {
     }
 }
 
-fn lines(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+pub(crate) fn lines(head: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let head: Vec<String> = head.iter().map(|word| (*word).to_owned()).collect();
     // Before it is measured: what is escaped is longer.
     let safe = |row: &Vec<String>| row.iter().map(|cell| printable(cell).into_owned()).collect();

@@ -166,6 +166,11 @@ impl Plan {
 }
 
 impl Layout<'_> {
+    /// The names of the columns, in order.
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.columns.iter().map(|(name, _)| name)
+    }
+
     /// The event of one row, read at `now`. A time that cannot be read does not
     /// lose the row: the event has the time of reading, and the column stays a
     /// field of quality `bad_payload`.

@@ -128,6 +128,12 @@ impl Template {
     }
 }
 
+/// A filter without `$share/<group>/`.
+pub fn unshared(filter: &str) -> &str {
+    let shared = filter.strip_prefix("$share/").and_then(|rest| rest.split_once('/'));
+    shared.map_or(filter, |(_, topic)| topic)
+}
+
 fn names(levels: &[Level]) -> impl Iterator<Item = &str> {
     levels.iter().filter_map(|level| match level {
         Level::One(Some(name)) => Some(name.as_str()),

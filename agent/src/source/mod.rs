@@ -151,6 +151,17 @@ impl Source {
         }
     }
 
+    /// Makes it one that is looked at alone, also while an agent runs beside it: what it
+    /// hands over says what it was made of, and nothing that the peer has for the agent
+    /// is taken from there.
+    pub fn tap(&mut self) {
+        match self {
+            Self::Modbus(source) => source.tap(),
+            Self::Sqlite(source) => source.tap(),
+            Self::Mqtt(source) => source.tap(),
+        }
+    }
+
     /// Of a source that polls in groups, the counts of each.
     pub fn cycles(&self) -> Vec<Arc<modbus::Cycles>> {
         match self {

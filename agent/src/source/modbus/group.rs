@@ -12,6 +12,7 @@ use super::config::{self, Config, Device, Group};
 use super::connection::{Failure, Peer, Reply};
 use super::cycles::Cycles;
 use super::plan::{Limits, Request, Span, plan};
+use super::raw;
 use super::refused::{Fact, Refused};
 use super::requests::Requests;
 use super::schedule::{LONGEST_REST, Pace};
@@ -19,6 +20,7 @@ use super::{End, Error};
 use crate::decode::registers::{self, Decoder};
 use crate::event::{Event, Field, Quality, Timestamp, Value};
 use crate::flow;
+use crate::raw::Note;
 use crate::supervise::in_full;
 use crate::units::Period;
 
@@ -42,6 +44,8 @@ pub(super) struct Poll {
     /// In the order of the configuration, one for each field.
     signals: Vec<Signal>,
     pace: Pace,
+    /// Somebody looks at the source alone.
+    tapped: bool,
 }
 
 /// How a signal, or a named bit of it, becomes a field.
@@ -69,6 +73,8 @@ pub(super) struct Reading {
     pub(super) refused: Option<String>,
     /// Why the cycle went no further.
     pub(super) broken: Option<Broken>,
+    /// What the fields were made of, where somebody looks.
+    pub(super) notes: Vec<Note>,
 }
 
 /// The device is silent or not to be understood.
@@ -127,7 +133,12 @@ impl Poll {
             requests: Requests::new(spans(device, group), Limits::new(config, device)),
             signals,
             pace: Pace::default(),
+            tapped: false,
         }
+    }
+
+    pub(super) fn tap(&mut self) {
+        self.tapped = true;
     }
 
     pub(super) fn interval(&self) -> Duration {
@@ -222,6 +233,7 @@ impl Poll {
             refusals: 0,
             refused: None,
             broken: None,
+            notes: Vec::new(),
         };
         loop {
             let now = Instant::now();
@@ -230,6 +242,10 @@ impl Poll {
             let answer = peer.exchange(unit, request).await;
             let is_doubt = self.requests.is_doubt();
             let Some(request) = self.requests.current() else { break };
+            if self.tapped {
+                let width = |index: usize| Some(self.signals.get(index)?.decoder.width());
+                reading.notes.extend(raw::notes(request, &answer, width));
+            }
             match answer {
                 Ok(reply) => {
                     (reading.heard, reading.answered) = (true, true);

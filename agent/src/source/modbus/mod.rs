@@ -60,6 +60,7 @@ mod line;
 mod markers;
 mod outline;
 mod plan;
+mod raw;
 mod refused;
 mod remembered;
 mod requests;
@@ -99,6 +100,7 @@ use crate::clock::Clock;
 use crate::collect::{Checkpoint, Delivery, Intake};
 use crate::event::Event;
 use crate::flow::Lane;
+use crate::raw::Note;
 use crate::supervise::Link;
 
 /// A source that is set up.
@@ -113,6 +115,8 @@ pub struct Source {
     unsaved: bool,
     /// Until then the bus is left alone by searches.
     search_at: Instant,
+    /// Of the event that is handed over next.
+    notes: Vec<Note>,
 }
 
 /// A device as it is polled.
@@ -177,7 +181,13 @@ impl Source {
             groups,
             unsaved: false,
             search_at: Instant::now(),
+            notes: Vec::new(),
         }
+    }
+
+    /// See [`super::Source::tap`].
+    pub fn tap(&mut self) {
+        self.groups.iter_mut().for_each(group::Poll::tap);
     }
 
     /// The counts of each group, which go on while the source runs.
@@ -307,6 +317,7 @@ impl Source {
         });
         let end = reading.broken.and_then(|broken| device.tell(broken, link));
         let event = group.event(&device.name, time, reading.fields);
+        self.notes = reading.notes;
         let of = group.device;
         if end.as_ref().is_none_or(|end| !end.unreachable) {
             self.judge(of, reading.heard, silence.as_deref(), link);
@@ -335,7 +346,9 @@ impl Source {
     async fn deliver(&mut self, intake: &mut Intake, events: Vec<Event>) -> Result<(), Error> {
         let bytes = events.iter().map(Event::memory).sum();
         let checkpoint = if self.unsaved { self.checkpoint() } else { None };
-        match intake.deliver(Delivery { events, checkpoint, bytes, ..Delivery::default() }).await {
+        let notes = std::mem::take(&mut self.notes);
+        let delivery = Delivery { events, checkpoint, bytes, notes, ..Delivery::default() };
+        match intake.deliver(delivery).await {
             Ok(_) => {
                 self.unsaved = false;
                 Ok(())

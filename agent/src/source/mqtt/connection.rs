@@ -23,6 +23,7 @@ use super::stream::Stream;
 use super::window::Window;
 use crate::collect::{Checkpoint, DeadLetter, Delivery, Intake, Stopping};
 use crate::event::Event;
+use crate::raw::Note;
 use crate::source::Error;
 use crate::supervise::Link;
 
@@ -129,9 +130,11 @@ struct Connection<'a> {
 
 /// What a turn has taken.
 #[derive(Default)]
-struct Batch {
+pub(super) struct Batch {
     events: Vec<Event>,
     dead: Vec<DeadLetter>,
+    /// What they were made of, where somebody looks.
+    pub(super) notes: Vec<Note>,
     bytes: usize,
 }
 
@@ -298,6 +301,7 @@ impl Connection<'_> {
             idle: session.idle().map(|idle| Checkpoint::Session(idle.into())),
             bytes: held,
             urgent: false,
+            notes: batch.notes,
         };
         let delivering = intake.deliver(delivery);
         tokio::pin!(delivering);

@@ -16,6 +16,7 @@ mod connection;
 mod frame;
 mod numbering;
 mod packet;
+mod raw;
 mod route;
 mod session;
 mod stream;
@@ -33,8 +34,10 @@ pub use config::Config;
 
 use crate::clock::Clock;
 use crate::collect::Intake;
+use crate::decode::topic::unshared;
 use crate::source::{Error, Setup};
 use crate::supervise::Link;
+use crate::units::Period;
 use config::Qos;
 use route::Routes;
 use session::Session;
@@ -53,6 +56,8 @@ pub struct Mqtt {
     /// its last bad one. As the faults of a [`Link`] it outlives a connection.
     good: Vec<Option<u32>>,
     session: Session,
+    /// Somebody looks at it alone: the session at the broker ends with the connection.
+    tapped: bool,
 }
 
 impl Mqtt {
@@ -82,7 +87,22 @@ impl Mqtt {
             filters,
             routes,
             session: Session::restore(setup.saved.as_deref()),
+            tapped: false,
             config,
+        }
+    }
+
+    /// See [`crate::source::Source::tap`]. Under a name of its own and in a session that
+    /// ends with it the broker gives it copies, and under another's name it would throw
+    /// the agent out. A shared subscription would take its part of the messages from the
+    /// others of the group (MQTT 5, 4.8.2), so that it subscribes to the topics alone.
+    pub fn tap(&mut self) {
+        self.tapped = true;
+        self.client_id = format!("{}-tap-{}", self.client_id, std::process::id());
+        self.config.session_expiry_interval = Period::from_secs(0);
+        self.config.last_will = None;
+        for (filter, _) in &mut self.filters {
+            *filter = unshared(filter).to_owned();
         }
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Publish {
 #[derive(Debug)]
 pub(super) struct Login {
     pub(super) client_id: String,
+    /// The broker begins a session that ends with the connection.
+    pub(super) clean: bool,
     pub(super) username: Option<String>,
     pub(super) password: Option<String>,
 }

@@ -27,7 +27,7 @@ fn write(packet: &Wire) -> Result<BytesMut, String> {
 pub(super) fn connect(config: &Config, login: Login) -> Result<BytesMut, String> {
     let mut connect = Connect::new(login.client_id);
     connect.keep_alive = config.keep_alive_secs();
-    connect.clean_session = false;
+    connect.clean_session = login.clean;
     connect.auth = match (login.username, login.password) {
         (Some(username), Some(password)) => {
             ConnectAuth::UsernamePassword { username, password: password.into_bytes().into() }

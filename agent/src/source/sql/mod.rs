@@ -21,6 +21,7 @@ use cursor::Place;
 
 use crate::collect::DeadLetter;
 use crate::event::Event;
+use crate::raw::Note;
 
 /// Where a source begins that has never read a row.
 #[derive(
@@ -67,6 +68,8 @@ const CURSOR_BYTES: usize = 4 * 1024;
 struct Page {
     events: Vec<Event>,
     dead: Vec<DeadLetter>,
+    /// What they were made of, where somebody looks.
+    notes: Vec<Note>,
     bytes: usize,
     /// Where the next page begins; `None`: where this one did.
     next: Option<Place>,

@@ -192,6 +192,11 @@ impl Source {
         Self { job: Arc::new(job), clock, interval: config.interval, place, database }
     }
 
+    /// See [`crate::source::Source::tap`].
+    pub fn tap(&mut self) {
+        Arc::get_mut(&mut self.job).expect("nothing reads before the source runs").tapped = true;
+    }
+
     /// Reads until `stop`, or until the file cannot be read.
     pub async fn run(
         &mut self,
@@ -240,6 +245,7 @@ impl Source {
                     idle: None,
                     bytes: page.bytes,
                     urgent: false,
+                    notes: page.notes,
                 };
                 // A power cut before the commit: the saved cursor is the old
                 // one, and the same rows are read again. Stopped while it

@@ -37,9 +37,8 @@ pub(super) async fn open<'a>(
     intake.flush();
     intake.wait_committed(mqtt.session.last()).await?;
     mqtt.session.ask();
-    let (stream, frames, connected) = timeout(limit, login(&mqtt.config, &mqtt.client_id, stream))
-        .await
-        .map_err(|_| late(&mqtt.config))??;
+    let (stream, frames, connected) =
+        timeout(limit, login(mqtt, stream)).await.map_err(|_| late(&mqtt.config))??;
     let keep_alive = connected
         .keep_alive
         .filter(|seconds| *seconds > 0)
@@ -82,19 +81,20 @@ fn late(config: &Config) -> Error {
     Error::new(format!("{address} does not answer within {limit}"))
 }
 
-async fn login(
-    config: &Config,
-    client_id: &str,
-    mut stream: Stream,
-) -> Result<(Stream, Frames, Connected), Error> {
+async fn login(mqtt: &Mqtt, mut stream: Stream) -> Result<(Stream, Frames, Connected), Error> {
+    let config = &mqtt.config;
     let password = match &config.password {
         Some(secret) => {
             Some(secret.read().map_err(|error| Error::because("cannot log in", error))?)
         }
         None => None,
     };
-    let login =
-        Login { client_id: client_id.to_owned(), username: config.username.clone(), password };
+    let login = Login {
+        client_id: mqtt.client_id.clone(),
+        clean: mqtt.tapped,
+        username: config.username.clone(),
+        password,
+    };
     let mut out = packet::connect(config, login)
         .map_err(|error| Error::new(format!("cannot make a CONNECT: {error}")))?
         .to_vec();

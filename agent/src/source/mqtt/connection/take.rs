@@ -6,11 +6,13 @@ use twox_hash::XxHash3_64;
 use super::super::config::Protocol;
 use super::super::frame::{Cut, Frame};
 use super::super::packet::{self, Packet, Publish};
+use super::super::raw::Seen;
 use super::super::route::Refused;
 use super::super::session::Verdict;
 use super::{Connection, End};
 use crate::collect::{DEAD_LETTER_BYTES, DeadLetter};
 use crate::event::Timestamp;
+use crate::raw::Of;
 use crate::source::Error;
 use crate::supervise::Link;
 
@@ -37,17 +39,23 @@ impl Connection<'_> {
                 .frames
                 .next()
                 .map_err(|error| broken(&self.mqtt.config.address, error.to_string()))?;
+            let seen;
             let packet = match frame {
                 None => return Ok(()),
                 Some(Frame::Cut(cut)) => {
                     self.take_cut(&cut, link.as_deref_mut())?;
                     continue;
                 }
-                Some(Frame::Whole(frame)) => packet::read(self.mqtt.config.protocol, frame)
-                    .map_err(|error| broken(&self.mqtt.config.address, error))?,
+                Some(Frame::Whole(frame)) => {
+                    seen = self.mqtt.tapped.then(|| Seen::of(&frame, self.mqtt.config.protocol));
+                    packet::read(self.mqtt.config.protocol, frame)
+                        .map_err(|error| broken(&self.mqtt.config.address, error))?
+                }
             };
             match packet {
-                Packet::Publish(publish) => self.take(&publish, now, link.as_deref_mut()),
+                Packet::Publish(publish) => {
+                    self.take(&publish, now, link.as_deref_mut(), seen);
+                }
                 Packet::Release(id) => self.mqtt.session.release(id),
                 Packet::Subscribed(granted) => self.granted = granted,
                 Packet::Pong => self.mqtt.session.pong(),
@@ -65,7 +73,13 @@ impl Connection<'_> {
         Ok(())
     }
 
-    fn take(&mut self, publish: &Publish, now: Timestamp, link: Option<&mut Link>) {
+    fn take(
+        &mut self,
+        publish: &Publish,
+        now: Timestamp,
+        link: Option<&mut Link>,
+        seen: Option<Seen>,
+    ) {
         let Publish { qos, id, dup, topic, payload } = publish;
         let hash = XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(topic), payload);
         if !self.wanted(*qos, *id, *dup, hash) {
@@ -74,6 +88,7 @@ impl Connection<'_> {
         match self.mqtt.routes.decode(topic, payload, now) {
             Ok((index, event)) => {
                 self.batch.bytes += event.memory();
+                self.batch.note(Of::Event(self.batch.events.len()), seen, publish);
                 self.batch.events.push(event);
                 self.went_well(index, link);
             }
@@ -81,6 +96,7 @@ impl Connection<'_> {
                 debug!(source = %self.mqtt.config.name, topic = %String::from_utf8_lossy(topic), "message of no subscription");
             }
             Err(Refused::Dead(index, reason)) => {
+                self.batch.note(Of::Dead(self.batch.dead.len()), seen, publish);
                 self.bury(index, &reason, topic, payload, payload.len(), link);
             }
         }

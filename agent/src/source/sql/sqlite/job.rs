@@ -28,6 +28,8 @@ pub(super) struct Job {
     pub(super) cursor: Vec<String>,
     pub(super) sql: Sql,
     pub(super) plan: Plan,
+    /// Somebody looks at the source alone.
+    pub(super) tapped: bool,
 }
 
 /// Name of the view in the connection's own, temporary schema that stands for
@@ -122,6 +124,7 @@ impl Job {
             cursor: config.cursor.clone(),
             sql,
             plan,
+            tapped: false,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Rows of a result → keys and events, by storage class.
 
+use std::sync::Arc;
+
 use rusqlite::Row;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 
@@ -10,6 +12,7 @@ use super::table::Table;
 use crate::collect::{DEAD_LETTER_BYTES, DeadLetter};
 use crate::decode::row::Layout;
 use crate::event::{Event, Value};
+use crate::raw::{Note, Of, Raw};
 use crate::source::Error;
 
 impl Table<'_> {
@@ -33,7 +36,11 @@ impl Table<'_> {
                 Some(columns) => columns,
                 none => none.insert(self.columns(row)?),
             };
-            rows.push(self.row(row, columns)?);
+            let read = self.row(row, columns)?;
+            if self.job.tapped && matches!(read.outcome, Outcome::Event(_)) {
+                rows.raw.push(self.raw(row, columns)?);
+            }
+            rows.push(read);
             if rows.bytes >= most_bytes || rows.read.len() >= most_rows {
                 rows.cut = true;
                 break;
@@ -157,6 +164,15 @@ impl Table<'_> {
         let event = columns.layout.event(values, self.now);
         Ok(Read { keys, bytes: event.memory(), outcome: Outcome::Event(event) })
     }
+
+    fn raw(&self, row: &Row<'_>, columns: &Columns<'_>) -> Result<Raw, Trouble> {
+        let mut named = Vec::with_capacity(columns.taken.len());
+        for (name, (index, _)) in columns.layout.names().zip(&columns.taken) {
+            let stored = row.get_ref(*index).map_err(|error| self.job.broken(error))?;
+            named.push((Arc::clone(name), value(stored, false)));
+        }
+        Ok(Raw::Row(named))
+    }
 }
 
 /// Name, value and quality of a field, without the content of texts.
@@ -203,6 +219,8 @@ struct Columns<'a> {
 #[derive(Default)]
 pub(super) struct Rows {
     pub(super) read: Vec<Read>,
+    /// Of each event, where somebody looks.
+    raw: Vec<Raw>,
     bytes: usize,
     /// A bound was met: there may be more.
     pub(super) cut: bool,
@@ -232,11 +250,16 @@ impl Rows {
         if !self.read.is_empty() {
             page.seen.push(("ties", None));
         }
+        let mut raw = self.raw.into_iter();
         for row in self.read {
             page.bytes = page.bytes.saturating_add(row.bytes);
             page.next = Some(Place::After(row.keys));
             match row.outcome {
-                Outcome::Event(event) => page.events.push(event),
+                Outcome::Event(event) => {
+                    let of = Of::Event(page.events.len());
+                    page.notes.extend(raw.next().map(|raw| Note { of, raw }));
+                    page.events.push(event);
+                }
                 Outcome::Dead(dead) => page.dead.push(dead),
             }
         }
