@@ -36,6 +36,8 @@ pub enum Raw {
     Nothing { table: &'static str, address: u16, why: String },
     /// A message of MQTT.
     Message(Message),
+    /// A frame of a serial line, or what was none.
+    Frame(Vec<u8>),
     /// The columns of a row in their order, by storage class.
     Row(Vec<(Arc<str>, Value)>),
 }

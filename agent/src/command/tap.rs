@@ -264,10 +264,15 @@ fn wants(args: &Tap, seen: &mut Seen) -> bool {
 /// What may help where there is no connection: a port, and a device with room for one
 /// connection, are the agent's while it runs.
 fn hint(config: &Config, source: &source::Config) -> Option<String> {
-    let source::Config::Modbus(modbus) = source else { return None };
-    let what = match source.port() {
-        Some(_) => "a serial port has one reader".to_owned(),
-        None => format!("{} may take one connection only", modbus.address),
+    let address = match source {
+        source::Config::Modbus(modbus) => &modbus.address,
+        source::Config::Serial(serial) => &serial.address,
+        source::Config::Mqtt(_) | source::Config::Sqlite(_) => return None,
+    };
+    let what = if source.ports().is_empty() {
+        format!("{address} may take one connection only")
+    } else {
+        "a serial port has one reader".to_owned()
     };
     let who = match tap::beside(&config.buffer.path) {
         Some(pid) => format!("an agent runs (pid {pid}): stop it"),

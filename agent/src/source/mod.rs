@@ -157,6 +157,7 @@ impl Source {
     pub fn tap(&mut self) {
         match self {
             Self::Modbus(source) => source.tap(),
+            Self::Serial(source) => source.tap(),
             Self::Sqlite(source) => source.tap(),
             Self::Mqtt(source) => source.tap(),
         }

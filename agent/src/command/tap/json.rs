@@ -4,6 +4,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
+use tidegate::decode::escaped;
 use tidegate::event::Value;
 use tidegate::flow::{Flow, Lane};
 use tidegate::raw::Raw;
@@ -107,6 +108,7 @@ fn raw(raw: &Raw) -> Json {
             }
             told
         }
+        Raw::Frame(bytes) => json!({ "frame": escaped::print(bytes) }),
         Raw::Row(columns) => {
             let column =
                 |(name, value): &(std::sync::Arc<str>, Value)| (name.to_string(), stored(value));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 
 use tidegate::clock::Clock;
+use tidegate::decode::escaped;
 use tidegate::event::{Timestamp, Value};
 use tidegate::raw::{Message, Raw};
 use tidegate::supervise::State;
@@ -62,6 +63,7 @@ pub(super) fn raw(raw: &Raw) -> String {
         Raw::Bit { table, address, set } => format!("{table} {address}: {}", u8::from(*set)),
         Raw::Nothing { table, address, why } => format!("{table} {address}: {why}"),
         Raw::Message(message) => self::message(message),
+        Raw::Frame(bytes) => escaped::print(bytes),
         Raw::Row(columns) => {
             let columns = columns.iter().map(|(name, value)| format!("{name}={}", stored(value)));
             columns.collect::<Vec<_>>().join(" ")
@@ -201,6 +203,7 @@ mod tests {
                 "input 9: exception 02 (illegal data address)",
             ),
             (Raw::Message(message), "a/b, QoS 1, retained, Content Type: x: 0xFF00"),
+            (Raw::Frame(b"\x02+ 12.5 kg\r\n".to_vec()), r"\x02+ 12.5 kg\r\n"),
             (Raw::Row(row), "id=7 at='now' x=NULL"),
         ] {
             assert_eq!(raw(&made_of), expected);
@@ -214,6 +217,8 @@ mod tests {
             source: "bus".into(),
             up,
             faults: faults.iter().map(|(s, w)| ((*s).to_owned(), (*w).to_owned())).collect(),
+            devices: BTreeMap::new(),
+            way: None,
         };
         let mut told = |state: State| -> Vec<String> {
             let lines = faults.changed(&state).into_iter();

@@ -121,6 +121,11 @@ impl Source {
         }
     }
 
+    /// See [`crate::source::Source::tap`].
+    pub const fn tap(&mut self) {
+        self.take.tap();
+    }
+
     /// The counts of its frames.
     pub fn frames(&self) -> Arc<Frames> {
         self.take.frames()

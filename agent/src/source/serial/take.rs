@@ -12,6 +12,7 @@ use crate::collect::{DEAD_LETTER_BYTES, DeadLetter, Delivery};
 use crate::decode::escaped;
 use crate::event::{Event, Field, Quality, Timestamp, Value};
 use crate::flow::{self, Flows};
+use crate::raw::{Note, Of, Raw};
 use crate::supervise::Link;
 
 /// Subject of the fault that frames cannot be read.
@@ -43,6 +44,8 @@ pub(super) struct Take {
     /// same fault.
     odd: Option<String>,
     frames: Arc<Frames>,
+    /// Somebody looks at the source alone.
+    tapped: bool,
 }
 
 /// What was taken and not handed over yet.
@@ -52,6 +55,8 @@ pub(super) struct Batch {
     /// It was full before this read, and what comes finds no room.
     is_closed: bool,
     dropped: u64,
+    /// What was put in last, if it was.
+    last: Option<Of>,
 }
 
 impl Batch {
@@ -69,21 +74,30 @@ impl Batch {
     }
 
     pub(super) fn event(&mut self, event: Event) {
+        self.last = None;
         if self.is_closed {
             self.dropped += 1;
             return;
         }
+        self.last = Some(Of::Event(self.delivery.events.len()));
         self.delivery.bytes += event.memory();
         self.delivery.events.push(event);
     }
 
     fn bury(&mut self, dead: DeadLetter) {
+        self.last = None;
         if self.is_closed {
             self.dropped += 1;
             return;
         }
+        self.last = Some(Of::Dead(self.delivery.dead.len()));
         self.delivery.bytes += dead.memory();
         self.delivery.dead.push(dead);
+    }
+
+    /// What the last of it was made of, if that found room.
+    fn note(&mut self, raw: Raw) {
+        self.delivery.notes.extend(self.last.map(|of| Note { of, raw }));
     }
 
     /// Says that frames get lost, once.
@@ -111,7 +125,12 @@ impl Take {
             silent: false,
             odd: None,
             frames: Arc::default(),
+            tapped: false,
         }
+    }
+
+    pub(super) const fn tap(&mut self) {
+        self.tapped = true;
     }
 
     pub(super) fn frames(&self) -> Arc<Frames> {
@@ -152,6 +171,7 @@ impl Take {
             Ok(reading) => {
                 if let Reading::Event(quality, fields) = reading {
                     batch.event(self.event(self.flow, time, quality, fields));
+                    self.note(frame.bytes(), batch);
                 }
                 self.frames.add_read();
                 self.went_well(link);
@@ -223,6 +243,7 @@ impl Take {
                 let origin = format!("{} {}", self.name, self.device);
                 let payload = kept.to_vec();
                 batch.bury(DeadLetter { reason: reason.to_owned(), origin, payload, length });
+                self.note(bytes, batch);
             }
             (Keep::Raw, Some(flow)) => {
                 let field = |name: &str, text: &str| {
@@ -231,8 +252,16 @@ impl Take {
                 };
                 let fields = vec![field("raw", &escaped::print(bytes)), field("reason", reason)];
                 batch.event(self.event(flow, time, Quality::BadPayload, fields));
+                self.note(bytes, batch);
             }
             (Keep::Raw, None) | (Keep::Drop, _) => {}
+        }
+    }
+
+    /// What the last of the batch was made of.
+    fn note(&self, bytes: &[u8], batch: &mut Batch) {
+        if self.tapped {
+            batch.note(Raw::Frame(bytes.to_vec()));
         }
     }
 
