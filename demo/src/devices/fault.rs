@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tidegate::units::Period;
 
+use super::seed;
 use crate::noise::Noise;
 
 /// `{ what = { late = "2 s" }, when = { every = 5 } }`.
@@ -69,8 +70,9 @@ impl Fault {
 }
 
 impl Faults {
-    pub(super) fn new(faults: &[Fault], seed: u64) -> Self {
-        Self { all: faults.to_vec(), count: 0, noise: Noise::new(seed) }
+    /// Of the so many-th device: none fails with the same requests as another.
+    pub(super) fn new(faults: &[Fault], number: u64) -> Self {
+        Self { all: faults.to_vec(), count: 0, noise: Noise::new(seed(number)) }
     }
 
     /// What goes wrong with the next request or message: the first that is due.
@@ -109,6 +111,8 @@ mod tests {
         assert_eq!(come, [false, false, true, true, false, true]);
 
         let mut chance = faults(When::Chance(0.1));
+        let first = (0..20).filter(|_| chance.next(Duration::ZERO).is_some()).count();
+        assert!(first < 8, "{first} of the first 20");
         let come = (0..10_000).filter(|_| chance.next(Duration::ZERO).is_some()).count();
         assert!((800..1_200).contains(&come), "{come} of 10,000");
     }

@@ -38,6 +38,13 @@ impl Now {
     }
 }
 
+/// A number to begin noise with, for the so many-th of a kind: neighbours have little in
+/// common, and all of its bits are used.
+const fn seed(number: u64) -> u64 {
+    // The golden ratio in 64 bits, as SplitMix64 steps by it (Steele and others, 2014).
+    number.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
 /// Where a device says what it is asked and what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Talk {

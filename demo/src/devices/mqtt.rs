@@ -29,8 +29,8 @@ impl Place {
         let address = config.address.as_ref().and_then(|address| address.parse().ok());
         let broker = Broker::start(address.unwrap_or(any)).await?;
         let mut publishers = JoinSet::new();
-        for (device, seed) in config.devices.iter().zip(1..) {
-            publishers.spawn(publish(device.clone(), seed, broker.shared(), now, talk));
+        for (device, number) in config.devices.iter().zip(1..) {
+            publishers.spawn(publish(device.clone(), number, broker.shared(), now, talk));
         }
         Ok(Self { config: config.clone(), broker, _publishers: publishers })
     }
@@ -59,9 +59,9 @@ impl Place {
     }
 }
 
-async fn publish(device: Publisher, seed: u64, broker: Shared, now: Now, talk: Talk) {
+async fn publish(device: Publisher, number: u64, broker: Shared, now: Now, talk: Talk) {
     let mut values = Values::new(&device.values);
-    let mut faults = Faults::new(&device.faults, seed);
+    let mut faults = Faults::new(&device.faults, number);
     let mut ticks = interval(device.interval.get());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -97,9 +97,12 @@ pub(super) struct Values(Vec<(String, Value)>);
 
 impl Values {
     pub(super) fn new(named: &[Named]) -> Self {
-        let seeds = 1..;
-        let started = named.iter().zip(seeds);
-        Self(started.map(|(named, seed)| (named.name.clone(), named.value.start(seed))).collect())
+        let started = named.iter().zip(1..);
+        Self(
+            started
+                .map(|(named, number)| (named.name.clone(), named.value.start(number)))
+                .collect(),
+        )
     }
 
     /// The text with each `{name}` replaced.

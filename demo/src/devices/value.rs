@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tidegate::units::Period;
 
+use super::seed;
 use crate::noise::Wander;
 
 /// As it stands in the file: `{ sine = { low = 18, high = 22, period = "1 min" } }`.
@@ -52,11 +53,12 @@ impl Form {
         period.get().is_zero().then(|| "a period of 0 has no time in it".to_owned())
     }
 
-    /// It starts; `seed` makes walks differ from each other.
-    pub(super) fn start(&self, seed: u64) -> Value {
+    /// It starts as the so many-th of its device: no walk goes as another does.
+    pub(super) fn start(&self, number: u64) -> Value {
         match self {
             Self::Walk { low, high } => {
-                Value::Walk(Wander::new(f64::midpoint(*low, *high), (high - low) / 2.0, seed))
+                let (middle, width) = (f64::midpoint(*low, *high), (high - low) / 2.0);
+                Value::Walk(Wander::new(middle, width, seed(number)))
             }
             other => Value::OfTime(other.clone()),
         }
@@ -122,5 +124,13 @@ mod tests {
         for _ in 0..1_000 {
             assert!((10.0..=12.0).contains(&walk.at(Duration::ZERO)));
         }
+    }
+
+    #[test]
+    fn no_walk_goes_as_another_does() {
+        let step = |number| Form::Walk { low: 0.0, high: 1.0 }.start(number).at(Duration::ZERO);
+        let mut steps: Vec<f64> = (1..20).map(step).collect();
+        steps.sort_by(f64::total_cmp);
+        assert!(steps.windows(2).all(|pair| pair[0] < pair[1]), "{steps:?}");
     }
 }

@@ -90,7 +90,7 @@ impl Port {
         } else {
             let terminal = Terminal::new(config.address.as_deref().map(Path::new))?;
             let own = terminal.own()?;
-            // It ends with the program: a terminal has no end that this side is told of.
+            // It ends when nobody has the port open any more, this program included.
             std::thread::spawn(move || bus.serve(own).ok());
             Place::Line(terminal)
         };
@@ -177,10 +177,9 @@ fn accept(listener: &TcpListener, bus: &Arc<Bus>, ended: &AtomicBool) {
 
 impl Bus {
     fn new(config: &ModbusPort, now: Now, talk: Talk) -> Self {
-        let seeds = 1..;
-        let units = config.devices.iter().zip(seeds).map(|(device, seed)| {
+        let units = config.devices.iter().zip(1..).map(|(device, number)| {
             let registers = Registers::new(&device.signals, device.refuses_holes);
-            let faults = Faults::new(&device.faults, seed);
+            let faults = Faults::new(&device.faults, number);
             let latency = device.latency.map_or(Duration::ZERO, Period::get);
             (device.unit, Mutex::new(State { registers, faults, latency }))
         });

@@ -73,9 +73,8 @@ pub(super) struct Registers {
 
 impl Registers {
     pub(super) fn new(signals: &[Signal], refuses: bool) -> Self {
-        let seeds = 1..;
-        let started = signals.iter().zip(seeds);
-        let started = started.map(|(signal, seed)| (signal.clone(), signal.value.start(seed)));
+        let started = signals.iter().zip(1..);
+        let started = started.map(|(signal, number)| (signal.clone(), signal.value.start(number)));
         Self { signals: started.collect(), refuses }
     }
 
