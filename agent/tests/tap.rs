@@ -92,12 +92,12 @@ stream = "boiler"
 [[source.device]]
 name = "boiler-1"
 unit = 1
-one_value_per_request = true
+max_hole = 0
 [[source.device.group]]
 interval = "50 ms"
 signals = [
   {{ name = "temp", table = "holding", address = 15, type = "i16", scale = 0.1, unit = "°C" }},
-  {{ name = "energy", table = "holding", address = 20, type = "u32" }},
+  {{ name = "energy", table = "holding", address = 16, type = "u32" }},
   {{ name = "gone", table = "holding", address = {REFUSED} }},
 ]
 "#
@@ -122,7 +122,7 @@ fn a_bus_is_shown_as_registers_and_as_what_is_made_of_them() {
     insta::assert_snapshot!(timeless(&output).join("\n"), @"
       DEVICE    FIELD   VALUE     UNIT  QUALITY      RAW
       boiler-1  temp    21.5      °C    good         holding 15: 00D7
-      boiler-1  energy  14418141        good         holding 20 to 21: 00DC 00DD
+      boiler-1  energy  14155993        good         holding 16 to 17: 00D8 00D9
       boiler-1  gone    null            bad_address  holding 99: exception 02 (illegal data address)
     ");
     assert!(text(&output.stderr).contains("hall-1 is up"), "{output:?}");
@@ -221,7 +221,7 @@ fn on_a_terminal_a_bus_is_a_table_that_is_drawn_in_its_place() {
     assert!(child.wait().unwrap().success());
     let shown = text(&shown);
     assert!(shown.contains("hall-1: up, 5 events"), "{shown}");
-    assert!(shown.contains("21.5") && shown.contains("holding 20 to 21: 00DC 00DD"), "{shown}");
+    assert!(shown.contains("21.5") && shown.contains("holding 16 to 17: 00D8 00D9"), "{shown}");
     assert!(shown.contains("\x1b[2K"), "{shown}");
     assert_eq!(shown.matches("holding 15").count(), 1, "what is the same is not sent again");
 }

@@ -47,6 +47,13 @@ impl Agent {
         std::fs::write(self.config(), config).expect("the folder is writable");
     }
 
+    /// Another of the program's commands, with the agent's configuration.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(words).arg("--config").arg(self.config());
+        command
+    }
+
     fn config(&self) -> PathBuf {
         self.folder.join("gateway.toml")
     }

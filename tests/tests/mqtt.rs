@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
 use tidegate_e2e::agent::Agent;
 use tidegate_e2e::certificates::{Certificates, Pair};
 use tidegate_e2e::judge::{self, Judge};
@@ -253,4 +254,43 @@ fn what_cannot_be_taken_is_kept_once_and_acknowledged_and_its_neighbours_arrive(
     assert_eq!(dead_letters(&folder), dead, "nothing came back");
     let numbers = judge.look().iter().map(|record| record.number("n"));
     judge::assert_each_once("messages", 4, numbers);
+}
+
+#[test]
+fn a_tap_beside_the_agent_shows_every_message_and_takes_none_of_a_shared_subscription() {
+    const COUNT: u64 = 200;
+    let name = "mqtt-tap";
+    let folder = folder(name);
+    let will = "last_will = { topic = \"will/tap\", payload = \"gone\" }";
+    let shared = source("broker", &MOSQUITTO.address(), name, will)
+        .replace("topic = \"mqtt-tap", "topic = \"$share/crew/mqtt-tap");
+    let mut agent = agent(name, &folder, &shared);
+    agent.start();
+    wait_subscribed(name, "broker");
+    let count = COUNT.to_string();
+    let tap = agent.command(&["tap", "broker", "--json", "--count", &count]);
+    let mut tap = Process::start("tidegate tap", &tap);
+    wait_subscribed(name, "broker-tap-");
+    let mut publisher = Publisher::connect(MOSQUITTO.port, "tap-publisher");
+    let messages: Vec<_> = (1..=COUNT).map(|n| message(name, n)).collect();
+    publisher.publish(&messages);
+    assert!(tap.wait(DELIVERY).success(), "{}", tap.log.tail());
+    let mut judge = wait_messages(name, COUNT);
+    agent.stop();
+
+    let records = judge.look();
+    let sent = records.iter().map(|record| record.number("n"));
+    judge::assert_each_once("messages in Kafka", COUNT, sent);
+    let lines = tap.log.lines();
+    let events = lines.iter().filter(|line| line.starts_with('{'));
+    let events: Vec<Value> = events.map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let value = |event: &Value| event["fields"][0]["value"].as_u64().expect("a number");
+    judge::assert_each_once("messages in the tap", COUNT, events.iter().map(value));
+    for event in &events {
+        let (topic, payload) = message(name, value(event));
+        assert_eq!(event["raw"]["topic"], topic.as_str());
+        assert_eq!(event["raw"]["payload"].as_str().map(str::as_bytes), Some(&*payload));
+        assert_eq!((&event["raw"]["qos"], &event["stream"]), (&1.into(), &name.into()));
+    }
+    assert_eq!(MOSQUITTO.count("will/tap"), 1, "only the agent's login has a will");
 }
