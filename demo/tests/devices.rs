@@ -5,6 +5,9 @@
 use std::fs::File as Port;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rumqttc_v4::mqttbytes::QoS;
 use rumqttc_v4::mqttbytes::v4::{Connect, Packet, Subscribe};
@@ -208,9 +211,50 @@ fn first_message(address: &str) -> String {
     }
 }
 
+/// The program, for a file of this text.
+fn program(folder: &Path, text: &str) -> Command {
+    let file = folder.join("plant.toml");
+    std::fs::write(&file, text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_demo"));
+    command.arg("devices").arg(file).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn the_program_prints_what_a_gateway_needs_and_ends_when_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("bus");
+    let text = format!(
+        "[[modbus]]\nname = \"bus\"\naddress = \"{}\"\n[[modbus.device]]\nname = \"pump\"\n\
+         signals = [{{ name = \"bar\", table = \"input\", address = 7, value = {{ constant = 3 }} }}]\n",
+        link.display()
+    );
+    let mut demo = program(folder.path(), &text).spawn().unwrap();
+    let lines = BufReader::new(demo.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let shown: Vec<String> = lines.take_while(|line| line != "]").collect();
+    let expected = "  { name = \"bar\", table = \"input\", address = 7, type = \"u16\" },";
+    assert_eq!(shown.last().map(String::as_str), Some(expected));
+    assert!(shown.contains(&format!("address = \"{}\"", link.display())), "{shown:?}");
+    assert!(std::fs::metadata(&link).unwrap().file_type().is_char_device());
+    let pid = rustix::process::Pid::from_child(&demo);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(demo.wait().unwrap().success());
+    assert!(std::fs::symlink_metadata(&link).is_err(), "the link went with it");
+}
+
+#[test]
+fn a_file_that_is_wrong_is_named_with_what_is_wrong_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[[modbus]]\nname = \"bus\"\nbaud = 0\ndevice = []\n";
+    let output = program(folder.path(), text).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("plant.toml: bus: baud = 0 lets no byte pass"), "{told}");
+}
+
 #[test]
 fn the_file_in_the_documentation_is_right() {
-    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/devices.md");
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/devices.md");
     let docs = std::fs::read_to_string(docs).unwrap();
     let (_, behind) = docs.split_once("```toml\n").unwrap();
     let (text, _) = behind.split_once("```").unwrap();
