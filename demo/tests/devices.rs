@@ -243,6 +243,20 @@ fn the_program_prints_what_a_gateway_needs_and_ends_when_it_is_told_to() {
 }
 
 #[test]
+fn a_link_takes_no_file_s_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = folder.path().join("bus");
+    std::fs::write(&taken, "somebody's").unwrap();
+    let text =
+        format!("[[modbus]]\nname = \"bus\"\naddress = \"{}\"\ndevice = []\n", taken.display());
+    let output = program(folder.path(), &text).output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    let expected = format!("bus cannot have its address: {} is there already", taken.display());
+    assert!(told.contains(&expected), "{told}");
+    assert_eq!(std::fs::read_to_string(&taken).unwrap(), "somebody's");
+}
+
+#[test]
 fn a_file_that_is_wrong_is_named_with_what_is_wrong_in_it() {
     let folder = tempfile::tempdir().unwrap();
     let text = "[[modbus]]\nname = \"bus\"\nbaud = 0\ndevice = []\n";

@@ -139,7 +139,12 @@ mod tests {
     #[test]
     fn a_request_is_found_behind_noise_and_before_the_next() {
         for framing in ALL {
-            let noise: &[u8] = if framing == Framing::Tcp { &[] } else { &[0xFF, b':', 0] };
+            // Over TCP and in ASCII frames of something else, too.
+            let noise: &[u8] = match framing {
+                Framing::Tcp => &[0, 9, 0, 0, 0, 2, 1, 7],
+                Framing::Rtu => &[0xFF, b':', 0],
+                Framing::Ascii => b":0107F8\r\n\xFF:0",
+            };
             let mut bytes = [noise, asked(framing), asked(framing)].concat();
             for _ in 0..2 {
                 let query = take(framing, &mut bytes).unwrap();
