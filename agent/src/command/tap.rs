@@ -25,8 +25,11 @@ use crate::{DEFAULT_CONFIG, complain, load, runtime};
 use sheet::Sheet;
 use words::Faults;
 
-/// Show live what one source reads, before and after decoding. Needs no buffer and no
-/// Kafka, keeps nothing, and takes nothing from an agent that runs.
+/// Show live what one source reads, before and after decoding.
+///
+/// It needs no buffer and no Kafka, keeps nothing, and takes no message and no row from an
+/// agent that runs. A serial port, and the only connection of a device, have room for one
+/// of both: stop the agent meanwhile.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Tap {
     /// The source, by its name in the configuration.
