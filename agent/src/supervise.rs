@@ -177,12 +177,12 @@ impl Link {
                 warn!(%source, device = name, state = word, error = reason, "device is not up");
             }
             let changes = known.map_or(0, |known| known.changes);
-            let changed = known.is_none_or(|known| known.standing != standing);
+            let is_other = known.is_none_or(|known| known.standing != standing);
             let device = Device {
                 standing,
                 reason: reason.to_owned(),
                 since: Instant::now(),
-                changes: changes + u64::from(changed),
+                changes: changes + u64::from(is_other),
             };
             state.devices.insert(name.to_owned(), device);
             true

@@ -58,6 +58,24 @@ enum Current {
     Doubt(Fact, Request),
 }
 
+/// What of that which was refused is answered again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Return {
+    None,
+    /// With a module that is plugged in again many places come back: the others are asked
+    /// as soon as can be.
+    Some,
+}
+
+/// When it is asked.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    /// The group is read.
+    Cycle,
+    /// A search goes on between two cycles.
+    Step,
+}
+
 /// How the places of a group are read.
 #[derive(Debug)]
 pub(super) struct Requests {
@@ -70,17 +88,14 @@ pub(super) struct Requests {
     refused: Refused,
     /// The plan does not follow from what is refused any more.
     outdated: bool,
-    /// Something that was refused was answered again, and with a module that is plugged
-    /// in again many places come back: the others are asked as soon as can be.
-    returning: bool,
+    returned: Return,
     /// What is refused has changed since it was last told, and since it was saved.
     untold: bool,
     unsaved: bool,
     /// Of this cycle: the next planned request, and how many went beyond the plan.
     at: usize,
     extra: usize,
-    /// It is no cycle, but a step of a search between two of them.
-    is_step: bool,
+    turn: Turn,
     current: Option<Current>,
 }
 
@@ -94,12 +109,12 @@ impl Requests {
             splits: Vec::new(),
             refused: Refused::default(),
             outdated: false,
-            returning: false,
+            returned: Return::None,
             untold: false,
             unsaved: false,
             at: 0,
             extra: 0,
-            is_step: false,
+            turn: Turn::Cycle,
             current: None,
         };
         requests.plan();
@@ -200,7 +215,7 @@ impl Requests {
         if self.outdated && self.trials.is_empty() {
             self.plan();
         }
-        (self.at, self.extra, self.is_step, self.current) = (0, 0, false, None);
+        (self.at, self.extra, self.turn, self.current) = (0, 0, Turn::Cycle, None);
     }
 
     /// Whether there is something to find out between two cycles.
@@ -217,7 +232,7 @@ impl Requests {
     /// Between two cycles one request of a search may be sent, and none that is planned.
     pub(super) fn step(&mut self) {
         (self.at, self.extra) = (self.planned.len(), EXTRA - 1);
-        (self.is_step, self.current) = (true, None);
+        (self.turn, self.current) = (Turn::Step, None);
     }
 
     /// What is to be asked now: what is planned and does not rest, then the parts of
@@ -261,12 +276,15 @@ impl Requests {
         }
         // One in a cycle, and none beside a search, unless that only waits for parts
         // that are never answered. As many as can be where one was answered again.
-        let most = if self.returning || self.is_step { EXTRA } else { 1 };
+        let most = match (self.returned, self.turn) {
+            (Return::None, Turn::Cycle) => 1,
+            (Return::Some, _) | (_, Turn::Step) => EXTRA,
+        };
         if self.extra >= most || self.waits_for_plan() {
             return None;
         }
         let Some(fact) = self.refused.doubtful(now) else {
-            self.returning = false;
+            self.returned = Return::None;
             return None;
         };
         self.extra += 1;
@@ -280,7 +298,7 @@ impl Requests {
     /// What is refused is another thing than the plan says, and is asked again only when
     /// that is mended.
     const fn waits_for_plan(&self) -> bool {
-        self.outdated && self.trials.is_empty() && !self.returning
+        self.outdated && self.trials.is_empty() && matches!(self.returned, Return::None)
     }
 
     /// The request that is refused if the fact still holds; `None` where the fact
@@ -308,7 +326,7 @@ impl Requests {
             Some(Current::Doubt(fact, request)) => {
                 self.refused.forget(fact);
                 // Where one place is answered again, others may be; each is asked once.
-                if !std::mem::replace(&mut self.returning, true) {
+                if std::mem::replace(&mut self.returned, Return::Some) == Return::None {
                     self.refused.doubt(now);
                 }
                 if !self.trials.is_empty() {
