@@ -24,7 +24,7 @@ const WATCHED: Duration = Duration::from_secs(30);
 /// Until each dead device was found to be dead.
 const FOUND: Duration = Duration::from_secs(3);
 /// Rests of 1 to 30 s are in it.
-const DEAD_WATCHED: Duration = Duration::from_secs(60);
+const DEAD_WATCHED: Duration = Duration::from_mins(1);
 
 pub(crate) fn wire(bench: &mut Bench) {
     let name = "wire";

@@ -31,6 +31,7 @@ use words::Faults;
 /// agent that runs. A serial port, and the only connection of a device, have room for one
 /// of both: stop the agent meanwhile.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command")]
 pub(crate) struct Tap {
     /// The source, by its name in the configuration.
     source: String,
@@ -207,7 +208,9 @@ impl<'a> View<'a> {
             News::State(state) => {
                 let told = self.faults.changed(&state);
                 if !self.is_drawn() {
-                    told.iter().for_each(|line| complain(line));
+                    for line in told {
+                        complain(line);
+                    }
                 }
                 Ok(())
             }

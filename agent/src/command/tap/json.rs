@@ -1,6 +1,8 @@
 //! An event as one line of JSON: where it goes, its fields as the record has them, and
 //! what they were made of.
 
+use std::iter;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
@@ -75,7 +77,7 @@ fn one_line(json: &str) -> String {
 
 pub(super) fn dead(source: &str, dead: &Dead) -> String {
     let letter = &dead.letter;
-    let raw = dead.raw.as_ref().map_or_else(|| payload(&letter.payload), raw);
+    let raw = dead.raw.as_ref().map_or_else(|| payload(&letter.payload).into(), raw);
     json!({
         "source": source,
         "dead_letter": letter.reason,
@@ -100,13 +102,13 @@ fn raw(raw: &Raw) -> Json {
         }
         Raw::Message(message) => {
             let mut told = payload(&message.payload);
-            told["topic"] = message.topic.as_str().into();
-            told["qos"] = message.qos.into();
-            told["retained"] = message.retained.into();
+            told.insert("topic".to_owned(), message.topic.as_str().into());
+            told.insert("qos".to_owned(), message.qos.into());
+            told.insert("retained".to_owned(), message.retained.into());
             if !message.properties.is_empty() {
-                told["properties"] = json!(message.properties);
+                told.insert("properties".to_owned(), json!(message.properties));
             }
-            told
+            told.into()
         }
         Raw::Frame(bytes) => json!({ "frame": escaped::print(bytes) }),
         Raw::Row(columns) => {
@@ -118,11 +120,12 @@ fn raw(raw: &Raw) -> Json {
 }
 
 /// Text where it is one, else hexadecimal digits.
-fn payload(bytes: &[u8]) -> Json {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => json!({ "payload": text }),
-        Err(_) => json!({ "payload_hex": words::payload(bytes).trim_start_matches("0x") }),
-    }
+fn payload(bytes: &[u8]) -> serde_json::Map<String, Json> {
+    let (name, text) = match std::str::from_utf8(bytes) {
+        Ok(text) => ("payload", text.to_owned()),
+        Err(_) => ("payload_hex", words::payload(bytes).trim_start_matches("0x").to_owned()),
+    };
+    iter::once((name.to_owned(), text.into())).collect()
 }
 
 /// A value of a database; what JSON does not have is told as its language does.
