@@ -155,16 +155,12 @@ fn separated<'t>(text: &'t str, separator: &str) -> Vec<Cow<'t, str>> {
             }
             continue;
         }
-        match rest.split_once(separator) {
-            Some((column, behind)) => {
-                columns.push(Cow::Borrowed(column));
-                rest = behind;
-            }
-            None => {
-                columns.push(Cow::Borrowed(rest));
-                return columns;
-            }
-        }
+        let Some((column, behind)) = rest.split_once(separator) else {
+            columns.push(Cow::Borrowed(rest));
+            return columns;
+        };
+        columns.push(Cow::Borrowed(column));
+        rest = behind;
     }
 }
 

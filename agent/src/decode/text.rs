@@ -253,7 +253,7 @@ mod tests {
         fn any_text_gives_a_field(bytes: Vec<u8>, comma: bool) {
             for kind in [Kind::Number, Kind::Integer, Kind::Float, Kind::Hex, Kind::Bool, Kind::Text] {
                 let scale = Some(0.5).filter(|_| comma);
-                let config = Config { kind, comma, scale, ..Config::plain("x") };
+                let config = Config { kind, scale, comma, ..Config::plain("x") };
                 Piece::new(&config).field(&of_bytes(&bytes));
             }
         }

@@ -164,8 +164,8 @@ impl Source {
             }
             Ok::<(), Stopping>(())
         };
-        let (end, fed) = tokio::join!(self.connection(wire, link, stop, queue), feed);
-        fed.map_err(unheard)?;
+        let (end, taken) = tokio::join!(self.connection(wire, link, stop, queue), feed);
+        taken.map_err(unheard)?;
         end
     }
 
@@ -320,8 +320,9 @@ impl Source {
         if self.ask.is_none() && self.idle.is_none() {
             return;
         }
-        let event = self.take.silence(self.clock.now());
-        event.into_iter().for_each(|event| batch.event(event));
+        if let Some(event) = self.take.silence(self.clock.now()) {
+            batch.event(event);
+        }
     }
 }
 

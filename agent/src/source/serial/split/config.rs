@@ -111,6 +111,16 @@ const LONGEST: u64 = 64 * 1_024;
 /// Timers count in milliseconds, and a busy machine is late by some.
 const SHORTEST_SILENCE: Period = Period::from_millis(5);
 
+/// What the beginning of a frame says of its length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    /// That has not come yet.
+    Nothing,
+    Long(usize),
+    /// No frame is so long.
+    Nonsense,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self::Delimiter(Delimiter {
@@ -190,16 +200,15 @@ impl Config {
         }
     }
 
-    /// The length of the frame that begins so. `None`: that has not come yet. Within:
-    /// `None` where what it says is impossible.
-    pub(super) fn length_of(&self, bytes: &[u8]) -> Option<Option<usize>> {
+    /// What the frame that begins so says of its length.
+    pub(super) fn length_of(&self, bytes: &[u8]) -> Said {
         let how = match self {
-            Self::Length(how) => return Some(Some(usize::from(how.bytes))),
+            Self::Length(how) => return Said::Long(usize::from(how.bytes)),
             Self::LengthField(how) => how,
-            Self::Delimiter(_) | Self::Silence(_) => return None,
+            Self::Delimiter(_) | Self::Silence(_) => return Said::Nothing,
         };
         let header = usize::from(how.at) + usize::from(how.size);
-        let field = bytes.get(usize::from(how.at)..header)?;
+        let Some(field) = bytes.get(usize::from(how.at)..header) else { return Said::Nothing };
         let push = |number: u64, byte: &u8| (number << 8) | u64::from(*byte);
         let said = match how.order {
             Endian::Big => field.iter().fold(0, push),
@@ -208,6 +217,7 @@ impl Config {
         let add = how.add.map_or(i64::try_from(header).unwrap_or(0), i64::from);
         let whole = said.checked_add_signed(add).and_then(|whole| usize::try_from(whole).ok());
         let least = header.max(how.start.get().len()).max(1);
-        Some(whole.filter(|whole| (least..=self.max_frame()).contains(whole)))
+        let whole = whole.filter(|whole| (least..=self.max_frame()).contains(whole));
+        whole.map_or(Said::Nonsense, Said::Long)
     }
 }

@@ -18,6 +18,7 @@ pub(super) use config::Config;
 pub(super) use skip::{Skipped, Why};
 
 use super::checksum;
+use config::Said;
 use skip::Skip;
 
 /// What comes out of a line.
@@ -55,6 +56,16 @@ enum State {
     Open,
     /// They are the rest of something: up to the next delimiter or pause.
     Lost,
+}
+
+/// What came of the search for a start.
+enum Sought {
+    /// There is none yet.
+    Nowhere,
+    /// The bytes begin with it.
+    Here,
+    /// They do, and what was skipped on the way is worth a word.
+    Passed(Piece),
 }
 
 /// Cuts one line.
@@ -196,8 +207,10 @@ impl Splitter {
         let (start, end) = (how.start.clone(), how.end.get().len());
         let (start, tail, max) = (start.get(), usize::from(how.tail), self.how.max_frame());
         loop {
-            if let Some(outside) = self.seek(start)? {
-                return Some(outside);
+            match self.seek(start) {
+                Sought::Here => {}
+                Sought::Passed(outside) => return Some(outside),
+                Sought::Nowhere => return None,
             }
             self.scanned = self.scanned.max(start.len());
             let found = self.find_end();
@@ -235,24 +248,27 @@ impl Splitter {
                 self.skip_bytes(self.buffer.len(), Why::Opening);
                 return None;
             }
-            if let Some(outside) = self.seek(&start)? {
-                return Some(outside);
+            match self.seek(&start) {
+                Sought::Here => {}
+                Sought::Passed(outside) => return Some(outside),
+                Sought::Nowhere => return None,
             }
-            let wrong = match self.how.length_of(&self.buffer)? {
-                Some(whole) if self.buffer.len() < whole => return None,
-                Some(whole) if self.is_right(whole) => {
+            let wrong = match self.how.length_of(&self.buffer) {
+                Said::Nothing => return None,
+                Said::Long(whole) if self.buffer.len() < whole => return None,
+                Said::Long(whole) if self.is_right(whole) => {
                     let frame = self.buffer.split_to(whole).freeze();
                     return Some(Piece::Frame(Frame { body: 0..frame.len(), bytes: frame }));
                 }
-                Some(whole) if start.is_empty() => {
+                Said::Long(whole) if start.is_empty() => {
                     self.skip_bytes(whole, Why::Checksum);
                     match self.skip.take() {
                         Some(told) => return Some(told),
                         None => continue,
                     }
                 }
-                Some(_) => Why::Checksum,
-                None => Why::Length,
+                Said::Long(_) => Why::Checksum,
+                Said::Nonsense => Why::Length,
             };
             // A start that was none: the next one may stand in the midst of it.
             if start.is_empty() {
@@ -269,21 +285,20 @@ impl Splitter {
         self.checksum.as_ref().is_none_or(|sum| frame.is_some_and(|frame| sum.is_right(frame)))
     }
 
-    /// Goes to the next start. `None`: there is none yet. Within: what was skipped on
-    /// the way, if it is worth a word.
-    fn seek(&mut self, start: &[u8]) -> Option<Option<Piece>> {
+    /// Goes to the next start.
+    fn seek(&mut self, start: &[u8]) -> Sought {
         if start.is_empty() {
-            return (!self.buffer.is_empty()).then_some(None);
+            return if self.buffer.is_empty() { Sought::Nowhere } else { Sought::Here };
         }
         let Some(at) = find(&self.buffer, start, 0) else {
             let sure = self.buffer.len().saturating_sub(start.len().saturating_sub(1));
             self.skip_bytes(sure, Why::Outside);
-            return None;
+            return Sought::Nowhere;
         };
         if at > 0 {
             self.skip_bytes(at, Why::Outside);
         }
-        Some(self.skip.take())
+        self.skip.take().map_or(Sought::Here, Sought::Passed)
     }
 
     /// A frame of a delimiter, of a silence: with a checksum that is right it is one.
