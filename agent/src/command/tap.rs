@@ -31,7 +31,7 @@ use words::Faults;
 /// agent that runs. A serial port, and the only connection of a device, have room for one
 /// of both: stop the agent meanwhile.
 #[derive(Debug, clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Tap {
     /// The source, by its name in the configuration.
     source: String,

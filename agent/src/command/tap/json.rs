@@ -1,8 +1,6 @@
 //! An event as one line of JSON: where it goes, its fields as the record has them, and
 //! what they were made of.
 
-use std::iter;
-
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
@@ -77,7 +75,11 @@ fn one_line(json: &str) -> String {
 
 pub(super) fn dead(source: &str, dead: &Dead) -> String {
     let letter = &dead.letter;
-    let raw = dead.raw.as_ref().map_or_else(|| payload(&letter.payload).into(), raw);
+    let kept = || {
+        let (key, payload) = payload(&letter.payload);
+        json!({ key: payload })
+    };
+    let raw = dead.raw.as_ref().map_or_else(kept, raw);
     json!({
         "source": source,
         "dead_letter": letter.reason,
@@ -101,14 +103,14 @@ fn raw(raw: &Raw) -> Json {
             json!({ "table": table, "address": address, "nothing": why })
         }
         Raw::Message(message) => {
-            let mut told = payload(&message.payload);
-            told.insert("topic".to_owned(), message.topic.as_str().into());
-            told.insert("qos".to_owned(), message.qos.into());
-            told.insert("retained".to_owned(), message.retained.into());
-            if !message.properties.is_empty() {
-                told.insert("properties".to_owned(), json!(message.properties));
-            }
-            told.into()
+            let (key, payload) = payload(&message.payload);
+            json!({
+                "topic": message.topic,
+                key: payload,
+                "qos": message.qos,
+                "retained": message.retained,
+                "properties": message.properties,
+            })
         }
         Raw::Frame(bytes) => json!({ "frame": escaped::print(bytes) }),
         Raw::Row(columns) => {
@@ -120,12 +122,12 @@ fn raw(raw: &Raw) -> Json {
 }
 
 /// Text where it is one, else hexadecimal digits.
-fn payload(bytes: &[u8]) -> serde_json::Map<String, Json> {
-    let (name, text) = match std::str::from_utf8(bytes) {
-        Ok(text) => ("payload", text.to_owned()),
-        Err(_) => ("payload_hex", words::payload(bytes).trim_start_matches("0x").to_owned()),
-    };
-    iter::once((name.to_owned(), text.into())).collect()
+fn payload(bytes: &[u8]) -> (&'static str, String) {
+    let text = words::payload(bytes);
+    match text.strip_prefix("0x") {
+        Some(digits) if std::str::from_utf8(bytes).is_err() => ("payload_hex", digits.to_owned()),
+        _ => ("payload", text),
+    }
 }
 
 /// A value of a database; what JSON does not have is told as its language does.

@@ -36,11 +36,10 @@ impl Table<'_> {
                 Some(columns) => columns,
                 none => none.insert(self.columns(row)?),
             };
-            let read = self.row(row, columns)?;
-            if self.job.tapped && matches!(read.outcome, Outcome::Event(_)) {
-                rows.raw.push(self.raw(row, columns)?);
+            rows.push(self.row(row, columns)?);
+            if self.job.tapped {
+                rows.note(self.raw(row, columns)?);
             }
-            rows.push(read);
             if rows.bytes >= most_bytes || rows.read.len() >= most_rows {
                 rows.cut = true;
                 break;
@@ -243,6 +242,13 @@ impl Rows {
         self.read.push(row);
     }
 
+    /// Of the row that was read last; a dead letter holds what it was made of.
+    fn note(&mut self, raw: Raw) {
+        if self.read.last().is_some_and(|row| matches!(row.outcome, Outcome::Event(_))) {
+            self.raw.push(raw);
+        }
+    }
+
     pub(super) fn into_page(self, more: bool) -> Page {
         // Where a query gives nothing the second time, the next look is made
         // after the interval, or it would spin.
@@ -250,16 +256,13 @@ impl Rows {
         if !self.read.is_empty() {
             page.seen.push(("ties", None));
         }
-        let mut raw = self.raw.into_iter();
+        let raw = self.raw.into_iter().enumerate();
+        page.notes = raw.map(|(index, raw)| Note { of: Of::Event(index), raw }).collect();
         for row in self.read {
             page.bytes = page.bytes.saturating_add(row.bytes);
             page.next = Some(Place::After(row.keys));
             match row.outcome {
-                Outcome::Event(event) => {
-                    let of = Of::Event(page.events.len());
-                    page.notes.extend(raw.next().map(|raw| Note { of, raw }));
-                    page.events.push(event);
-                }
+                Outcome::Event(event) => page.events.push(event),
                 Outcome::Dead(dead) => page.dead.push(dead),
             }
         }
