@@ -69,7 +69,9 @@ if of gnu >/dev/null; then
 fi
 part "glibc 2.31 or older, or none" floor
 part "licences, sources, bans" scripts/deny.sh
-for target in "${targets[@]}"; do part "run: $target" env PROFILE=release scripts/emulated.sh "$target"; done
+for target in "${targets[@]}"; do
+  part "run: $target" env PROFILE=release BUILT=1 scripts/emulated.sh "$target"
+done
 ! of '^x86_64.*gnu' >/dev/null || roots+=(bookworm-amd64 trixie-amd64)
 ! of '^aarch64.*gnu' >/dev/null || roots+=(bookworm-arm64)
 for root in "${roots[@]}"; do part "booted: $root" scripts/roots.sh "$root"; done

@@ -25,9 +25,14 @@ strip() { LD_LIBRARY_PATH=$sysroot/lib "$objcopy" "$@"; }
 
 # OpenSSL tells when it was built. One fixed time, since another would build all C anew.
 export SOURCE_DATE_EPOCH=1767225600
-# Of the C libraries two things that nobody asks for: tables to unwind through them, since a
-# panic aborts (debuggers have their own), and half a megabyte of powers for SM2.
+# Of the C libraries three things that nobody asks for: tables to unwind through them, since a
+# panic aborts (debuggers have their own), half a megabyte of powers for SM2, and zstd's middle
+# strategies. The agent takes level 1, and 12 for a small row; a higher level than 4 that
+# somebody sets for Kafka is compressed by the strategy below.
 export CFLAGS="-fno-unwind-tables -fno-asynchronous-unwind-tables -DOPENSSL_NO_SM2_PRECOMP"
+for strategy in GREEDY LAZY LAZY2 BTULTRA; do
+  CFLAGS+=" -DZSTD_EXCLUDE_${strategy}_BLOCK_COMPRESSOR"
+done
 # Debug info stays in the program until it is split off below.
 export CARGO_PROFILE_RELEASE_SPLIT_DEBUGINFO=off
 

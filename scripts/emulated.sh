@@ -3,13 +3,14 @@
 # in configs/, and goes the way from MQTT to Kafka, killed on it, with the harness and the
 # judge of the end-to-end tests.
 #   emulated.sh [TARGET]    aarch64-unknown-linux-gnu in the profile `emulated`; PROFILE=release: another
+#   BUILT=1 emulated.sh …   the program that is there already
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${1:-aarch64-unknown-linux-gnu}
 # Fat LTO would take longer than everything else here.
 export PROFILE=${PROFILE:-emulated}
 
-scripts/cross.sh "$target"
+[ -n "${BUILT:-}" ] || scripts/cross.sh "$target"
 agent=$PWD/${CARGO_TARGET_DIR:-target}/$target/${PROFILE/#dev/debug}/tidegate
 
 runner=""
