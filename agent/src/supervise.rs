@@ -54,8 +54,9 @@ pub struct Way {
     pub fallback: Option<String>,
 }
 
-/// The subject of the fault that the fallback is in use.
-const ADDRESS: &str = "address";
+/// The subject of the fault that the fallback is in use. No device of a source with two
+/// ways may be called so.
+pub(crate) const ADDRESS: &str = "address";
 
 /// Whether a device answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,6 +13,7 @@ pub use super::table::Table;
 pub use crate::decode::registers::{Order, Type};
 use crate::flow::Lane;
 use crate::source::port::{self, is_path};
+use crate::supervise::ADDRESS;
 use crate::units::Period;
 
 /// One connection or serial port: a device, or a gateway or a bus with several.
@@ -173,6 +174,13 @@ impl Config {
                 wrong.add(format!("{at}.name"), "is empty: give the device a name");
             } else if !names.insert(&device.name) {
                 let what = format!("`{}` is already a device of this source", device.name);
+                wrong.add(format!("{at}.name"), what);
+            }
+            if self.fallback.is_some() && device.name == ADDRESS {
+                let what = format!(
+                    "`{ADDRESS}` is what the fault of the fallback is called: give the device \
+                     another name"
+                );
                 wrong.add(format!("{at}.name"), what);
             }
             if device.latency.is_some_and(|latency| latency >= self.timeout) {

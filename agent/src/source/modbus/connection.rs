@@ -12,11 +12,11 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::frame::{Framing, Query};
 use super::late::Late;
-use super::line::{Line, SETTLE, Trouble};
+use super::line::{Line, MOST_PROBES, SETTLE, Trouble};
 use super::plan::Request;
 use super::ways::Ways;
 use super::wire::{Place, Wire};
@@ -26,6 +26,10 @@ use crate::supervise::in_full;
 /// After this long a firewall may have forgotten the connection without a word,
 /// which would cost a slow group its reading; opening another is cheap.
 const LONGEST_IDLE: Duration = Duration::from_mins(1);
+
+/// A device with room for one connection takes a moment to see that the last one ended.
+/// A way that was left for a trial and worked until then is given that moment.
+const FREED: Duration = Duration::from_millis(500);
 
 /// Bytes of the largest answer and its request, as RTU sends them; ASCII twice as many.
 const EXCHANGE: usize = 2 * (256 + 8);
@@ -137,7 +141,12 @@ impl Peer {
     }
 
     async fn try_to_connect(&mut self) -> Result<(), Error> {
-        self.connection = Some(self.open().await?);
+        let mut opened = self.open().await;
+        if opened.is_err() && self.spare.as_ref().is_some_and(|spare| spare.ways.is_back()) {
+            sleep(FREED).await;
+            opened = self.open().await;
+        }
+        self.connection = Some(opened?);
         if let Some(spare) = &mut self.spare {
             spare.ways.opened();
         }
@@ -159,13 +168,36 @@ impl Peer {
         }
     }
 
-    /// Longest time that one request takes.
+    /// Longest time that one request takes, with all that may have to go before it.
     pub(super) fn longest(&self) -> Duration {
-        self.timeout + self.place().timing(self.framing, self.timeout).of_bytes(EXCHANGE)
+        let is_port = self.place().is_port();
+        let is_open = self.connection.as_ref().is_some_and(|c| is_port || c.is_trusted());
+        let connecting = if is_open || is_port { Duration::ZERO } else { self.timeout };
+        let listening = if self.fresh { self.timeout } else { SETTLE };
+        let bytes = self.place().timing(self.framing, self.timeout).of_bytes(EXCHANGE);
+        let one = self.timeout + bytes;
+        if !self.framing.is_ambiguous() {
+            return connecting + one;
+        }
+        let probes = if self.late.is_clear() { 0 } else { MOST_PROBES };
+        connecting + listening + one + (one + SETTLE) * probes
     }
 
     pub(super) fn is_second(&self) -> bool {
         self.spare.as_ref().is_some_and(|spare| spare.ways.is_second())
+    }
+
+    /// It is to be given up again should nothing answer by it.
+    pub(super) fn is_trial(&self) -> bool {
+        self.spare.as_ref().is_some_and(|spare| spare.ways.is_trial())
+    }
+
+    /// The way that is on trial broke: the other one is in use again.
+    pub(super) fn give_up(&mut self, error: &Error) {
+        if let Some(spare) = &mut self.spare {
+            spare.fails(&in_full(error));
+            (self.connection, self.fresh) = (None, true);
+        }
     }
 
     /// Which of two ways is in use, and why the first is not. `None` where there is only
@@ -203,6 +235,7 @@ impl Peer {
     // `&mut`: a connection can be sent to another thread but not shared, and
     // with `&` this future could not be sent either.
     async fn open(&mut self) -> Result<Connection, Error> {
+        self.late.take_way(self.is_second());
         let (framing, timeout) = (self.framing, self.timeout);
         let opened = self.place_mut().open(framing, timeout).await;
         let wire = opened.map_err(|cause| Error::because(self.place().unreachable(), cause))?;
@@ -211,6 +244,18 @@ impl Peer {
         let quiet = if self.fresh { timeout } else { SETTLE };
         let line = Line::new(wire, framing, timing, quiet).with_echo(self.place().echoes());
         Ok(Connection { line, served: false, used: Instant::now() })
+    }
+
+    /// Opens the way in use in the midst of a run. On trial its end is the trial's, and
+    /// counted there.
+    async fn open_again(&mut self) -> Result<Connection, Error> {
+        let opened = self.open().await;
+        if let (Err(error), Some(spare)) = (&opened, &mut self.spare)
+            && !spare.ways.is_trial()
+        {
+            spare.fails(&in_full(error));
+        }
+        opened
     }
 
     /// One request, one answer; on a new connection if the last was dropped.
@@ -222,11 +267,10 @@ impl Peer {
         loop {
             // Taken out, and only put back when it is clean: also a future
             // that is dropped half-way leaves no connection behind.
-            let trusted = |c: &Connection| c.used.elapsed() < LONGEST_IDLE;
-            let kept = self.connection.take().filter(|c| is_port || trusted(c));
+            let kept = self.connection.take().filter(|c| is_port || c.is_trusted());
             let mut connection = match kept {
                 Some(connection) => connection,
-                None => self.open().await.map_err(Failure::Unreachable)?,
+                None => self.open_again().await.map_err(Failure::Unreachable)?,
             };
             let answer = connection.line.exchange(&mut self.late, query).await;
             self.fresh &= matches!(answer, Err(Trouble::Closed(_)));
@@ -249,6 +293,12 @@ impl Peer {
     }
 }
 
+impl Connection {
+    fn is_trusted(&self) -> bool {
+        self.used.elapsed() < LONGEST_IDLE
+    }
+}
+
 impl Spare {
     /// The way in use could not be opened; true: the other one is in use now.
     fn fails(&mut self, why: &str) -> bool {
@@ -262,6 +312,9 @@ impl Spare {
     /// Notes why the first way was left. One that was tried in vain stays away for the
     /// reason that it had.
     fn leave(&mut self, why: &str) {
+        if !self.ways.is_second() && !self.ways.is_trial() {
+            self.why.clear();
+        }
         if self.ways.is_second() && self.why.is_empty() {
             why.clone_into(&mut self.why);
         }
@@ -312,13 +365,40 @@ mod tests {
     use super::*;
     use crate::source::modbus::Table;
 
+    fn request() -> Request {
+        Request { table: Table::Holding, address: 0, count: 1, signals: Vec::new() }
+    }
+
+    #[test]
+    fn a_request_may_take_as_long_as_all_that_has_to_go_before_it() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let peer = |framing| Peer::new(Place::host("plc".into(), 502), framing, SECOND);
+        assert_eq!(peer(Framing::Tcp).longest(), 2 * SECOND, "to connect, and the answer");
+        let mut rtu = peer(Framing::Rtu);
+        assert_eq!(rtu.longest(), 3 * SECOND, "nothing is known of the line");
+        rtu.fresh = false;
+        rtu.late.note(query(1, &request()));
+        assert_eq!(rtu.longest(), 4 * SECOND + 3 * SETTLE, "and two probes");
+    }
+
+    #[test]
+    fn why_the_first_way_was_left_is_forgotten_when_it_is_taken_again() {
+        let place = Place::host("plc".into(), 502);
+        let ways = Ways::new(Instant::now());
+        let mut spare = Spare { place, ways, why: String::new() };
+        assert!(!spare.fails("gone") && spare.fails("gone"));
+        assert_eq!(spare.why, "gone");
+        assert!(!spare.fails("gone too") && spare.fails("gone too"));
+        assert_eq!(spare.why, "");
+    }
+
     #[tokio::test]
     async fn a_connection_that_was_idle_for_long_is_not_trusted() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let mut peer =
             Peer::new(Place::host("127.0.0.1".into(), port), Framing::Tcp, Duration::from_secs(30));
-        let request = Request { table: Table::Holding, address: 0, count: 1, signals: Vec::new() };
+        let request = request();
         let serve = async |value: u8| {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut asked = [0; 12];

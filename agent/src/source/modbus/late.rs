@@ -21,7 +21,10 @@
 //! An exception has no length, so that it fits all of its function.
 //!
 //! The notes outlive the connection: a serial device server hands late bytes to
-//! whoever connects next.
+//! whoever connects next. Where there are two ways to the line, each has a queue of its
+//! own, and the first fact holds within one of them. So an answer ends what was asked by
+//! its own way alone. What was asked by the other is set aside, for on a line that both
+//! share the device has done with it, and counts again when that way is taken again.
 
 use std::cmp::Reverse;
 use std::iter::successors;
@@ -44,11 +47,23 @@ struct Shape {
     length: usize,
 }
 
+/// A request that may still be answered.
+#[derive(Debug, Clone, Copy)]
+struct Noted {
+    shape: Shape,
+    /// Which of two ways it was sent by.
+    by_second: bool,
+    /// The other way has answered since.
+    aside: bool,
+}
+
 /// All that may still be answered.
 #[derive(Debug, Default)]
 pub(super) struct Late {
     /// In the order in which it was sent.
-    noted: Vec<Shape>,
+    noted: Vec<Noted>,
+    /// Which of two ways is in use.
+    by_second: bool,
     transaction: u16,
     /// Probes so far: they take turns, as a device may leave one kind unanswered.
     probes: usize,
@@ -89,39 +104,64 @@ impl Late {
         self.transaction
     }
 
+    /// From now on requests go by the first or the second of two ways.
+    pub(super) fn take_way(&mut self, second: bool) {
+        self.by_second = second;
+        for noted in self.noted.iter_mut().filter(|noted| noted.by_second == second) {
+            noted.aside = false;
+        }
+    }
+
     /// Notes a request; right before it is sent, so that one which is broken
     /// off half-way is noted too.
     pub(super) fn note(&mut self, query: Query) {
-        self.noted.push(Shape::of(query));
-        if self.noted.iter().filter(|shape| shape.unit == query.unit).count() > MOST_NOTED
-            && let Some(oldest) = self.noted.iter().position(|shape| shape.unit == query.unit)
+        let (shape, by_second) = (Shape::of(query), self.by_second);
+        self.noted.push(Noted { shape, by_second, aside: false });
+        let is_of_unit = |noted: &Noted| noted.shape.unit == query.unit;
+        if self.noted.iter().filter(|noted| is_of_unit(noted)).count() > MOST_NOTED
+            && let Some(oldest) = self.noted.iter().position(is_of_unit)
         {
             self.noted.remove(oldest);
         }
     }
 
+    /// Nothing that was asked may still be answered.
+    pub(super) fn is_clear(&self) -> bool {
+        self.noted.iter().all(|noted| noted.aside)
+    }
+
     /// Whether the answer to this query could not be told from a late one.
     pub(super) fn clouds(&self, query: Query) -> bool {
-        self.noted.contains(&Shape::of(query))
+        let shape = Shape::of(query);
+        self.noted.iter().any(|noted| !noted.aside && noted.shape == shape)
     }
 
     /// Takes a frame that came after `query` was sent, the last request of all.
     pub(super) fn heard(&mut self, query: Query, frame: &Frame) -> Heard {
-        let fits = |shape: &Shape| shape.fits(frame);
+        let fits = |noted: &Noted| !noted.aside && noted.shape.fits(frame);
         let Some(first) = self.noted.iter().position(fits) else { return Heard::Foreign };
-        let ours = fits(&Shape::of(query));
-        if ours && self.noted.iter().filter(|shape| fits(shape)).count() == 1 {
-            self.noted.retain(|shape| shape.unit != frame.unit);
+        let ours = Shape::of(query).fits(frame);
+        if ours && self.noted.iter().filter(|noted| fits(noted)).count() == 1 {
+            self.end(frame.unit, self.noted.len());
             return Heard::Answer;
         }
         // One that is surely late is left noted: a copy of it may follow.
-        let over = if ours { first + 1 } else { first };
-        let mut place = 0;
-        self.noted.retain(|shape| {
-            place += 1;
-            place > over || shape.unit != frame.unit
-        });
+        self.end(frame.unit, if ours { first + 1 } else { first });
         if ours { Heard::Doubtful } else { Heard::Late }
+    }
+
+    /// So many of all notes are over, as far as they are this unit's.
+    fn end(&mut self, unit: u8, over: usize) {
+        let by_second = self.by_second;
+        let mut place = 0;
+        self.noted.retain_mut(|noted| {
+            place += 1;
+            if place > over || noted.shape.unit != unit {
+                return true;
+            }
+            noted.aside = true;
+            noted.by_second != by_second
+        });
     }
 
     /// The read that goes before `query` to learn whether anything is still to
@@ -162,7 +202,7 @@ impl Late {
     fn telling(&self, query: Query, probes: impl Iterator<Item = Query>) -> Query {
         let first = |probe: &Query| {
             let shape = Shape::of(*probe);
-            self.noted.iter().position(|noted| *noted == shape).unwrap_or(usize::MAX)
+            self.noted.iter().position(|noted| noted.shape == shape).unwrap_or(usize::MAX)
         };
         probes.min_by_key(|probe| Reverse(first(probe))).unwrap_or(query)
     }

@@ -32,6 +32,26 @@ fn an_answer_ends_all_that_was_asked_of_its_unit_and_of_no_other() {
 }
 
 #[test]
+fn an_answer_by_one_way_says_nothing_of_what_the_other_one_holds_back() {
+    let (two, one) = (query(1, 3, 2), query(1, 3, 1));
+    let mut late = noted(&[two]);
+    late.take_way(true);
+    assert!(late.clouds(two), "the line may be one");
+    late.note(one);
+    assert_eq!(late.heard(one, &frame(one)), Heard::Answer);
+    assert!(!late.clouds(two) && late.is_clear(), "the device has done with it");
+    // What the first way's queue held comes when that is opened again.
+    late.take_way(false);
+    assert!(late.clouds(two) && !late.clouds(one));
+    late.note(two);
+    assert_eq!(late.heard(two, &frame(two)), Heard::Doubtful);
+    late.note(one);
+    assert_eq!(late.heard(one, &frame(one)), Heard::Answer);
+    late.take_way(true);
+    assert!(late.is_clear(), "it is over for both");
+}
+
+#[test]
 fn a_frame_that_fits_two_ends_only_the_first_and_what_was_before_it() {
     let (two, one, bits) = (query(1, 3, 2), query(1, 3, 1), query(1, 1, 8));
     let mut late = noted(&[bits, two, one, two]);

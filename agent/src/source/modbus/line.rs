@@ -37,7 +37,7 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// One that must not fail, and one of the other kind where it was refused: what
 /// is in doubt after that waits for the next cycle, for the line has others.
-const MOST_PROBES: u32 = 2;
+pub(super) const MOST_PROBES: u32 = 2;
 
 /// Longer than any frame.
 const PIECE: usize = 600;

@@ -41,7 +41,7 @@
 //!   with an error and `supervise` opens it again. What devices are resting
 //!   stands in [`Source`] and outlives the connection. Where there is a second way to
 //!   the devices (`fallback`) it is taken when the first cannot be opened or nothing
-//!   answers there, and given up for the first again (`ways`).
+//!   answers there, and given up for the first again (`ways`, `trial`).
 //!
 //! Cycles that cannot be read in time (a slow device, a full buffer) are
 //! skipped and counted, never bunched (`schedule`).
@@ -72,6 +72,7 @@ mod standing;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trial;
 mod ways;
 mod wire;
 
@@ -87,7 +88,7 @@ pub use config::{
 };
 use connection::Peer;
 pub use cycles::{Counts, Cycles};
-use group::Broken;
+use group::{Broken, Reading};
 pub use outline::{Latency, Measured, Outline, Planned, Read, Told, doubts};
 use remembered::{Remembered, checksum};
 use schedule::{Health, Schedule, Turn};
@@ -215,7 +216,7 @@ impl Source {
     }
 
     async fn poll(&mut self, intake: &mut Intake, link: &mut Link) -> Result<Infallible, Error> {
-        self.connect(intake, link).await?;
+        self.connect(self.peer.is_second(), intake, link).await?;
         self.schedule.begin(Instant::now());
         loop {
             if let Err(end) = self.turn(intake, link).await {
@@ -229,15 +230,13 @@ impl Source {
 
     /// Waits for the next group that is due, and reads it.
     async fn turn(&mut self, intake: &mut Intake, link: &mut Link) -> Result<(), End> {
+        self.search(link).await?;
         let Some(due) = self.schedule.due() else {
             // Nothing to read: `check` refuses that.
             return std::future::pending().await;
         };
-        self.search(due, intake, link).await?;
         sleep_until(due).await;
-        if self.peer.change() {
-            self.connect(intake, link).await?;
-        }
+        self.change(intake, link).await?;
         let now = Instant::now();
         let Some(turn) = self.next_turn(now) else { return Ok(()) };
         if let Some(group) = self.groups.get_mut(turn.group) {
@@ -247,14 +246,19 @@ impl Source {
         self.cycle(turn.group, intake, link).await
     }
 
-    async fn connect(&mut self, intake: &mut Intake, link: &mut Link) -> Result<(), Error> {
-        let before = self.peer.is_second();
+    /// Opens a connection, by whichever way can be; whether that `was_second` until now.
+    async fn connect(
+        &mut self,
+        was_second: bool,
+        intake: &mut Intake,
+        link: &mut Link,
+    ) -> Result<(), Error> {
         if let Err(error) = self.peer.connect().await {
             self.tell_unreachable(&error, intake, link).await?;
             return Err(error);
         }
         link.up(&self.peer.to_string());
-        if self.peer.is_second() != before {
+        if self.peer.is_second() != was_second {
             self.wake();
         }
         self.tell_way(link);
@@ -279,7 +283,7 @@ impl Source {
     ) -> Result<(), End> {
         let sharers = self.sharers(index);
         let Some(group) = self.groups.get_mut(index) else { return Ok(()) };
-        let Some(device) = self.devices.get_mut(group.device) else { return Ok(()) };
+        let Some(device) = self.devices.get(group.device) else { return Ok(()) };
         let rests = group.is_quick() && device.health.rests(Instant::now());
         let mut reading = None;
         if !rests {
@@ -295,6 +299,19 @@ impl Source {
             let event = group.silence(&device.name, self.clock.now());
             return self.deliver(intake, vec![event]).await.map_err(End::from);
         };
+        self.finish(index, reading, intake, link).await
+    }
+
+    /// Tells what a cycle gave, and hands its event over.
+    async fn finish(
+        &mut self,
+        index: usize,
+        reading: Reading,
+        intake: &mut Intake,
+        link: &mut Link,
+    ) -> Result<(), End> {
+        let Some(group) = self.groups.get_mut(index) else { return Ok(()) };
+        let Some(device) = self.devices.get_mut(group.device) else { return Ok(()) };
         // The last answer has just come.
         let time = self.clock.now();
         group.tell_refusal(reading.refused.as_deref(), group.is_heard(), link);

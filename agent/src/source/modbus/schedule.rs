@@ -83,6 +83,13 @@ impl Schedule {
         self.slots.iter().map(|slot| slot.next).min()
     }
 
+    /// The time of this group has come, if it had not before.
+    pub(super) fn hasten(&mut self, group: usize, now: Instant) {
+        if let Some(slot) = self.slots.get_mut(group) {
+            slot.next = slot.next.min(now);
+        }
+    }
+
     /// The last turn ended without an answer, and held all others up.
     pub(super) const fn silent(&mut self, now: Instant) {
         self.silence = Some(now);
@@ -234,6 +241,21 @@ mod tests {
         schedule.begin(start);
         assert!(schedule.take(start, |_| false).is_some());
         assert_eq!(schedule.take(start + 99 * MS, |_| false), None);
+    }
+
+    #[test]
+    fn a_group_that_is_hastened_is_next_and_has_its_interval_after_that() {
+        let start = Instant::now();
+        let mut schedule = schedule(100 * MS, 2);
+        schedule.begin(start);
+        assert_eq!(taken(&mut schedule, start), Some(0));
+        schedule.hasten(0, start + 10 * MS);
+        assert_eq!(schedule.due(), Some(start + 10 * MS));
+        assert_eq!(taken(&mut schedule, start + 10 * MS), Some(0));
+        schedule.hasten(1, start + 70 * MS);
+        assert_eq!(schedule.due(), Some(start + 50 * MS), "none is put off");
+        assert_eq!(taken(&mut schedule, start + 50 * MS), Some(1));
+        assert_eq!(schedule.due(), Some(start + 110 * MS));
     }
 
     #[test]

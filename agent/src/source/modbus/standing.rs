@@ -42,7 +42,7 @@ impl Source {
         }
         self.tell_standing(index, heard, failed, link);
         if heard || failed.is_some() {
-            self.peer.weigh(heard, self.devices.iter().all(|device| device.down));
+            self.peer.weigh(heard, false);
             self.tell_way(link);
         }
     }
@@ -54,12 +54,9 @@ impl Source {
         }
     }
 
-    /// The way is another one: what is silent is asked at once, and judged by that.
+    /// The way is another one: what is silent is asked at once.
     pub(super) fn wake(&mut self) {
-        for device in &mut self.devices {
-            device.health.wake();
-            device.down = false;
-        }
+        self.devices.iter_mut().for_each(|device| device.health.wake());
         self.groups.iter_mut().for_each(Poll::wake);
     }
 

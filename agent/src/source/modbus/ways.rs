@@ -41,6 +41,8 @@ pub(super) struct Ways {
     taken: Instant,
     /// The way before could be opened, and nothing has answered on this one yet.
     trial: bool,
+    /// A trial of the other one has just ended here.
+    back: bool,
     /// Tries to open it that failed, in a row.
     failed: u32,
     /// Since when nothing answers, and how many cycles have seen it.
@@ -59,6 +61,7 @@ impl Ways {
             second: false,
             taken: now,
             trial: false,
+            back: false,
             failed: 0,
             silent: None,
             all_silent: false,
@@ -76,8 +79,14 @@ impl Ways {
         self.trial
     }
 
+    /// It was left for a trial, which was in vain, and has not been opened since.
+    pub(super) const fn is_back(&self) -> bool {
+        self.back
+    }
+
     pub(super) const fn opened(&mut self) {
         self.failed = 0;
+        self.back = false;
     }
 
     /// It could not be opened; true: the other one is to be taken, and it is.
@@ -95,7 +104,7 @@ impl Ways {
         if self.second {
             self.take_other(now, false);
         }
-        self.failed = FAILED_CONNECTS;
+        (self.failed, self.back) = (FAILED_CONNECTS, false);
     }
 
     /// A device has answered, if only with a refusal.
@@ -147,7 +156,7 @@ impl Ways {
             self.stay = STAY;
         }
         self.second = !self.second;
-        (self.taken, self.trial) = (now, trial);
+        (self.taken, self.back, self.trial) = (now, self.trial, trial);
         (self.failed, self.silent, self.all_silent) = (0, None, false);
     }
 }

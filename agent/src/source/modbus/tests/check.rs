@@ -278,4 +278,10 @@ fn a_fallback_is_another_way_of_the_same_kind() {
     assert!(port[0].starts_with("fallback `10.0.0.6` names no port"), "{port:?}");
     let path = check("address = \"/dev/ttyS1\"\nfallback = \"dev/ttyS2\"");
     assert!(path[0].starts_with("fallback `dev/ttyS2` is not the whole path"), "{path:?}");
+    let named = "name = \"bus\"\nstream = \"plant\"\naddress = \"10.0.0.5\"\n";
+    let named = named.to_owned() + &ONE.replace("boiler", "address");
+    assert_eq!(parse(&named).unwrap().check(), [], "nothing else is called so");
+    let told = parse(&format!("fallback = \"10.0.0.6\"\n{named}")).unwrap().check();
+    assert_eq!(told[0].0, "device[0].name");
+    assert!(told[0].1.contains("give the device another name"), "{told:?}");
 }

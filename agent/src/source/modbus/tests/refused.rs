@@ -375,3 +375,18 @@ async fn a_search_takes_no_time_that_another_group_may_need() {
     let boilers = picky.asked.take().into_iter().filter(|asked| asked.0 < 90).count();
     assert_eq!(boilers, 5, "its cycle, and in it four requests of the search");
 }
+
+#[tokio::test]
+async fn silence_in_a_search_holds_the_others_up_once_too() {
+    let (listener, address) = listen().await;
+    let (mut bench, mut commits) = bench(&address, &seldom());
+    let picky = Picky::lacking([1, 3, 5]);
+    picky.run(&mut bench, &listener, commits.event()).await;
+    assert_eq!(bench.source.schedule.last_silence(), None);
+    picky.says.replace(Some(0x0B));
+    tokio::select! {
+        () = picky.serve(&listener) => unreachable!("it serves for ever"),
+        end = bench.source.search(&mut bench.link) => end.unwrap(),
+    }
+    assert!(bench.source.schedule.last_silence().is_some());
+}
