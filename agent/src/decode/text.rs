@@ -110,7 +110,8 @@ impl Piece {
 
     /// Its field; without a value where nothing but blanks is written.
     pub fn field(&self, text: &str) -> Field {
-        let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+        // Not `\0`: a serial port gives it for a byte whose parity is wrong.
+        let text = text.trim();
         let value = if text.is_empty() { Some(Value::Null) } else { self.value(text) };
         let quality = value.is_none().then_some(Quality::BadPayload);
         Field { value: value.unwrap_or(Value::Null), quality, ..self.absent() }
@@ -210,7 +211,7 @@ mod tests {
             ("-   5", Value::I64(-5)),
             ("0012", Value::I64(12)),
             ("", Value::Null),
-            (" \0", Value::Null),
+            (" ", Value::Null),
         ] {
             assert_eq!(read(Kind::Number, text), (value, None), "{text:?}");
         }
@@ -223,6 +224,7 @@ mod tests {
         let bad = (Value::Null, Some(Quality::BadPayload));
         for (kind, text) in [
             (Kind::Number, "12,5"),
+            (Kind::Number, "12\0"),
             (Kind::Number, "------"),
             (Kind::Integer, "1.5"),
             (Kind::Hex, "-1"),

@@ -99,7 +99,12 @@ impl Port {
         // Without `NONBLOCK` opening waits for the carrier of a modem.
         let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits();
         let flags = i32::try_from(flags).map_err(io::Error::other)?;
-        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path);
+        // Who took it for himself alone (`TIOCEXCL`) keeps others from opening it.
+        let file = file.map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => taken(),
+            _ => error,
+        })?;
         own(&file)?;
         set(&file, setting)?;
         if setting.rs485 {
@@ -125,16 +130,17 @@ impl Port {
 /// programs that know nothing of locks.
 fn own(file: &File) -> io::Result<()> {
     match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Err(Errno::WOULDBLOCK) => {
-            let what = "another program or source has it open";
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, what));
-        }
+        Err(Errno::WOULDBLOCK) => return Err(taken()),
         other => other?,
     }
     ioctl_tiocexcl(file).map_err(|error| match error {
         Errno::NOTTY => io::Error::other("it is no serial port"),
         other => other.into(),
     })
+}
+
+fn taken() -> io::Error {
+    io::Error::new(io::ErrorKind::ResourceBusy, "another program or source has it open")
 }
 
 fn set(file: &File, setting: Setting) -> io::Result<()> {
@@ -170,8 +176,8 @@ fn modes(termios: &mut Termios, setting: Setting) {
     control.set(ControlModes::CSTOPB, setting.stop_bits == 2);
     control.set(ControlModes::PARENB, setting.parity != Parity::None);
     control.set(ControlModes::PARODD, setting.parity == Parity::Odd);
-    // A byte whose parity is wrong is read as 0, which no checksum lets pass; a
-    // line that is pulled down is not read as bytes.
+    // A byte whose parity is wrong is read as 0, which no checksum lets pass, nor
+    // who reads text; a line that is pulled down is not read as bytes.
     termios.input_modes.set(InputModes::INPCK, setting.parity != Parity::None);
     termios.input_modes.insert(InputModes::IGNBRK);
 }

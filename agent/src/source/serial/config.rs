@@ -160,6 +160,12 @@ impl Config {
         port::is_path(&self.address).then_some(self.address.as_str())
     }
 
+    /// Whether its bytes come with a bit of parity that the kernel looks at.
+    pub(super) fn has_parity(&self) -> bool {
+        let line = self.serial.unwrap_or_default();
+        self.port().is_some() && line.parity != Parity::None
+    }
+
     /// Every mistake that the types alone do not catch, as (key path inside
     /// the source, what is wrong and what would be right).
     pub fn check(&self) -> Vec<(String, String)> {

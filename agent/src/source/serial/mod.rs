@@ -51,12 +51,16 @@ use crate::collect::{Delivery, Intake, Stopping};
 use crate::event::Timestamp;
 use crate::supervise::Link;
 use place::Place;
-use split::{Piece, Splitter};
+use split::{Piece, Splitter, Why};
 use take::{Batch, Take};
 
 /// A frame begins with what comes after so much silence since the line was opened: three
 /// characters of 300 baud, the slowest that is still met.
 const QUIET: Duration = Duration::from_millis(100);
+
+/// So many requests in a row without an answer, and the connection to a device server is
+/// made anew: it may lead nowhere, and what waits in it would all be sent at once later.
+const MISSED: u32 = 3;
 
 /// Bytes of one read: what the kernel's line discipline holds of a port.
 const CHUNK: usize = 4 * 1_024;
@@ -100,6 +104,12 @@ struct Run<W> {
     next: Option<Instant>,
     /// Until when the answer is waited for.
     answer: Option<Instant>,
+    /// Answers in a row that did not come.
+    missed: u32,
+    /// It is not read, since what was read has no room.
+    is_held: bool,
+    /// It was, and nothing came since.
+    was_held: bool,
 }
 
 impl Source {
@@ -187,6 +197,9 @@ impl Source {
             spoke: false,
             next: self.ask.as_ref().map(|_| now),
             answer: None,
+            missed: 0,
+            is_held: false,
+            was_held: false,
         };
         let end = self.read(&mut run, link, stop, &queue).await;
         if end.is_err() {
@@ -211,8 +224,9 @@ impl Source {
     ) -> Result<(), Error> {
         let mut chunk = vec![0; CHUNK];
         loop {
-            let may_read = !self.place.can_be_held_back() || !run.batch.is_full();
+            self.hold_back(run);
             let wake = self.wake(run);
+            let mut rests = false;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
@@ -220,20 +234,44 @@ impl Source {
                     let room = room.map_err(|_| unheard(Stopping))?;
                     room.send(self.take.hand_over(&mut run.batch, link));
                 }
-                read = run.wire.read(&mut chunk), if may_read => match read {
+                read = run.wire.read(&mut chunk), if !run.is_held => match read {
                     Ok(0) => return Err(Error::new(self.place.gone())),
                     Ok(count) => self.hear(run, chunk.get(..count).unwrap_or_default(), link),
                     Err(cause) => return Err(Error::because(self.place.gone(), cause)),
                 },
-                () = until(wake) => self.pause(run, link),
+                () = until(wake) => {
+                    // Reading comes first: what the kernel has is no silence.
+                    rests = true;
+                    self.pause(run, link);
+                }
+            }
+            if rests {
+                self.mind_silence(run, link)?;
             }
             // Also where the line never rests.
-            self.tend(run, link).await?;
+            if !run.is_held && run.answer.is_none() && is_due(run.next) {
+                self.ask(run, link, stop).await?;
+            }
+        }
+    }
+
+    /// Stops reading a device server while there is no room. Its silence is ours then, so
+    /// that no time counts until it is read again.
+    fn hold_back(&self, run: &mut Run<impl Wire>) {
+        let hold = self.place.can_be_held_back() && run.batch.is_full();
+        if std::mem::replace(&mut run.is_held, hold) && !hold {
+            let now = Instant::now();
+            run.heard = now;
+            run.answer = run.answer.map(|_| now + self.timeout);
+            run.was_held = true;
         }
     }
 
     /// When something is to be done if nothing comes.
     fn wake(&self, run: &Run<impl Wire>) -> Option<Instant> {
+        if run.is_held {
+            return None;
+        }
         let pause = self.splitter.pause().map(|pause| run.heard + pause);
         let idle = self.idle_end(run);
         let next = run.next.filter(|_| run.answer.is_none());
@@ -247,10 +285,13 @@ impl Source {
     }
 
     fn hear(&mut self, run: &mut Run<impl Wire>, bytes: &[u8], link: &mut Link) {
+        if std::mem::take(&mut run.was_held) && run.heard.elapsed() < QUIET {
+            self.splitter.held_back();
+        }
         (run.heard, run.heard_at) = (Instant::now(), self.clock.now());
         let first = !std::mem::replace(&mut run.spoke, true);
         if first && self.ask.is_none() && run.heard.duration_since(run.opened) < QUIET {
-            self.splitter.doubt();
+            self.splitter.doubt(Why::Opening);
         }
         run.batch.close_if_full();
         self.splitter.push(bytes);
@@ -262,7 +303,7 @@ impl Source {
 
     fn add(&mut self, run: &mut Run<impl Wire>, piece: Piece, link: &mut Link) {
         if self.take.piece(piece, run.heard_at, &mut run.batch, link) {
-            run.answer = None;
+            (run.answer, run.missed) = (None, 0);
         }
     }
 
@@ -276,10 +317,8 @@ impl Source {
         }
     }
 
-    /// What the time of has come.
-    async fn tend(&mut self, run: &mut Run<impl Wire>, link: &mut Link) -> Result<(), Error> {
-        let now = Instant::now();
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+    /// Says what did not come in time.
+    fn mind_silence(&mut self, run: &mut Run<impl Wire>, link: &mut Link) -> Result<(), Error> {
         if is_due(self.idle_end(run)) {
             self.add_silence(&mut run.batch);
             let what = format!("nothing came from {} for so long as `idle` says", self.place);
@@ -290,18 +329,32 @@ impl Source {
         }
         if is_due(run.answer) {
             run.answer = None;
+            run.missed += 1;
             self.add_silence(&mut run.batch);
             self.take.tell_silence("no answer in time", link);
-        }
-        if is_due(run.next) && run.answer.is_none() {
-            self.ask(run).await?;
+            if self.place.can_be_held_back() && run.missed >= MISSED {
+                let what = format!("{} gave no answer to {MISSED} requests", self.place);
+                return Err(Error::new(what));
+            }
         }
         Ok(())
     }
 
-    async fn ask(&mut self, run: &mut Run<impl Wire>) -> Result<(), Error> {
+    async fn ask(
+        &mut self,
+        run: &mut Run<impl Wire>,
+        link: &mut Link,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        self.give_up_half(run, link);
         let Some(ask) = &self.ask else { return Ok(()) };
-        let sent = tokio::time::timeout(self.timeout, run.wire.write_all(&ask.request)).await;
+        let send = tokio::time::timeout(self.timeout, run.wire.write_all(&ask.request));
+        let sent = tokio::select! {
+            biased;
+            // Whoever stops looks himself.
+            () = stop.cancelled() => return Ok(()),
+            sent = send => sent,
+        };
         match sent {
             Ok(Ok(())) => {}
             Ok(Err(cause)) => return Err(Error::because(self.place.gone(), cause)),
@@ -315,6 +368,20 @@ impl Source {
         Ok(())
     }
 
+    /// What stands of a frame before a request is not the beginning of its answer: half
+    /// a number before a whole one would be another number.
+    fn give_up_half(&mut self, run: &mut Run<impl Wire>, link: &mut Link) {
+        let was_lost = self.splitter.is_lost();
+        let half = self.splitter.broke_off();
+        // Its other half may still come.
+        if (was_lost || half.is_some()) && run.heard.elapsed() < QUIET {
+            self.splitter.doubt(Why::BrokeOff);
+        }
+        if let Some(half) = half {
+            self.add(run, half, link);
+        }
+    }
+
     /// Where frames are waited for, the event that says that there are none.
     fn add_silence(&mut self, batch: &mut Batch) {
         if self.ask.is_none() && self.idle.is_none() {
@@ -324,6 +391,10 @@ impl Source {
             batch.event(event);
         }
     }
+}
+
+fn is_due(at: Option<Instant>) -> bool {
+    at.is_some_and(|at| at <= Instant::now())
 }
 
 async fn until(wake: Option<Instant>) {

@@ -77,6 +77,15 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether frames are text, in which no byte is 0.
+    pub(super) const fn is_text(&self) -> bool {
+        match self {
+            Self::Raw(how) => matches!(how.encoding, Encoding::Text),
+            Self::Binary(_) => false,
+            _ => true,
+        }
+    }
+
     /// What is wrong: the key's path, and what would be right.
     pub(super) fn check(&self) -> Vec<(String, String)> {
         match self {

@@ -20,6 +20,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 const KEEP_ALIVE_PAUSE: Duration = Duration::from_secs(10);
 const KEEP_ALIVE_TRIES: u32 = 3;
 
+/// While a request is not confirmed the kernel asks for no sign of life, and would send it
+/// again for a quarter of an hour: so long at most (tcp(7), `TCP_USER_TIMEOUT`).
+const UNCONFIRMED: Duration = Duration::from_secs(60);
+
 /// The other end, as it is configured.
 #[derive(Debug)]
 pub(super) enum Place {
@@ -82,5 +86,7 @@ impl Place {
 
 fn keep_alive(stream: &TcpStream) -> io::Result<()> {
     let often = TcpKeepalive::new().with_time(KEEP_ALIVE).with_interval(KEEP_ALIVE_PAUSE);
-    SockRef::from(stream).set_tcp_keepalive(&often.with_retries(KEEP_ALIVE_TRIES))
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&often.with_retries(KEEP_ALIVE_TRIES))?;
+    socket.set_tcp_user_timeout(Some(UNCONFIRMED))
 }

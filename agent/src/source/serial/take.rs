@@ -35,6 +35,8 @@ pub(super) struct Take {
     device: Arc<str>,
     flow: flow::Id,
     parser: Parser,
+    /// A byte 0 is one whose parity was wrong.
+    has_parity: bool,
     keep: Keep,
     /// Flow of what is kept as it came.
     odd_flow: Option<flow::Id>,
@@ -113,13 +115,13 @@ impl Take {
         // A device does not wait and repeats nothing.
         let flow = flows.polled(&config.stream, config.lane);
         let odd = config.unmatched.stream.as_deref();
-        let odd_flow =
-            odd.map(|stream| flows.polled(stream, config.unmatched.lane.or(config.lane)));
+        let odd_flow = odd.map(|stream| flows.polled(stream, config.unmatched.lane));
         Self {
             name: config.name.clone(),
             device: config.device.as_deref().unwrap_or(&config.name).into(),
             flow,
             parser: Parser::new(&config.parse),
+            has_parity: config.has_parity() && config.parse.is_text(),
             keep: config.unmatched.keep,
             odd_flow,
             silent: false,
@@ -167,7 +169,12 @@ impl Take {
                 return false;
             }
         };
-        match self.parser.parse(frame.body()) {
+        let reading = if self.has_parity && frame.body().contains(&0) {
+            Err("byte whose parity is wrong".to_owned())
+        } else {
+            self.parser.parse(frame.body())
+        };
+        match reading {
             Ok(reading) => {
                 if let Reading::Event(quality, fields) = reading {
                     batch.event(self.event(self.flow, time, quality, fields));

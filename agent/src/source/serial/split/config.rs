@@ -35,6 +35,9 @@ pub struct Delimiter {
     /// Bytes behind `end` that belong to it, as a checksum does. Default: 0.
     #[serde(default)]
     pub tail: u16,
+    /// A frame in which nothing comes for so long has broken off. Default: `5 s`.
+    #[serde(default = "default_half")]
+    pub pause: Period,
     /// A frame is at most so long, without its end; 1 B to 64 KiB. Default: `4 KiB`.
     #[serde(default = "default_max_frame")]
     pub max_frame: ByteSize,
@@ -98,6 +101,10 @@ fn newline() -> Escaped {
 const fn default_max_frame() -> ByteSize {
     ByteSize(4 * 1_024)
 }
+/// Longer than a device rests within a line, shorter than a plug is out.
+const fn default_half() -> Period {
+    Period::from_secs(5)
+}
 const fn default_pause() -> Period {
     Period::from_secs(1)
 }
@@ -127,6 +134,7 @@ impl Default for Config {
             end: newline(),
             start: Escaped::default(),
             tail: 0,
+            pause: default_half(),
             max_frame: default_max_frame(),
         })
     }
@@ -193,11 +201,16 @@ impl Config {
 
     pub(super) fn pause(&self) -> Option<Duration> {
         match self {
-            Self::Delimiter(_) => None,
+            Self::Delimiter(how) => Some(how.pause.get()),
             Self::Length(how) => Some(how.pause.get()),
             Self::LengthField(how) => Some(how.pause.get()),
             Self::Silence(how) => Some(how.silence.get()),
         }
+    }
+
+    /// Whether something that comes says where a frame ends.
+    pub(super) const fn has_ends(&self) -> bool {
+        matches!(self, Self::Delimiter(_) | Self::Silence(_))
     }
 
     /// What the frame that begins so says of its length.

@@ -12,7 +12,7 @@ mod tests;
 use std::ops::Range;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 
 pub(super) use config::Config;
 pub(super) use skip::{Skipped, Why};
@@ -58,16 +58,6 @@ enum State {
     Lost,
 }
 
-/// What came of the search for a start.
-enum Sought {
-    /// There is none yet.
-    Nowhere,
-    /// The bytes begin with it.
-    Here,
-    /// They do, and what was skipped on the way is worth a word.
-    Passed(Piece),
-}
-
 /// Cuts one line.
 #[derive(Debug)]
 pub(super) struct Splitter {
@@ -92,12 +82,25 @@ impl Splitter {
         self.forsake(Why::BrokeOff)
     }
 
-    /// What comes now may be the rest of a frame whose beginning nobody heard.
-    pub(super) fn doubt(&mut self) {
-        self.skip.because(Why::Opening);
+    /// What comes now may be the rest of a frame whose beginning is not known.
+    pub(super) fn doubt(&mut self, why: Why) {
+        self.skip.because(why);
         if self.how.start().is_empty() {
             self.state = State::Lost;
         }
+    }
+
+    /// What came while nobody read comes at once: what only silence tells apart is one
+    /// lump.
+    pub(super) fn held_back(&mut self) {
+        if matches!(self.how, Config::Silence(_)) {
+            self.doubt(Why::HeldBack);
+        }
+    }
+
+    /// Whether what comes is the rest of something.
+    pub(super) fn is_lost(&self) -> bool {
+        self.state == State::Lost
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
@@ -114,9 +117,8 @@ impl Splitter {
     /// Nothing came for that long.
     pub(super) fn paused(&mut self) -> Option<Piece> {
         if matches!(self.how, Config::Silence(_)) && self.state == State::Open {
-            let told = self.skip.take();
-            if told.is_some() || self.buffer.is_empty() {
-                return told;
+            if self.buffer.is_empty() {
+                return None;
             }
             let frame = self.buffer.split().freeze();
             return Some(self.whole(frame, 0, 0));
@@ -126,16 +128,29 @@ impl Splitter {
 
     /// The next that the bytes so far have in them.
     pub(super) fn next(&mut self) -> Option<Piece> {
+        loop {
+            let piece = self.cut();
+            if piece.is_some() || !self.skip.is_enough() {
+                return piece;
+            }
+            // Nobody knows when an end comes, or if: so much is told before it does.
+            let instead = if self.how.has_ends() { Why::TooLong } else { Why::OutOfStep };
+            if let Some(told) = self.skip.take_unfinished(instead) {
+                return Some(told);
+            }
+        }
+    }
+
+    fn cut(&mut self) -> Option<Piece> {
         match &self.how {
             Config::Delimiter(how) if how.start.get().is_empty() => self.delimited(),
             Config::Delimiter(_) => self.between(),
             Config::Length(_) | Config::LengthField(_) => self.sized(),
             Config::Silence(how) => {
                 let max = usize::try_from(how.max_frame.get()).unwrap_or(usize::MAX);
-                if self.state == State::Lost || !self.skip.is_empty() {
-                    self.skip_bytes(self.buffer.len(), Why::Opening);
-                } else if self.buffer.len() > max {
+                if self.state == State::Lost || self.buffer.len() > max {
                     self.skip_bytes(self.buffer.len(), Why::TooLong);
+                    self.state = State::Lost;
                 }
                 None
             }
@@ -153,7 +168,7 @@ impl Splitter {
     fn skip_bytes(&mut self, count: usize, why: Why) {
         let bytes = self.buffer.split_to(count.min(self.buffer.len()));
         self.skip.add(&bytes, why);
-        self.scanned = 0;
+        self.scanned = self.scanned.saturating_sub(bytes.len());
     }
 
     /// Frames that end with a delimiter, and begin where the last one ended.
@@ -167,7 +182,7 @@ impl Splitter {
                 let sure = self.buffer.len().saturating_sub(end.saturating_sub(1));
                 self.scanned = sure;
                 if self.state == State::Lost {
-                    self.skip_bytes(sure, Why::Opening);
+                    self.skip_bytes(sure, Why::TooLong);
                 } else if sure > max {
                     self.skip_bytes(sure, Why::TooLong);
                     self.state = State::Lost;
@@ -207,10 +222,8 @@ impl Splitter {
         let (start, end) = (how.start.clone(), how.end.get().len());
         let (start, tail, max) = (start.get(), usize::from(how.tail), self.how.max_frame());
         loop {
-            match self.seek(start) {
-                Sought::Here => {}
-                Sought::Passed(outside) => return Some(outside),
-                Sought::Nowhere => return None,
+            if !self.seek(start) {
+                return None;
             }
             self.scanned = self.scanned.max(start.len());
             let found = self.find_end();
@@ -224,19 +237,24 @@ impl Splitter {
                 self.scanned = sure;
                 return None;
             };
-            let again = self.buffer.get(start.len()..at).and_then(|inside| rfind(inside, start));
-            if let Some(again) = again {
+            let whole = at + end + tail;
+            self.scanned = at;
+            let Some(bytes) = self.buffer.get(..whole) else { return None };
+            let frame = Bytes::copy_from_slice(bytes);
+            let piece = self.whole(frame, start.len(), end + tail);
+            // A frame whose checksum is right may have the bytes of a start in it.
+            let is_sure = self.checksum.is_some() && matches!(piece, Piece::Frame(_));
+            let inside = self.buffer.get(start.len()..at).filter(|_| !is_sure);
+            if let Some(again) = inside.and_then(|inside| rfind(inside, start)) {
                 self.skip_bytes(start.len() + again, Why::BrokeOff);
                 continue;
             }
-            let whole = at + end + tail;
-            if self.buffer.len() < whole {
-                self.scanned = at;
-                return None;
+            // What was skipped before it goes first; it is found again at once.
+            if let Some(told) = self.skip.take() {
+                return Some(told);
             }
-            let frame = self.buffer.split_to(whole).freeze();
-            self.scanned = 0;
-            return Some(self.whole(frame, start.len(), end + tail));
+            self.drop_bytes(whole);
+            return Some(piece);
         }
     }
 
@@ -245,18 +263,19 @@ impl Splitter {
         let start = self.how.start().to_vec();
         loop {
             if self.state == State::Lost {
-                self.skip_bytes(self.buffer.len(), Why::Opening);
+                self.skip_bytes(self.buffer.len(), Why::OutOfStep);
                 return None;
             }
-            match self.seek(&start) {
-                Sought::Here => {}
-                Sought::Passed(outside) => return Some(outside),
-                Sought::Nowhere => return None,
+            if !self.seek(&start) {
+                return None;
             }
             let wrong = match self.how.length_of(&self.buffer) {
                 Said::Nothing => return None,
                 Said::Long(whole) if self.buffer.len() < whole => return None,
                 Said::Long(whole) if self.is_right(whole) => {
+                    if let Some(told) = self.skip.take() {
+                        return Some(told);
+                    }
                     let frame = self.buffer.split_to(whole).freeze();
                     return Some(Piece::Frame(Frame { body: 0..frame.len(), bytes: frame }));
                 }
@@ -285,49 +304,49 @@ impl Splitter {
         self.checksum.as_ref().is_none_or(|sum| frame.is_some_and(|frame| sum.is_right(frame)))
     }
 
-    /// Goes to the next start.
-    fn seek(&mut self, start: &[u8]) -> Sought {
+    /// Goes to the next start; false if there is none yet. What stands before it is told
+    /// with the next frame, or when there is enough of it: not each byte for itself.
+    fn seek(&mut self, start: &[u8]) -> bool {
         if start.is_empty() {
-            return if self.buffer.is_empty() { Sought::Nowhere } else { Sought::Here };
+            return !self.buffer.is_empty();
         }
-        let Some(at) = find(&self.buffer, start, 0) else {
-            let sure = self.buffer.len().saturating_sub(start.len().saturating_sub(1));
-            self.skip_bytes(sure, Why::Outside);
-            return Sought::Nowhere;
-        };
-        if at > 0 {
-            self.skip_bytes(at, Why::Outside);
-        }
-        self.skip.take().map_or(Sought::Here, Sought::Passed)
+        let found = find(&self.buffer, start, 0);
+        let sure = self.buffer.len().saturating_sub(start.len().saturating_sub(1));
+        self.skip_bytes(found.unwrap_or(sure), Why::Outside);
+        found.is_some() && !self.skip.is_enough()
+    }
+
+    /// The first bytes are taken.
+    fn drop_bytes(&mut self, count: usize) {
+        self.buffer.advance(count.min(self.buffer.len()));
+        self.scanned = 0;
     }
 
     /// A frame of a delimiter, of a silence: with a checksum that is right it is one.
     fn whole(&self, bytes: Bytes, before: usize, behind: usize) -> Piece {
-        let mut end = bytes.len().saturating_sub(behind);
-        let Config::Delimiter(how) = &self.how else {
-            return self.judged(bytes, before, end);
-        };
-        let before_newline = end.checked_sub(1).and_then(|at| bytes.get(at));
-        if how.end.get() == b"\n" && before_newline == Some(&b'\r') {
-            end -= 1;
+        let end = bytes.len().saturating_sub(behind);
+        let ends_line = matches!(&self.how, Config::Delimiter(how) if how.end.get() == b"\n");
+        let trimmed = end.checked_sub(1).filter(|at| ends_line && bytes.get(*at) == Some(&b'\r'));
+        // That `\r` may also be the last byte of a binary checksum.
+        let body =
+            trimmed.and_then(|end| self.body(&bytes, end)).or_else(|| self.body(&bytes, end));
+        match body {
+            Some(end) => Piece::Frame(Frame { body: before.min(end)..end, bytes }),
+            None => Piece::Skipped(Skipped::new(&bytes, Why::Checksum)),
         }
-        self.judged(bytes, before, end)
     }
 
-    /// The frame of what stands between these places, once its checksum is right.
-    fn judged(&self, bytes: Bytes, before: usize, mut end: usize) -> Piece {
-        if let Some(checksum) = &self.checksum {
-            // It stands in the tail, or right before the delimiter.
-            let tail = self.how.tail();
-            let covered = if tail > 0 { bytes.len() } else { end };
-            if !bytes.get(..covered).is_some_and(|covered| checksum.is_right(covered)) {
-                return Piece::Skipped(Skipped::new(&bytes, Why::Checksum));
-            }
-            if tail == 0 {
-                end = end.saturating_sub(checksum.width() + usize::from(checksum.gap));
-            }
+    /// Where the body ends in a frame whose delimiter begins at `end`, if its checksum is
+    /// right: it stands in the tail, or right before the delimiter.
+    fn body(&self, bytes: &[u8], end: usize) -> Option<usize> {
+        let Some(checksum) = &self.checksum else { return Some(end) };
+        let tail = self.how.tail();
+        let covered = if tail > 0 { bytes.len() } else { end };
+        bytes.get(..covered).filter(|covered| checksum.is_right(covered))?;
+        if tail > 0 {
+            return Some(end);
         }
-        Piece::Frame(Frame { body: before.min(end)..end, bytes })
+        Some(end.saturating_sub(checksum.width() + usize::from(checksum.gap)))
     }
 
     /// Where the first delimiter begins.

@@ -14,6 +14,9 @@ pub(in super::super) struct Skipped {
     pub(in super::super) length: u64,
 }
 
+/// So many bytes are worth a word, however short a frame is.
+const ENOUGH: usize = 256;
+
 /// Why bytes are no frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Why {
@@ -28,6 +31,10 @@ pub(in super::super) enum Why {
     Checksum,
     /// They stand before a frame's start.
     Outside,
+    /// Without a pause nobody knows where a frame begins.
+    OutOfStep,
+    /// They waited, and came together.
+    HeldBack,
 }
 
 impl fmt::Display for Why {
@@ -39,6 +46,11 @@ impl fmt::Display for Why {
             Self::Length => "frame with an impossible length",
             Self::Checksum => "frame whose checksum is wrong",
             Self::Outside => "bytes outside of a frame",
+            Self::OutOfStep => {
+                "no pause in what comes, and only that says where a frame begins: \
+                 say its `start`, or a shorter `pause`"
+            }
+            Self::HeldBack => "frames that waited for the buffer, with no silence between them",
         })
     }
 }
@@ -69,6 +81,12 @@ impl Skip {
         self.length == 0
     }
 
+    /// There is so much of it that it is told before its end is known.
+    pub(super) fn is_enough(&self) -> bool {
+        let enough = u64::try_from(self.most.max(ENOUGH)).unwrap_or(u64::MAX);
+        self.length >= enough
+    }
+
     /// What is skipped next is so for this reason, unless there is one already.
     pub(super) fn because(&mut self, why: Why) {
         self.why.get_or_insert(why);
@@ -82,6 +100,14 @@ impl Skip {
         self.length = self.length.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         let free = self.most.saturating_sub(self.kept.len());
         self.kept.extend(bytes.iter().take(free));
+    }
+
+    /// All of it so far. That the line was just opened is no reason for so much.
+    pub(super) fn take_unfinished(&mut self, instead: Why) -> Option<Piece> {
+        if self.why == Some(Why::Opening) {
+            self.why = Some(instead);
+        }
+        self.take()
     }
 
     /// All of it, if it is more than the blanks and zeros that stand between frames.

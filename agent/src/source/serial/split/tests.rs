@@ -139,6 +139,66 @@ fn without_a_start_a_wrong_length_costs_all_up_to_the_next_pause() {
 }
 
 #[test]
+fn a_line_that_never_ends_a_frame_is_told_before_it_does() {
+    let told = |keys: &str, bytes: &[u8]| {
+        let mut line = splitter(keys);
+        line.doubt(Why::Opening);
+        let mut out = Vec::new();
+        for byte in bytes.chunks(1) {
+            line.push(byte);
+            drain(&mut line, &mut out);
+        }
+        let is_whole = |piece: &Piece| matches!(piece, Piece::Skipped(it) if it.length == 256);
+        assert!(out.iter().all(is_whole), "{keys}: {out:?}");
+        let why = |piece: &Piece| shown(piece).split(' ').next().unwrap().to_owned();
+        out.iter().map(why).collect::<Vec<_>>()
+    };
+    let bytes = b"17.3 kg\r".repeat(64);
+    for (keys, why) in [
+        ("split = { by = 'delimiter', max_frame = '64 B' }", "TooLong"),
+        ("split = { by = 'length', bytes = 8 }", "OutOfStep"),
+        ("split = { by = 'silence', silence = '20 ms', max_frame = '64 B' }", "TooLong"),
+    ] {
+        assert_eq!(told(keys, &bytes), [why, why], "{keys}");
+    }
+    let start = "split = { by = 'delimiter', start = '<', max_frame = '64 B' }";
+    assert_eq!(told(start, &bytes), ["TooLong", "Outside"]);
+}
+
+#[test]
+fn starts_that_are_none_are_one_skip_and_not_one_each() {
+    let between = "split = { by = 'delimiter', start = 'a', end = ';', max_frame = '4 B' }";
+    check(between, b"aaaaaaaab;", &["TooLong aaaa of 7", "frame b"]);
+    let sized = "split = { by = 'length', bytes = 3, start = 'a' }
+checksum = { kind = 'xor8', from = 1 }";
+    check(sized, b"aaaaaaabb", &["Checksum aaa of 6", "frame abb"]);
+}
+
+#[test]
+fn a_frame_whose_checksum_is_right_may_have_the_byte_of_a_start_in_it() {
+    let keys = r"split = { by = 'delimiter', start = '\x02', end = '\x03', tail = 1 }
+checksum = { kind = 'xor8', from = 1 }";
+    check(keys, b"\x02a\x02b\x03\x02", &[r"frame a\x02b"]);
+}
+
+#[test]
+fn a_binary_checksum_may_end_with_the_byte_that_is_cut_off_lines() {
+    let keys = "checksum = { kind = 'xor8' }";
+    check(keys, b"ab\x03\n\x0C\x01\r\n", &["frame ab", r"frame \x0c\x01"]);
+}
+
+#[test]
+fn a_half_line_is_given_up_after_a_pause() {
+    let mut line = splitter("split = { by = 'delimiter', pause = '2 s' }");
+    line.push(b"001");
+    assert_eq!((line.next(), line.pause()), (None, Some(Duration::from_secs(2))));
+    assert_eq!(line.paused().as_ref().map(shown).unwrap(), "BrokeOff 001 of 3");
+    line.push(b"00130\n");
+    assert_eq!(line.next().as_ref().map(shown).unwrap(), "frame 00130");
+    assert_eq!(line.pause(), None);
+}
+
+#[test]
 fn silence_ends_a_frame() {
     let mut line = splitter("split = { by = 'silence', silence = '20 ms', max_frame = '4 B' }");
     let mut out = Vec::new();
@@ -157,7 +217,7 @@ fn silence_ends_a_frame() {
 fn what_comes_right_after_opening_is_no_frame_unless_it_has_a_start() {
     let doubted = |keys: &str, bytes: &[u8]| {
         let mut line = splitter(keys);
-        line.doubt();
+        line.doubt(Why::Opening);
         let out = cut(&mut line, [bytes]);
         out.iter().map(shown).collect::<Vec<_>>()
     };
@@ -203,7 +263,7 @@ proptest! {
             let fresh = || {
                 let mut line = splitter(keys);
                 if doubt {
-                    line.doubt();
+                    line.doubt(Why::Opening);
                 }
                 line
             };

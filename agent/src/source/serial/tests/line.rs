@@ -3,45 +3,45 @@
 use std::future::Future;
 
 use tokio::io::DuplexStream;
-use tokio::time::sleep;
+pub(super) use tokio::time::sleep;
 
 use super::*;
 
 /// Bytes that the line holds for who does not read.
-const LINE: usize = 64 * 1_024;
+pub(super) const LINE: usize = 64 * 1_024;
 
-const MS: Duration = Duration::from_millis(1);
+pub(super) const MS: Duration = Duration::from_millis(1);
 
 /// The device's end, and what the source hands over.
-struct Device {
-    line: DuplexStream,
-    handed: mpsc::Receiver<Delivery>,
+pub(super) struct Device {
+    pub(super) line: DuplexStream,
+    pub(super) handed: mpsc::Receiver<Delivery>,
 }
 
 impl Device {
-    async fn say(&mut self, bytes: &[u8]) {
+    pub(super) async fn say(&mut self, bytes: &[u8]) {
         self.line.write_all(bytes).await.unwrap();
     }
 
-    async fn next(&mut self) -> Delivery {
+    pub(super) async fn next(&mut self) -> Delivery {
         self.handed.recv().await.expect("the source runs")
     }
 
     /// The next delivery's one event.
-    async fn event(&mut self) -> Event {
+    pub(super) async fn event(&mut self) -> Event {
         let mut delivery = self.next().await;
         assert_eq!((delivery.events.len(), delivery.dead.len()), (1, 0), "{delivery:?}");
         assert!(delivery.bytes > 0);
         delivery.events.remove(0)
     }
 
-    async fn dead(&mut self) -> DeadLetter {
+    pub(super) async fn dead(&mut self) -> DeadLetter {
         let mut delivery = self.next().await;
         assert_eq!((delivery.events.len(), delivery.dead.len()), (0, 1), "{delivery:?}");
         delivery.dead.remove(0)
     }
 
-    async fn asked(&mut self, request: &[u8]) {
+    pub(super) async fn asked(&mut self, request: &[u8]) {
         let mut bytes = vec![0; request.len()];
         self.line.read_exact(&mut bytes).await.expect("a request comes");
         assert_eq!(bytes, request);
@@ -54,7 +54,7 @@ impl Device {
 
 impl Bench {
     /// One connection, while `script` plays the device; then the source is stopped.
-    async fn on_line<T>(
+    pub(super) async fn on_line<T>(
         &mut self,
         script: impl AsyncFnOnce(Device) -> T,
     ) -> (Result<(), Error>, T) {
@@ -75,11 +75,11 @@ async fn join<A, B>(first: impl Future<Output = A>, second: impl Future<Output =
 }
 
 /// A serial port that is never opened here.
-fn port(keys: &str) -> Bench {
+pub(super) fn port(keys: &str) -> Bench {
     bench("/dev/ttyS1", keys)
 }
 
-fn text(value: &str) -> Vec<(&'static str, Value)> {
+pub(super) fn text(value: &str) -> Vec<(&'static str, Value)> {
     vec![("value", Value::Text(value.into()))]
 }
 
@@ -278,7 +278,7 @@ async fn what_cannot_be_read_is_kept_as_it_came_or_dropped_where_that_is_said() 
 const FLOOD: usize = 12_000;
 
 /// A numbered frame of 100 bytes.
-fn frame(number: usize) -> Vec<u8> {
+pub(super) fn frame(number: usize) -> Vec<u8> {
     format!("{number:0>99}\n").into_bytes()
 }
 

@@ -2,6 +2,7 @@
 //! real sockets where the way itself matters.
 
 mod check;
+mod held;
 mod line;
 mod ways;
 
