@@ -29,7 +29,8 @@ use words::Faults;
 ///
 /// It needs no buffer and no Kafka, keeps nothing, and takes no message and no row from an
 /// agent that runs. A serial port, and the only connection of a device, have room for one
-/// of both: stop the agent meanwhile.
+/// of both: stop the agent meanwhile. So it is at an MQTT broker that takes the client's name
+/// from its login: there it would end the agent's session, with all that waits in it.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub(crate) struct Tap {

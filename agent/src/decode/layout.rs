@@ -78,6 +78,12 @@ impl Config {
         }
         wrong
     }
+
+    /// The first value that stands beyond so many bytes, by its place among the fields.
+    pub fn beyond(&self, bytes: usize) -> Option<usize> {
+        let end = |field: &Place| usize::from(field.at) + usize::from(field.width());
+        self.fields.iter().position(|field| end(field) > bytes)
+    }
 }
 
 impl Place {

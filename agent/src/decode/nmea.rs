@@ -88,28 +88,34 @@ enum Part {
     EastWest(&'static str),
     /// `A` is valid, `V` is not.
     Status,
-    /// The letter of a unit that the name says.
-    Skip,
+    /// The letter of the unit that the name before it says. Another one makes that value
+    /// bad: before version 2.3 some sentences had no letters, and a number stands here.
+    Unit(&'static str),
+    /// How the position was found; 0 is not at all.
+    Fix,
+    /// The same as a letter, from version 2.3 on; `N` is not at all.
+    Mode,
 }
 
 /// The fields of a sentence (NMEA 0183 version 4.10, 8.3); none for one that has no
 /// names here.
 fn parts(sentence: &str) -> &'static [Part] {
     use Part::{
-        Date, DayMonthYear, EastWest, Latitude, Longitude, Number, Skip, Status, Text, Utc,
+        Date, DayMonthYear, EastWest, Fix, Latitude, Longitude, Mode, Number, Status, Text, Unit,
+        Utc,
     };
     match sentence {
         "GGA" => &[
             Utc,
             Latitude,
             Longitude,
-            Number("fix"),
+            Fix,
             Number("satellites"),
             Number("hdop"),
             Number("altitude_m"),
-            Skip,
+            Unit("M"),
             Number("geoid_m"),
-            Skip,
+            Unit("M"),
             Number("dgps_age_s"),
             Text("dgps_station"),
         ],
@@ -122,41 +128,46 @@ fn parts(sentence: &str) -> &'static [Part] {
             Number("course"),
             Date,
             EastWest("variation"),
-            Text("mode"),
+            Mode,
             Text("nav_status"),
         ],
-        "GLL" => &[Latitude, Longitude, Utc, Status, Text("mode")],
+        "GLL" => &[Latitude, Longitude, Utc, Status, Mode],
         "VTG" => &[
             Number("course"),
-            Skip,
+            Unit("T"),
             Number("course_magnetic"),
-            Skip,
+            Unit("M"),
             Number("speed_kn"),
-            Skip,
+            Unit("N"),
             Number("speed_kmh"),
-            Skip,
-            Text("mode"),
+            Unit("K"),
+            Mode,
         ],
         "ZDA" => &[Utc, DayMonthYear, Number("zone_h"), Number("zone_min")],
-        "HDT" => &[Number("heading"), Skip],
+        "HDT" => &[Number("heading"), Unit("T")],
         "HDG" => &[Number("heading_magnetic"), EastWest("deviation"), EastWest("variation")],
         "MWV" => {
             &[Number("wind_angle"), Text("reference"), Number("wind_speed"), Text("unit"), Status]
         }
         "DPT" => &[Number("depth_m"), Number("transducer_m"), Number("range_m")],
-        "DBT" => {
-            &[Number("depth_ft"), Skip, Number("depth_m"), Skip, Number("depth_fathoms"), Skip]
-        }
-        "MTW" => &[Number("water_temp"), Skip],
+        "DBT" => &[
+            Number("depth_ft"),
+            Unit("f"),
+            Number("depth_m"),
+            Unit("M"),
+            Number("depth_fathoms"),
+            Unit("F"),
+        ],
+        "MTW" => &[Number("water_temp"), Unit("C")],
         "VHW" => &[
             Number("heading"),
-            Skip,
+            Unit("T"),
             Number("heading_magnetic"),
-            Skip,
+            Unit("M"),
             Number("speed_kn"),
-            Skip,
+            Unit("N"),
             Number("speed_kmh"),
-            Skip,
+            Unit("K"),
         ],
         _ => &[],
     }
@@ -233,7 +244,22 @@ impl Reading<'_> {
         // Older versions of the standard have fewer fields at the end.
         let Some(value) = values.next() else { return };
         match part {
-            Part::Skip => {}
+            Part::Unit(letter) => {
+                if !value.is_empty()
+                    && value != letter
+                    && let Some(before) = self.fields.last_mut()
+                {
+                    (before.value, before.quality) = (Value::Null, Some(Quality::BadPayload));
+                }
+            }
+            Part::Fix => {
+                self.void_if(value == "0");
+                self.push("fix", or_null(value, number::parse));
+            }
+            Part::Mode => {
+                self.void_if(value == "N");
+                self.push("mode", Some(text_or_null(value)));
+            }
             Part::Number(name) => self.push(name, or_null(value, number::parse)),
             Part::Text(name) => self.push(name, Some(text_or_null(value))),
             Part::Utc => self.push("utc", or_null(value, |text| utc(text).map(Value::Time))),
@@ -246,16 +272,25 @@ impl Reading<'_> {
             Part::Latitude => self.angle("lat", value, values.next(), 2),
             Part::Longitude => self.angle("lon", value, values.next(), 3),
             Part::EastWest(name) => {
-                let sign = if values.next() == Some("W") { -1.0 } else { 1.0 };
-                let signed = |text: &str| Some(Value::F64(finite(text)? * sign));
+                let sign = match values.next() {
+                    Some("E") => Some(1.0),
+                    Some("W") => Some(-1.0),
+                    _ => None,
+                };
+                let signed = |text: &str| Some(Value::F64(finite(text)? * sign?));
                 self.push(name, or_null(value, signed));
             }
             Part::Status => {
-                if value == "V" {
-                    self.quality = Quality::DeviceError;
-                }
+                self.void_if(value == "V");
                 self.push("status", Some(text_or_null(value)));
             }
+        }
+    }
+
+    /// The sentence says so of itself.
+    fn void_if(&mut self, is_void: bool) {
+        if is_void {
+            self.quality = Quality::DeviceError;
         }
     }
 
@@ -394,6 +429,32 @@ mod tests {
         assert_eq!(read(GGA, &only("GGA", "GN")).unwrap().0, Sentence::Passed);
         let void = read("$GPGLL,,,,,123519,V*0B", &Config { unchecked: true, ..Config::default() });
         assert_eq!(void.unwrap().0, Sentence::Taken(Quality::DeviceError));
+        let unchecked = Config { unchecked: true, ..Config::default() };
+        for nowhere in [
+            "$GPGGA,123519,,,,,0,00,,,M,,M,,",
+            "$GPVTG,,T,,M,,N,,K,N",
+            "$GPRMC,123519,A,,,,,,,230394,,,N",
+        ] {
+            let read = read(nowhere, &unchecked).unwrap();
+            assert_eq!(read.0, Sentence::Taken(Quality::DeviceError), "{nowhere}");
+        }
+    }
+
+    #[test]
+    fn a_number_whose_letter_is_another_or_none_has_no_value() {
+        let unchecked = Config { unchecked: true, ..Config::default() };
+        let numbers = |frame: &str| {
+            let mut fields = Vec::new();
+            decode(frame.as_bytes(), &unchecked, &mut Names::default(), &mut fields).unwrap();
+            fields.into_iter().skip(2).map(|field| field.value).collect::<Vec<_>>()
+        };
+        // Before NMEA 0183 version 2.3: four numbers, and no letters.
+        assert_eq!(numbers("$GPVTG,054.7,034.4,005.5,010.2"), [Value::Null, Value::Null]);
+        let since = numbers("$GPVTG,054.7,T,034.4,M,005.5,N,010.2,K");
+        assert_eq!(since, [54.7, 34.4, 5.5, 10.2].map(Value::F64));
+        assert_eq!(numbers("$YXMTW,71.5,F"), [Value::Null]);
+        let sides = numbers("$HCHDG,101.1,7.1,,7.1,W");
+        assert_eq!(sides, [Value::F64(101.1), Value::Null, Value::F64(-7.1)]);
     }
 
     #[test]

@@ -186,10 +186,22 @@ impl Config {
         if self.idle.is_some_and(|idle| idle.get().is_zero()) {
             say("idle", "is zero: at least 1 ms, or leave it out");
         }
+        if let (Some(idle), Some(interval)) = (self.idle, self.interval)
+            && idle < interval
+        {
+            say(
+                "idle",
+                "is shorter than `interval`: the line is silent from one request to the next",
+            );
+        }
         self.check_request(&mut say);
         self.check_unmatched(&mut say);
         self.check_way(&mut say);
-        for (key, what) in self.split.check() {
+        let split = self.split.check();
+        if split.is_empty() {
+            self.check_room(&mut say);
+        }
+        for (key, what) in split {
             say(&format!("split.{key}"), &what);
         }
         for (key, what) in self.parse.check() {
@@ -225,6 +237,31 @@ impl Config {
                 say("unmatched.stream", "is for `keep = \"raw\"`: leave it out");
             }
             _ => {}
+        }
+    }
+
+    /// Whether what is looked for in a frame can stand in one.
+    fn check_room(&self, say: &mut impl FnMut(&str, &str)) {
+        let room = self.split.room();
+        if let Some(checksum) = &self.checksum {
+            let (width, tail) = (checksum.width(), self.split.tail());
+            if tail > 0 && width > tail {
+                let what =
+                    format!("is {tail}, and the checksum that stands there has {width} bytes");
+                say("split.tail", &what);
+            }
+            if usize::from(checksum.from) + usize::from(checksum.gap) + width > room {
+                let what = format!(
+                    "`from`, `gap` and its own {width} bytes are more than a frame has: {room}"
+                );
+                say("checksum", &what);
+            }
+        }
+        if let parse::Config::Binary(layout) = &self.parse
+            && let Some(index) = layout.beyond(room)
+        {
+            let what = format!("stands beyond the end: a frame has at most {room} bytes");
+            say(&format!("parse.fields[{index}].at"), &what);
         }
     }
 

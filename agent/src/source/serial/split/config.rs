@@ -140,6 +140,28 @@ impl Default for Config {
     }
 }
 
+impl LengthField {
+    /// Bytes up to its length's end.
+    fn header(&self) -> usize {
+        usize::from(self.at) + usize::from(self.size)
+    }
+
+    fn least(&self) -> usize {
+        self.header().max(self.start.get().len()).max(1)
+    }
+
+    fn added(&self) -> i64 {
+        self.add.map_or(i64::try_from(self.header()).unwrap_or(0), i64::from)
+    }
+
+    /// Whether any length that it can say is that of a frame.
+    fn may_fit(&self, max: usize) -> bool {
+        let most = 256_i64.pow(u32::from(self.size).min(4)) - 1 + self.added();
+        let is = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        most >= is(self.least()) && self.added() <= is(max)
+    }
+}
+
 impl Config {
     /// Key and what is wrong with it.
     pub(in super::super) fn check(&self) -> Vec<(&'static str, String)> {
@@ -162,12 +184,29 @@ impl Config {
             Self::LengthField(how) if !matches!(how.size, 1 | 2 | 4) => {
                 say("size", "must be 1, 2 or 4");
             }
+            Self::LengthField(how) if usize::from(how.at) < how.start.get().len() => {
+                say("at", "stands within `start`: it counts from the frame's first byte");
+            }
+            Self::LengthField(how) if how.header() > self.max_frame() => {
+                say("at", "stands beyond `max_frame`");
+            }
+            Self::LengthField(how) if !how.may_fit(self.max_frame()) => {
+                say("add", "makes every length one that no frame can have");
+            }
             Self::Silence(how) if how.silence < SHORTEST_SILENCE => {
                 say("silence", "is too short for a timer: at least 5 ms");
+            }
+            _ if self.start().len() > self.max_frame() => {
+                say("start", "is longer than `max_frame`");
             }
             _ => {}
         }
         wrong
+    }
+
+    /// Bytes that a frame has at most, with what belongs to its end.
+    pub(in super::super) fn room(&self) -> usize {
+        self.max_frame().saturating_add(self.tail())
     }
 
     fn longest(&self) -> ByteSize {
@@ -192,7 +231,7 @@ impl Config {
         }
     }
 
-    pub(super) fn tail(&self) -> usize {
+    pub(in super::super) fn tail(&self) -> usize {
         match self {
             Self::Delimiter(how) => usize::from(how.tail),
             _ => 0,
@@ -220,16 +259,16 @@ impl Config {
             Self::LengthField(how) => how,
             Self::Delimiter(_) | Self::Silence(_) => return Said::Nothing,
         };
-        let header = usize::from(how.at) + usize::from(how.size);
+        let header = how.header();
         let Some(field) = bytes.get(usize::from(how.at)..header) else { return Said::Nothing };
         let push = |number: u64, byte: &u8| (number << 8) | u64::from(*byte);
         let said = match how.order {
             Endian::Big => field.iter().fold(0, push),
             Endian::Little => field.iter().rev().fold(0, push),
         };
-        let add = how.add.map_or(i64::try_from(header).unwrap_or(0), i64::from);
+        let add = how.added();
         let whole = said.checked_add_signed(add).and_then(|whole| usize::try_from(whole).ok());
-        let least = header.max(how.start.get().len()).max(1);
+        let least = how.least();
         let whole = whole.filter(|whole| (least..=self.max_frame()).contains(whole));
         whole.map_or(Said::Nonsense, Said::Long)
     }

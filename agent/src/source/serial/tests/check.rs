@@ -51,6 +51,28 @@ fn what_is_wrong_is_told_with_its_place() {
         ("split = { by = \"length\", bytes = 0 }", &["split.bytes"]),
         ("split = { by = \"length\", bytes = 1, start = \"ab\" }", &["split.start"]),
         ("split = { by = \"length\", bytes = 1, pause = \"0 s\" }", &["split.pause"]),
+        ("split = { by = \"delimiter\", pause = \"0 s\" }", &["split.pause"]),
+        ("split = { by = \"delimiter\", start = \"ab\", max_frame = \"1 B\" }", &["split.start"]),
+        ("split = { by = \"length_field\", at = 1, start = \"ab\" }", &["split.at"]),
+        ("split = { by = \"length_field\", at = 9, max_frame = \"9 B\" }", &["split.at"]),
+        ("split = { by = \"length_field\", at = 0, add = -255 }", &["split.add"]),
+        (
+            "split = { by = \"length_field\", at = 0, add = 10, max_frame = \"9 B\" }",
+            &["split.add"],
+        ),
+        (
+            "split = { by = \"delimiter\", tail = 1 }\nchecksum = { kind = \"crc16_arc\" }",
+            &["split.tail"],
+        ),
+        (
+            "split = { by = \"length\", bytes = 4 }\nchecksum = { kind = \"sum8\", from = 3, gap = 1 }",
+            &["checksum"],
+        ),
+        (
+            "split = { by = \"length\", bytes = 3 }\nparse = { as = \"binary\", fields = [{ name = \"a\", at = 2, type = \"u16\" }] }",
+            &["parse.fields[0].at"],
+        ),
+        ("request = \"S\"\ninterval = \"10 s\"\nidle = \"9 s\"", &["idle"]),
         ("split = { by = \"length_field\", at = 0, size = 3 }", &["split.size"]),
         ("split = { by = \"silence\", silence = \"1 ms\" }", &["split.silence"]),
         ("parse = { as = \"scalar\", field = \"\" }", &["parse.field"]),
