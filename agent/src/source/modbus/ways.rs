@@ -34,15 +34,22 @@ pub(super) const STAY: Duration = Duration::from_mins(5);
 /// A trial costs a time-out for each device at worst: not more often than this.
 pub(super) const LONGEST: Duration = Duration::from_hours(1);
 
+/// How this way is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    Kept,
+    /// The way before could be opened, and nothing has answered on this one yet.
+    Trial,
+    /// A trial of the other one has just ended here.
+    Back,
+}
+
 #[derive(Debug)]
 pub(super) struct Ways {
     second: bool,
     /// When this way was taken.
     taken: Instant,
-    /// The way before could be opened, and nothing has answered on this one yet.
-    trial: bool,
-    /// A trial of the other one has just ended here.
-    back: bool,
+    hold: Hold,
     /// Tries to open it that failed, in a row.
     failed: u32,
     /// Since when nothing answers, and how many cycles have seen it.
@@ -60,8 +67,7 @@ impl Ways {
         Self {
             second: false,
             taken: now,
-            trial: false,
-            back: false,
+            hold: Hold::Kept,
             failed: 0,
             silent: None,
             all_silent: false,
@@ -76,23 +82,25 @@ impl Ways {
 
     /// Whether it is to be given up again should it not work.
     pub(super) const fn is_trial(&self) -> bool {
-        self.trial
+        matches!(self.hold, Hold::Trial)
     }
 
     /// It was left for a trial, which was in vain, and has not been opened since.
     pub(super) const fn is_back(&self) -> bool {
-        self.back
+        matches!(self.hold, Hold::Back)
     }
 
     pub(super) const fn opened(&mut self) {
         self.failed = 0;
-        self.back = false;
+        if self.is_back() {
+            self.hold = Hold::Kept;
+        }
     }
 
     /// It could not be opened; true: the other one is to be taken, and it is.
     pub(super) fn failed(&mut self, now: Instant) -> bool {
         self.failed = self.failed.saturating_add(1);
-        let leaves = self.trial || self.failed >= FAILED_CONNECTS;
+        let leaves = self.is_trial() || self.failed >= FAILED_CONNECTS;
         if leaves {
             self.take_other(now, false);
         }
@@ -104,12 +112,12 @@ impl Ways {
         if self.second {
             self.take_other(now, false);
         }
-        (self.failed, self.back) = (FAILED_CONNECTS, false);
+        (self.failed, self.hold) = (FAILED_CONNECTS, Hold::Kept);
     }
 
     /// A device has answered, if only with a refusal.
     pub(super) const fn heard(&mut self) {
-        self.trial = false;
+        self.hold = Hold::Kept;
         self.silent = None;
         self.all_silent = false;
         self.patience = SILENCE;
@@ -128,7 +136,7 @@ impl Ways {
             let is_long = |since: Instant| now.saturating_duration_since(since) >= for_long;
             self.silent.is_some_and(|(since, seen)| seen >= SILENT_CYCLES && is_long(since))
         };
-        if self.trial {
+        if self.is_trial() {
             let fails = self.all_silent || silent(SILENCE);
             if fails {
                 self.take_other(now, false);
@@ -150,13 +158,18 @@ impl Ways {
         if self.second && trial {
             self.stay = self.stay.saturating_mul(2).min(LONGEST);
         } else if !self.second
-            && !self.trial
+            && !self.is_trial()
             && now.saturating_duration_since(self.taken) >= LONGEST
         {
             self.stay = STAY;
         }
         self.second = !self.second;
-        (self.taken, self.back, self.trial) = (now, self.trial, trial);
+        self.taken = now;
+        self.hold = match self.hold {
+            _ if trial => Hold::Trial,
+            Hold::Trial => Hold::Back,
+            Hold::Kept | Hold::Back => Hold::Kept,
+        };
         (self.failed, self.silent, self.all_silent) = (0, None, false);
     }
 }
