@@ -248,6 +248,7 @@ async fn that_a_way_cannot_be_opened_again_counts_in_the_midst_of_a_run_too() {
     let script = async {
         let mut wire = Wire::accept(&of_second).await;
         wire.asked().await;
+        wire
     };
     assert!(bench.run(script).await.0.is_ok(), "the second time is the second in a row");
 }
