@@ -348,12 +348,12 @@ impl Source {
     ) -> Result<(), Error> {
         self.give_up_half(run, link);
         let Some(ask) = &self.ask else { return Ok(()) };
-        let send = tokio::time::timeout(self.timeout, run.wire.write_all(&ask.request));
+        let request = tokio::time::timeout(self.timeout, run.wire.write_all(&ask.request));
         let sent = tokio::select! {
             biased;
             // Whoever stops looks himself.
             () = stop.cancelled() => return Ok(()),
-            sent = send => sent,
+            sent = request => sent,
         };
         match sent {
             Ok(Ok(())) => {}
@@ -388,7 +388,7 @@ impl Source {
             return;
         }
         if let Some(event) = self.take.silence(self.clock.now()) {
-            batch.event(event);
+            batch.silence(event);
         }
     }
 }

@@ -22,7 +22,7 @@ const KEEP_ALIVE_TRIES: u32 = 3;
 
 /// While a request is not confirmed the kernel asks for no sign of life, and would send it
 /// again for a quarter of an hour: so long at most (tcp(7), `TCP_USER_TIMEOUT`).
-const UNCONFIRMED: Duration = Duration::from_secs(60);
+const UNCONFIRMED: Duration = Duration::from_mins(1);
 
 /// The other end, as it is configured.
 #[derive(Debug)]

@@ -75,12 +75,23 @@ impl Batch {
         self.is_closed = self.is_full();
     }
 
-    pub(super) fn event(&mut self, event: Event) {
+    fn event(&mut self, event: Event) {
         self.last = None;
         if self.is_closed {
             self.dropped += 1;
             return;
         }
+        self.push(event);
+    }
+
+    /// The word of a silence, which is said once and therefore always finds room.
+    pub(super) fn silence(&mut self, event: Event) {
+        self.push(event);
+        // Nothing came that it was made of.
+        self.last = None;
+    }
+
+    fn push(&mut self, event: Event) {
         self.last = Some(Of::Event(self.delivery.events.len()));
         self.delivery.bytes += event.memory();
         self.delivery.events.push(event);

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 use super::super::checksum::Endian;
+use super::Why;
 use crate::decode::escaped::Escaped;
 use crate::units::{ByteSize, Period};
 
@@ -170,7 +171,7 @@ impl Config {
         if !(1..=LONGEST).contains(&self.longest().get()) {
             say("max_frame", "must be from 1 B to 64 KiB");
         }
-        if self.pause().is_some_and(|pause| pause.is_zero()) {
+        if !matches!(self, Self::Silence(_)) && self.pause().is_zero() {
             say("pause", "is zero: at least 1 ms");
         }
         match self {
@@ -238,18 +239,22 @@ impl Config {
         }
     }
 
-    pub(super) fn pause(&self) -> Option<Duration> {
+    pub(super) fn pause(&self) -> Duration {
         match self {
-            Self::Delimiter(how) => Some(how.pause.get()),
-            Self::Length(how) => Some(how.pause.get()),
-            Self::LengthField(how) => Some(how.pause.get()),
-            Self::Silence(how) => Some(how.silence.get()),
+            Self::Delimiter(how) => how.pause.get(),
+            Self::Length(how) => how.pause.get(),
+            Self::LengthField(how) => how.pause.get(),
+            Self::Silence(how) => how.silence.get(),
         }
     }
 
-    /// Whether something that comes says where a frame ends.
-    pub(super) const fn has_ends(&self) -> bool {
-        matches!(self, Self::Delimiter(_) | Self::Silence(_))
+    /// What is wrong with a line that never has what is waited for.
+    pub(super) fn endless(&self) -> Why {
+        match self {
+            _ if !self.start().is_empty() => Why::Outside,
+            Self::Delimiter(_) | Self::Silence(_) => Why::TooLong,
+            Self::Length(_) | Self::LengthField(_) => Why::OutOfStep,
+        }
     }
 
     /// What the frame that begins so says of its length.

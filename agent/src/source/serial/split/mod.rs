@@ -111,7 +111,7 @@ impl Splitter {
     pub(super) fn pause(&self) -> Option<Duration> {
         let something = !self.buffer.is_empty() || !self.skip.is_empty();
         let waits = something || self.state == State::Lost;
-        self.how.pause().filter(|_| waits)
+        waits.then(|| self.how.pause())
     }
 
     /// Nothing came for that long.
@@ -134,8 +134,7 @@ impl Splitter {
                 return piece;
             }
             // Nobody knows when an end comes, or if: so much is told before it does.
-            let instead = if self.how.has_ends() { Why::TooLong } else { Why::OutOfStep };
-            if let Some(told) = self.skip.take_unfinished(instead) {
+            if let Some(told) = self.skip.take_unfinished(self.how.endless()) {
                 return Some(told);
             }
         }
@@ -239,7 +238,7 @@ impl Splitter {
             };
             let whole = at + end + tail;
             self.scanned = at;
-            let Some(bytes) = self.buffer.get(..whole) else { return None };
+            let bytes = self.buffer.get(..whole)?;
             let frame = Bytes::copy_from_slice(bytes);
             let piece = self.whole(frame, start.len(), end + tail);
             // A frame whose checksum is right may have the bytes of a start in it.
