@@ -14,7 +14,8 @@ use crate::status::figure;
 /// Limits of the project.
 const PERCENT: f64 = 2.0;
 const RESIDENT: f64 = 25.0;
-const MISSED: f64 = 0.0;
+const RATE: f64 = 99.0;
+const AMISS: f64 = 0.0;
 
 const BUSES: usize = 10;
 const DEVICES: u8 = 10;
@@ -24,7 +25,7 @@ const SIGNALS: u16 = 100;
 const WATCHED: Duration = Duration::from_secs(30);
 const STRIDE: Duration = Duration::from_secs(5);
 
-/// 100 devices on 10 buses: 10,000 registers each second, each in Kafka.
+/// 100 devices on 10 buses: 10,000 registers each second, on their way to Kafka.
 pub(crate) fn buses(bench: &mut Bench) {
     let name = "buses";
     let plants: Vec<Modbus> = (0..BUSES).map(|_| Modbus::start()).collect();
@@ -40,15 +41,19 @@ pub(crate) fn buses(bench: &mut Bench) {
     let (cpu, before, since) = (Lap::start(&agent.meter), read(), Instant::now());
     tidegate_e2e::outage(WATCHED);
     let (percent, cycles) = (cpu.percent(since.elapsed()), read() - before);
-    let missed = figure(status, "tidegate_modbus_missed_cycles_total");
+    let amiss: f64 = ["missed", "failed", "rested"]
+        .map(|what| figure(status, &format!("tidegate_modbus_{what}_cycles_total")))
+        .into_iter()
+        .sum();
     let rate = cycles / since.elapsed().as_secs_f64();
     let peak = float(agent.meter.peak()) / 1e6;
     bench.lines.extend([
         Line::told(name, "10,000 signals a second", percent, "% core")
             .at_most(PERCENT)
-            .note(format!("100 devices on 10 buses, {rate:.0} of them read a second")),
+            .note("100 devices on 10 buses"),
+        Line::told(name, "devices that were read", rate, "/s").at_least(RATE),
         Line::told(name, "peak resident", peak, "MB").at_most(RESIDENT),
-        Line::told(name, "cycles that were missed", missed, "").at_most(MISSED),
+        Line::told(name, "cycles missed or failed", amiss, "").at_most(AMISS),
     ]);
 }
 

@@ -5,11 +5,13 @@ use std::net::TcpStream;
 
 /// The sum of a figure over all its labels.
 pub(crate) fn figure(port: u16, name: &str) -> f64 {
-    page(port)
-        .lines()
-        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
-        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
-        .sum()
+    let page = page(port);
+    let has_name =
+        |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+    let values = page.lines().filter(has_name).filter_map(|line| line.rsplit_once(' '));
+    let values: Vec<f64> = values.filter_map(|(_, value)| value.parse().ok()).collect();
+    assert!(!values.is_empty(), "the agent has a figure {name}");
+    values.iter().sum()
 }
 
 fn page(port: u16) -> String {
