@@ -51,17 +51,21 @@ async fn start(file: &File) -> Devices {
 
 /// What `tidegate plan --measure` finds out with the configuration that the devices print.
 async fn measured(devices: &Devices, timeout: &str) -> Vec<(String, Measured)> {
-    let head = "[gateway]\nid = \"g\"\n[kafka]\nbrokers = \"localhost:9092\"\n";
-    let sources =
+    let text =
         devices.configuration().replace("stream =", &format!("timeout = \"{timeout}\"\nstream ="));
-    let text = format!("{head}{sources}");
-    let loaded = tidegate::config::load_str(&text, "gateway.toml", std::iter::empty()).unwrap();
     let mut all = Vec::new();
-    for source in loaded.config.sources {
+    for source in sources(&text) {
         let Config::Modbus(config) = source else { continue };
         all.push((config.name.clone(), measure(&config).await));
     }
     all
+}
+
+/// What the agent makes of the configuration that the devices print.
+fn sources(text: &str) -> Vec<Config> {
+    let text = format!("[gateway]\nid = \"g\"\n[kafka]\nbrokers = \"localhost:9092\"\n{text}");
+    let loaded = tidegate::config::load_str(&text, "gateway.toml", std::iter::empty()).unwrap();
+    loaded.config.sources
 }
 
 /// Of the one request that reads all.
@@ -173,6 +177,8 @@ async fn lines_come_with_their_values_and_every_second_one_short() {
                 values = [{ name = \"kg\", value = { constant = 12.5 } }]\n\
                 faults = [{ what = \"short\", when = { every = 2 } }]\n";
     let devices = start(&File::parse(text).unwrap()).await;
+    let sources = sources(&devices.configuration());
+    assert!(matches!(&sources[..], [Config::Serial(scale)] if scale.name == "scale"));
     let port = Port::open(devices.address("scale").unwrap()).unwrap();
     let lines: Vec<String> = BufReader::new(port).lines().take(2).map(Result::unwrap).collect();
     assert_eq!(lines, ["W 12.5 kg {no}", "W 12.5 kW 12.5 kg {no}"]);

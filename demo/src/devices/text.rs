@@ -43,8 +43,13 @@ impl Port {
         self.terminal.path().display().to_string()
     }
 
+    /// The agent's `[[source]]` that takes each line as it comes.
     pub(super) fn configuration(&self) -> String {
-        format!("# {}: lines of text on {}\n", self.name, self.address())
+        let Self { name, .. } = self;
+        format!(
+            "[[source]]\ntype = \"serial\"\nname = \"{name}\"\naddress = \"{}\"\nstream = \"{name}\"\n",
+            self.address()
+        )
     }
 }
 
