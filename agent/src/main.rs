@@ -173,6 +173,7 @@ async fn run_until_signal(path: &Path, config: Config) -> anyhow::Result<End> {
     let mut again = Again::default();
     info!(%gateway, version = env!("CARGO_PKG_VERSION"), epoch = %agent.epoch(), "READY");
     tell(notify::State::Ready);
+    memory::give_back();
     memory::let_go_of_the_start();
     let (vitals, watched) = watch::channel(Some(agent.vitals()));
     let mut watchdog = JoinSet::new();

@@ -2,12 +2,14 @@
 //! leaves it as it is.
 
 use std::hash::Hasher as _;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
+use twox_hash::XxHash64;
 
 use crate::collect::SourceId;
 use crate::source::modbus::Cycles;
@@ -17,8 +19,8 @@ use crate::{flow, supervise};
 /// What a source was made of. The same again needs no other source.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Made {
-    /// Its part of the configuration.
-    config: serde_json::Value,
+    /// A hash of its part of the configuration, which would be two kilobytes a signal.
+    config: u64,
     labels: Vec<(Arc<str>, Arc<str>)>,
     /// Files that the configuration names (certificates, keys, secrets), and what
     /// stands in them.
@@ -34,15 +36,30 @@ impl Made {
         labels: Vec<(Arc<str>, Arc<str>)>,
         flows: Vec<flow::Id>,
     ) -> Self {
-        let config = serde_json::to_value(config).expect("a configuration can be written");
-        Self { config, labels, files: contents(files), flows }
+        let mut hash = Hash(XxHash64::with_seed(0));
+        serde_json::to_writer(&mut hash, config).expect("a configuration can be written");
+        Self { config: hash.0.finish(), labels, files: contents(files), flows }
+    }
+}
+
+/// Takes what is written to it.
+struct Hash(XxHash64);
+
+impl io::Write for Hash {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 /// Of each file a hash of what stands in it; none where it cannot be read.
 fn contents(files: Vec<PathBuf>) -> Vec<(PathBuf, Option<u64>)> {
     let hash = |path: &PathBuf| {
-        let mut hash = twox_hash::XxHash64::with_seed(0);
+        let mut hash = XxHash64::with_seed(0);
         hash.write(&std::fs::read(path).ok()?);
         Some(hash.finish())
     };
