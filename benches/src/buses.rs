@@ -22,7 +22,8 @@ const DEVICES: u8 = 10;
 /// Of each device, read each second in one request.
 const SIGNALS: u16 = 100;
 
-const WATCHED: Duration = Duration::from_secs(30);
+/// The agent gives back what it has free each minute.
+const WATCHED: Duration = Duration::from_secs(70);
 const STRIDE: Duration = Duration::from_secs(5);
 
 /// 100 devices on 10 buses: 10,000 registers each second, on their way to Kafka.
