@@ -44,9 +44,11 @@ for target in "${targets[@]}"; do
   # so: one machine would give two programs, before and after.
   flags+=" --remap-path-prefix=$sysroot/lib/rustlib/src/rust=/rustc/$commit"
   # The static ones are for small machines: no tables to unwind through (0.45 MB), as a panic
-  # aborts. A backtrace comes from a core dump and tidegate.debug.
+  # aborts, and our own code made small rather than fast. A backtrace comes from a core dump
+  # and tidegate.debug.
   if [[ $target = *-musl* ]]; then
     flags+=" -C force-unwind-tables=no -C link-arg=-Wl,-T,$PWD/cross/no-unwind.ld"
+    build+=(--config 'profile.release.package.tidegate.opt-level="s"')
   fi
   # In a shell of its own, whose variables do not reach the next target.
   (
