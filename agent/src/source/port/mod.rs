@@ -11,6 +11,7 @@
 
 mod address;
 mod host;
+mod place;
 #[cfg(test)]
 pub(super) mod pty;
 mod wire;
@@ -35,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use address::{check_path, endpoint, is_path};
 pub(super) use host::Host;
+pub(super) use place::Place;
 pub(super) use wire::Wire;
 
 /// How a serial port is set; each source type has its own defaults.

@@ -1,8 +1,6 @@
 //! Where a line is: a serial port, or the TCP port of a device server.
 
-use std::fmt;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -25,20 +23,7 @@ const KEEP_ALIVE_TRIES: u32 = 3;
 const UNCONFIRMED: Duration = Duration::from_mins(1);
 
 /// The other end, as it is configured.
-#[derive(Debug)]
-pub(super) enum Place {
-    Host(Host),
-    Port(PathBuf, Setting),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Host(host) => host.fmt(f),
-            Self::Port(path, _) => path.display().fmt(f),
-        }
-    }
-}
+pub(super) type Place = port::Place<Setting>;
 
 impl Place {
     /// That of a checked configuration.
@@ -64,22 +49,6 @@ impl Place {
                 Ok(Wire::Tcp(stream))
             }
             Self::Port(path, setting) => Port::open(path, *setting).map(Wire::Serial),
-        }
-    }
-
-    /// Why there is no way to it, for the log.
-    pub(super) fn unreachable(&self) -> String {
-        match self {
-            Self::Host(_) => format!("cannot connect to {self}"),
-            Self::Port(..) => format!("cannot open {self}"),
-        }
-    }
-
-    /// What it is that the way to it ended, for the log.
-    pub(super) fn gone(&self) -> String {
-        match self {
-            Self::Host(_) => format!("{self} closed the connection"),
-            Self::Port(..) => format!("{self} is gone"),
         }
     }
 }
