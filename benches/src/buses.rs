@@ -9,6 +9,7 @@ use tidegate_e2e::ports;
 use crate::bench::Bench;
 use crate::line::{Line, float};
 use crate::meter::Lap;
+use crate::poll::signals;
 use crate::status::figure;
 
 /// Limits of the project.
@@ -69,15 +70,9 @@ fn source(text: &mut String, stream: &str, bus: usize, address: &str) -> std::fm
         writeln!(
             text,
             "[[source.device]]\nname = \"bus{bus}-{unit}\"\nunit = {unit}\n\
-             [[source.device.group]]\ninterval = \"1 s\"\nsignals = ["
+             [[source.device.group]]\ninterval = \"1 s\"\n{}",
+            signals(SIGNALS)
         )?;
-        for register in 0..SIGNALS {
-            writeln!(
-                text,
-                "  {{ name = \"r{register}\", table = \"holding\", address = {register} }},"
-            )?;
-        }
-        writeln!(text, "]")?;
     }
     Ok(())
 }

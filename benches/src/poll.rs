@@ -34,20 +34,12 @@ const ROUND: f64 = 8.0;
 pub(crate) fn modbus(bench: &mut Bench) -> Polled {
     let name = "modbus";
     let plant = Modbus::start();
-    let mut source = format!(
+    let source = format!(
         "[[source]]\ntype = \"modbus\"\nname = \"{name}\"\naddress = \"{}\"\nstream = \"{name}\"\n\
-         [[source.device]]\nname = \"plant\"\n[[source.device.group]]\ninterval = \"100 ms\"\n\
-         signals = [\n",
-        plant.address()
+         [[source.device]]\nname = \"plant\"\n[[source.device.group]]\ninterval = \"100 ms\"\n{}",
+        plant.address(),
+        signals(REGISTERS)
     );
-    for register in 0..REGISTERS {
-        writeln!(
-            source,
-            "  {{ name = \"r{register}\", table = \"holding\", address = {register} }},"
-        )
-        .expect("a string takes text");
-    }
-    source.push_str("]\n");
     let agent = bench.agent(name, &source);
     bench.topic(name).wait_begin();
     let polled = watch(&agent.meter, &plant);
@@ -57,6 +49,19 @@ pub(crate) fn modbus(bench: &mut Bench) -> Polled {
         Line::told(name, "CPU", polled.micros, "µs/register"),
     ]);
     polled
+}
+
+/// So many holding registers, the first ones of a device, each a signal.
+pub(crate) fn signals(count: u16) -> String {
+    let mut text = String::from("signals = [\n");
+    for register in 0..count {
+        writeln!(
+            text,
+            "  {{ name = \"r{register}\", table = \"holding\", address = {register} }},"
+        )
+        .expect("a string takes text");
+    }
+    text + "]\n"
 }
 
 /// Looks for a while at a process that polls this plant.

@@ -1,11 +1,11 @@
 //! A serial line of 19,200 baud: how near the agent comes to what the wire can carry,
 //! and what dead devices cost those who live.
 
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use crate::bench::Bench;
 use crate::line::Line;
+use crate::poll::signals;
 use crate::slaves::{BAUD, Slaves, needed};
 
 /// Limits of the project: the cycle by what the wire needs, the mean cycle with three
@@ -31,16 +31,14 @@ pub(crate) fn wire(bench: &mut Bench) {
     let name = "wire";
     let slaves = Slaves::start(&bench.folder(name));
     // More often than the line can carry: it is never idle.
-    let mut text = format!(
+    let head = format!(
         "[[source]]\ntype = \"modbus\"\nname = \"{name}\"\naddress = \"{}\"\nstream = \"{name}\"\n\
          timeout = \"{} ms\"\nserial = {{ baud = {BAUD} }}\n",
         slaves.line.master,
         TIMEOUT.as_millis()
     );
-    for unit in 1..=DEVICES {
-        device(&mut text, unit).expect("a string takes text");
-    }
-    let agent = bench.agent(name, &text);
+    let devices: String = (1..=DEVICES).map(device).collect();
+    let agent = bench.agent(name, &(head + &devices));
     agent.wait_up(name);
     tidegate_e2e::outage(STRIDE);
     slaves.kill(0);
@@ -74,19 +72,12 @@ fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
-fn device(text: &mut String, unit: u8) -> std::fmt::Result {
-    writeln!(
-        text,
+fn device(unit: u8) -> String {
+    format!(
         "[[source.device]]\nname = \"d{unit}\"\nunit = {unit}\n\
-         [[source.device.group]]\ninterval = \"100 ms\"\nsignals = ["
-    )?;
-    for register in 0..REGISTERS {
-        writeln!(
-            text,
-            "  {{ name = \"r{register}\", table = \"holding\", address = {register} }},"
-        )?;
-    }
-    writeln!(text, "]")
+         [[source.device.group]]\ninterval = \"100 ms\"\n{}",
+        signals(REGISTERS)
+    )
 }
 
 /// From one request of a living device to its next.
