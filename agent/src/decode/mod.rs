@@ -12,6 +12,7 @@ pub mod pattern;
 pub mod registers;
 pub mod row;
 pub mod scalar;
+pub mod sparkplug;
 pub mod text;
 pub mod time;
 pub mod topic;

@@ -1,0 +1,3 @@
+//! The payload of Sparkplug B.
+
+pub mod proto;
