@@ -3,6 +3,7 @@
 
 mod certificates;
 mod mend;
+mod packed;
 mod reload;
 mod running;
 mod scrub;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use mend::Again;
+use packed::Packed;
 pub use reload::{Refused, Reloaded};
 use running::{Made, Running};
 use wanted::{rules, wanted};
@@ -50,8 +52,9 @@ const REST: Duration = Duration::from_mins(1);
 /// A running agent. It runs until [`Agent::stop`].
 #[derive(Debug)]
 pub struct Agent {
-    /// What it runs by.
+    /// What it runs by, without its sources.
     config: Config,
+    sources: Vec<Packed>,
     clock: Clock,
     flows: Flows,
     tasks: JoinSet<()>,
@@ -117,6 +120,11 @@ async fn give_back(stats: watch::Receiver<buffer::Stats>, stop: CancellationToke
     stop.run_until_cancelled(looks).await;
 }
 
+/// Takes the sources out of a configuration.
+fn packed(config: &mut Config) -> Vec<Packed> {
+    std::mem::take(&mut config.sources).into_iter().map(Packed::new).collect()
+}
+
 impl Agent {
     /// Starts everything. The file is opened before anything else, under its
     /// lock; neither the sources nor Kafka need to be there.
@@ -125,12 +133,17 @@ impl Agent {
     ///
     /// The file cannot be opened or is another agent's, or a source cannot be
     /// set up. Nothing runs then.
-    pub fn start(config: Config) -> anyhow::Result<Self> {
+    pub fn start(mut config: Config) -> anyhow::Result<Self> {
         // A salvage takes long.
         let _told = pulse::calling(watchdog::works);
+        let named = watch::Sender::new(certificates::named(&config));
+        let sources = packed(&mut config);
+        // What the reading of a large file left free would be filled here and there by what
+        // stays, and could not be given back any more.
+        memory::give_back();
         let clock = Clock::system();
         let mut flows = Flows::new(rules(&config));
-        let wanted = wanted(&config, &mut flows, &clock);
+        let wanted = wanted(&config, &sources, &mut flows, &clock);
         let file = Buffer::open(&config.buffer, &config.gateway.id, clock.clone())?;
         let epoch = file.epoch();
         let damage = file.last_loss().cloned();
@@ -186,9 +199,9 @@ impl Agent {
             certificates: found.subscribe(),
         };
         let status_at = status::start(&config.status, board, &mut control);
-        let named = watch::Sender::new(certificates::named(&config));
         let mut agent = Self {
             config,
+            sources,
             clock,
             flows,
             tasks: JoinSet::new(),
@@ -234,8 +247,9 @@ impl Agent {
     }
 
     /// What it runs by.
-    pub const fn config(&self) -> &Config {
-        &self.config
+    pub fn config(&self) -> Config {
+        let sources = self.sources.iter().map(Packed::config).collect();
+        Config { sources, ..self.config.clone() }
     }
 
     /// Where its status is served, if the port could be opened.

@@ -208,7 +208,7 @@ async fn run_until_signal(path: &Path, config: Config) -> anyhow::Result<End> {
         }
         // The process stays: all that a restart does is done here.
         vitals.send_replace(None);
-        let config = agent.config().clone();
+        let config = agent.config();
         tokio::select! {
             _ = terminate.recv() => {
                 stopped_early("SIGTERM");

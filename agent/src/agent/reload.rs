@@ -12,7 +12,7 @@ use tracing::info;
 
 use super::running::Made;
 use super::wanted::{Wanted, rules, wanted};
-use super::{Agent, LEAST_GRACE, certificates};
+use super::{Agent, LEAST_GRACE, certificates, packed};
 use crate::collect::Asked;
 use crate::config::Config;
 use crate::forward;
@@ -51,8 +51,10 @@ impl Agent {
     /// # Errors
     ///
     /// [`Refused`]: nothing was changed. Any other: the agent is going down.
-    pub async fn reload(&mut self, new: Config) -> anyhow::Result<Reloaded> {
+    pub async fn reload(&mut self, mut new: Config) -> anyhow::Result<Reloaded> {
         only_by_restart(&self.config, &new)?;
+        let named = certificates::named(&new);
+        let sources = packed(&mut new);
         let uplink = uplink(&new);
         if uplink != self.uplink {
             readable(&new.kafka.files())?;
@@ -61,7 +63,7 @@ impl Agent {
         if flows.is_worn() {
             return Err(Refused::Worn.into());
         }
-        let wanted = wanted(&new, &mut flows, &self.clock);
+        let wanted = wanted(&new, &sources, &mut flows, &self.clock);
         let began = tokio::time::Instant::now();
         let mut done = Reloaded::default();
         let (mut kept, mut retired) = (BTreeMap::new(), Vec::new());
@@ -100,7 +102,7 @@ impl Agent {
             added: added.map(|wanted| wanted.info.clone()).collect(),
         };
         let mut joined = self.collector.change(asked).await?.into_iter();
-        (self.flows, self.config) = (flows, new);
+        (self.flows, self.config, self.sources) = (flows, new, sources);
         for wanted in wanted {
             if let Some(running) = kept.remove(&wanted.info.name) {
                 self.running.push(running);
@@ -110,7 +112,7 @@ impl Agent {
             }
         }
         self.show();
-        self.named.send_replace(certificates::named(&self.config));
+        self.named.send_replace(named);
         info!(
             kept = done.kept.len(),
             started = done.started.join(", "),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::Agent;
+use super::packed::Packed;
 use super::running::{Made, Running};
 use crate::buffer::Loss;
 use crate::clock::Clock;
@@ -26,7 +27,7 @@ pub(super) struct Wanted {
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    Source(Box<source::Config>),
+    Source(Packed),
     System,
 }
 
@@ -38,9 +39,15 @@ pub(super) fn rules(config: &Config) -> Vec<Rules> {
 
 /// All that the configuration wants to run, and their flows. The agent's own
 /// source is the last one.
-pub(super) fn wanted(config: &Config, flows: &mut Flows, clock: &Clock) -> Vec<Wanted> {
+pub(super) fn wanted(
+    config: &Config,
+    sources: &[Packed],
+    flows: &mut Flows,
+    clock: &Clock,
+) -> Vec<Wanted> {
     let mut all = Vec::new();
-    for source in &config.sources {
+    for packed in sources {
+        let source = &packed.config();
         let mut labels = config.gateway.labels.clone();
         labels.extend(source.labels().clone());
         let labels: Vec<_> = labels
@@ -52,7 +59,7 @@ pub(super) fn wanted(config: &Config, flows: &mut Flows, clock: &Clock) -> Vec<W
         drop(set_up(source, &config.gateway.id, flows, clock, None, false));
         let made = Made::new(source, source.files(), labels.clone(), flows.take_asked());
         let info = SourceInfo { name: source.name().into(), labels };
-        all.push(Wanted { info, made, kind: Kind::Source(Box::new(source.clone())) });
+        all.push(Wanted { info, made, kind: Kind::Source(packed.clone()) });
     }
     if config.system.enabled {
         let labels = config.gateway.labels.iter();
@@ -88,11 +95,11 @@ impl Agent {
         let (gateway, clock) = (&self.config.gateway.id, &self.clock);
         let (mut shown, mut cycles, mut frames) = (None, Vec::new(), None);
         let task = match kind {
-            Kind::Source(config) => {
+            Kind::Source(packed) => {
                 let saved = saved.map(|saved| match saved {
                     Checkpoint::Cursor(bytes) | Checkpoint::Session(bytes) => bytes,
                 });
-                let source = set_up(&config, gateway, &mut self.flows, clock, saved, lost);
+                let source = set_up(&packed.config(), gateway, &mut self.flows, clock, saved, lost);
                 (cycles, frames) = (source.cycles(), source.frames());
                 let link = Link::new(Arc::clone(&info.name));
                 shown = Some(link.watch());

@@ -111,6 +111,7 @@ pub fn load_str(
             Ok(merged) => {
                 let parts = parts(&merged, &document, &mut problems);
                 rules::check(&parts, &document, &mut problems);
+                drop(parts);
                 if !problems.iter().any(Problem::is_error) {
                     match merged.try_deserialize::<Config>() {
                         Ok(whole) => config = Some(whole),
