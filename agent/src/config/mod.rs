@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use check::nearest;
 pub use load::{Loaded, load, load_str};
 pub use problem::{KeyPath, Place, Problem, Problems, Severity, Step};
 pub use rules::{check_label, name as check_name, name_of_topic as check_topic};

@@ -1,12 +1,14 @@
 //! Text → fields by columns: between separators, or of fixed widths.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::escaped::Escaped;
-use super::text;
-use crate::event::Field;
+use super::json::MOST_FIELDS;
+use super::{scalar, text};
+use crate::event::{Field, Value};
 
 /// A column of this name is left out.
 const LEFT_OUT: &str = "-";
@@ -22,8 +24,16 @@ pub struct Config {
     /// Widths of columns that nothing separates, in bytes, instead of `separator`.
     #[serde(default)]
     pub widths: Vec<u16>,
+    /// Each line is a row, and each row an event. Default: false, all is one row.
+    #[serde(default)]
+    pub rows: bool,
+    /// The first line has the names of the columns, and each other one is a row. `fields`
+    /// then says what they are, in any order. Default: false.
+    #[serde(default)]
+    pub header: bool,
     /// The columns in their order. One named `-` is left out, and so are those behind
-    /// the last.
+    /// the last. Empty, with `header`: all, as numbers where they read as some.
+    #[serde(default)]
     pub fields: Vec<text::Config>,
 }
 
@@ -44,7 +54,10 @@ impl Config {
         if !self.widths.is_empty() && self.widths.len() < self.fields.len() {
             say("widths".into(), "are fewer than `fields`: write one for each");
         }
-        if self.fields.iter().all(|field| field.name == LEFT_OUT) {
+        if self.header && !self.widths.is_empty() {
+            say("header".into(), "needs a `separator`: columns of fixed widths have no names");
+        }
+        if !self.header && self.fields.iter().all(|field| field.name == LEFT_OUT) {
             say("fields".into(), "names no column: write at least one");
         }
         for (index, field) in self.fields.iter().enumerate() {
@@ -58,6 +71,15 @@ impl Config {
         }
         wrong
     }
+
+    /// The key by which there are several rows, if there are.
+    pub const fn rows(&self) -> Option<&'static str> {
+        match self {
+            Self { header: true, .. } => Some("header"),
+            Self { rows: true, .. } => Some("rows"),
+            _ => None,
+        }
+    }
 }
 
 /// A checked [`Config`].
@@ -65,7 +87,37 @@ impl Config {
 pub struct Decoder {
     cut: Cut,
     /// None for a column that is left out.
-    pieces: Vec<Option<text::Piece>>,
+    pieces: Vec<Option<Piece>>,
+    /// The first line names the columns.
+    head: Option<Head>,
+}
+
+/// What a column becomes.
+#[derive(Debug, Clone)]
+enum Piece {
+    Said(text::Piece),
+    /// A number where it reads as one: nothing was said of it.
+    Guessed(Arc<str>),
+}
+
+impl Piece {
+    fn field(&self, column: &str) -> Field {
+        match self {
+            Self::Said(piece) => piece.field(column),
+            Self::Guessed(name) => {
+                let value = scalar::decode(column.as_bytes()).unwrap_or(Value::Null);
+                Field { name: Arc::clone(name), unit: None, value, quality: None }
+            }
+        }
+    }
+}
+
+/// The line that names the columns.
+#[derive(Debug)]
+struct Head {
+    /// As it came the last time: nearly always it comes again.
+    line: String,
+    fields: Vec<(String, text::Piece)>,
 }
 
 #[derive(Debug)]
@@ -91,19 +143,72 @@ impl Decoder {
             b" " => Cut::Blanks,
             other => Cut::Separator(text::of_bytes(other).into_owned()),
         };
-        let piece =
-            |field: &text::Config| (field.name != LEFT_OUT).then(|| text::Piece::new(field));
-        Self { cut, pieces: config.fields.iter().map(piece).collect() }
+        let said = config.fields.iter().map(|field| {
+            (field.name != LEFT_OUT).then(|| (field.name.clone(), text::Piece::new(field)))
+        });
+        if config.header {
+            let head = Head { line: String::new(), fields: said.flatten().collect() };
+            return Self { cut, pieces: Vec::new(), head: Some(head) };
+        }
+        let pieces = said.map(|said| said.map(|(_, piece)| Piece::Said(piece))).collect();
+        Self { cut, pieces, head: None }
+    }
+
+    /// The rows of a payload, which [`Decoder::row`] reads; those that are blank are none.
+    pub fn rows<'t>(&mut self, text: Cow<'t, str>) -> Result<Vec<Cow<'t, str>>, String> {
+        let mut lines: Vec<Cow<'t, str>> = match text {
+            Cow::Borrowed(text) => text.lines().map(Cow::Borrowed).collect(),
+            Cow::Owned(text) => text.lines().map(|line| Cow::Owned(line.to_owned())).collect(),
+        };
+        lines.retain(|line| !line.trim().is_empty());
+        if self.head.is_some() && !lines.is_empty() {
+            self.name_columns(&lines.remove(0))?;
+        }
+        Ok(lines)
+    }
+
+    fn name_columns(&mut self, line: &str) -> Result<(), String> {
+        let Some(head) = self.head.as_mut().filter(|head| head.line != line) else {
+            return Ok(());
+        };
+        // Where a spreadsheet has written it.
+        let names = self.cut.columns(line.trim_start_matches('\u{feff}'));
+        let names: Vec<&str> = names.iter().map(|name| name.trim()).collect();
+        if names.len() > MOST_FIELDS {
+            return Err(format!("more than {MOST_FIELDS} columns"));
+        }
+        if let Some((name, _)) = head.fields.iter().find(|(name, _)| !names.contains(&&**name)) {
+            return Err(format!("the header has no column `{name}`"));
+        }
+        let piece = |name: &&str| {
+            let said = head.fields.iter().find(|(known, _)| known == name);
+            match said {
+                Some((_, piece)) => Some(Piece::Said(piece.clone())),
+                None if head.fields.is_empty() && !["", LEFT_OUT].contains(name) => {
+                    Some(Piece::Guessed((*name).into()))
+                }
+                None => None,
+            }
+        };
+        self.pieces = names.iter().map(piece).collect();
+        line.clone_into(&mut head.line);
+        Ok(())
     }
 
     /// Appends the fields.
     pub fn decode(&self, frame: &[u8], fields: &mut Vec<Field>) -> Result<(), TooFew> {
-        let text = text::of_bytes(frame);
-        let columns: Vec<Cow<'_, str>> = match &self.cut {
-            Cut::Separator(separator) => separated(&text, separator),
-            Cut::Blanks => text.split_whitespace().map(Cow::Borrowed).collect(),
-            Cut::Widths(widths) => return self.decode_widths(frame, widths, fields),
-        };
+        match &self.cut {
+            Cut::Widths(widths) => self.decode_widths(frame, widths, fields),
+            _ => self.row(&text::of_bytes(frame), fields),
+        }
+    }
+
+    /// Appends the fields of one row.
+    pub fn row(&self, text: &str, fields: &mut Vec<Field>) -> Result<(), TooFew> {
+        if let Cut::Widths(widths) = &self.cut {
+            return self.decode_widths(text.as_bytes(), widths, fields);
+        }
+        let columns = self.cut.columns(text);
         let (got, expected) = (columns.len(), self.pieces.len());
         if got < expected {
             return Err(TooFew { got, expected });
@@ -137,7 +242,22 @@ impl Decoder {
 
     /// The fields without values.
     pub fn absent(&self) -> Vec<Field> {
-        self.pieces.iter().flatten().map(text::Piece::absent).collect()
+        let said = self.pieces.iter().flatten().filter_map(|piece| match piece {
+            Piece::Said(piece) => Some(piece.absent()),
+            Piece::Guessed(_) => None,
+        });
+        said.collect()
+    }
+}
+
+impl Cut {
+    /// The columns of a text that widths do not cut.
+    fn columns<'t>(&self, text: &'t str) -> Vec<Cow<'t, str>> {
+        match self {
+            Self::Separator(separator) => separated(text, separator),
+            Self::Blanks => text.split_whitespace().map(Cow::Borrowed).collect(),
+            Self::Widths(_) => vec![Cow::Borrowed(text)],
+        }
     }
 }
 
@@ -191,7 +311,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::event::Value;
 
     fn config(separator: Option<&str>, widths: &[u16], names: &[&str]) -> Config {
         let kind = text::Kind::Text;
@@ -199,6 +318,8 @@ mod tests {
         Config {
             separator: separator.map(Escaped::from),
             widths: widths.to_vec(),
+            rows: false,
+            header: false,
             fields: names.iter().map(field).collect(),
         }
     }

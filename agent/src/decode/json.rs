@@ -6,6 +6,7 @@
 //! `value`. Each value is first taken as its own text, so that numbers keep
 //! every digit (see [`super::number`]).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserializer as _;
@@ -14,6 +15,7 @@ use serde_json::value::RawValue;
 
 use super::names::Names;
 use super::number;
+use super::tree::{Budget, Node};
 use crate::event::{Field, Value};
 
 /// Objects within objects: deeper ones are not flattened by anybody on purpose.
@@ -38,6 +40,12 @@ pub fn decode(payload: &[u8], names: &mut Names, fields: &mut Vec<Field>) -> Res
         walk.value("value", text)?;
     }
     Ok(())
+}
+
+/// All of `payload`, for who wants another part of it than its fields.
+pub fn tree(payload: &[u8]) -> Result<Node<'_>, Error> {
+    let root: &RawValue = serde_json::from_slice(payload)?;
+    Ok(Branch { budget: &mut Budget::default(), depth: 0 }.node(root.get())?)
 }
 
 struct Walk<'a> {
@@ -190,6 +198,60 @@ impl<'de> Visitor<'de> for Elements {
             list.push(plain(text).map_err(A::Error::custom)?);
         }
         Ok(values)
+    }
+}
+
+/// What is left of the bounds at one place of a tree.
+struct Branch<'b> {
+    budget: &'b mut Budget,
+    depth: usize,
+}
+
+impl Branch<'_> {
+    fn node<'p>(&mut self, text: &'p str) -> Result<Node<'p>, serde_json::Error> {
+        self.budget.spend(self.depth).map_err(serde_json::Error::custom)?;
+        let mut inner = serde_json::Deserializer::from_str(text);
+        let below = Branch { budget: &mut *self.budget, depth: self.depth + 1 };
+        match text.as_bytes().first() {
+            Some(b'{') => inner.deserialize_map(below),
+            Some(b'[') => inner.deserialize_seq(below),
+            _ => plain(text).map(Node::Plain),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Branch<'_> {
+    type Value = Node<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object or an array")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Node<'de>, A::Error> {
+        let mut members = Vec::new();
+        while let Some(key) = map.next_key::<Key<'de>>()? {
+            let value = map.next_value::<&'de RawValue>()?;
+            let node = self.node(value.get()).map_err(A::Error::custom)?;
+            members.push((key.into(), node));
+        }
+        Ok(Node::Object(members))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<Node<'de>, A::Error> {
+        let mut items = Vec::new();
+        while let Some(element) = seq.next_element::<&'de RawValue>()? {
+            items.push(self.node(element.get()).map_err(A::Error::custom)?);
+        }
+        Ok(Node::Array(items))
+    }
+}
+
+impl<'de> From<Key<'de>> for Cow<'de, str> {
+    fn from(key: Key<'de>) -> Self {
+        match key {
+            Key::Borrowed(text) => Self::Borrowed(text),
+            Key::Owned(text) => Self::Owned(text),
+        }
     }
 }
 

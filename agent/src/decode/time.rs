@@ -94,6 +94,8 @@ impl Reader {
             (Format::Pattern(pattern, zone), Value::Text(text)) => {
                 pattern_time(pattern, zone, text)
             }
+            // CBOR and Protobuf have times of their own.
+            (_, Value::Timestamp { time, zoned: true }) => return Ok(*time),
             _ => None,
         };
         nanos.and_then(|n| i64::try_from(n).ok()).map(Timestamp).ok_or_else(|| self.error(value))
@@ -115,6 +117,11 @@ impl Reader {
         };
         Error { text, wanted }
     }
+}
+
+/// Seconds since 1970, whole or not.
+pub fn unix_seconds(value: &Value) -> Option<Timestamp> {
+    Reader { format: Format::Unix(1_000_000_000) }.read(value).ok()
 }
 
 /// `number × unit`, what is finer than a nanosecond cut off.

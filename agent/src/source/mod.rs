@@ -57,7 +57,8 @@ impl Config {
     /// The files that it names besides what it reads: certificates, keys, secrets.
     pub fn files(&self) -> Vec<PathBuf> {
         match self {
-            Self::Modbus(_) | Self::Serial(_) | Self::Sqlite(_) => Vec::new(),
+            Self::Modbus(_) | Self::Sqlite(_) => Vec::new(),
+            Self::Serial(c) => c.files(),
             Self::Mqtt(c) => c.files(),
         }
     }

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::payload::{Payload, Word};
+pub use super::pick::{Named, Wanted};
+pub use super::property::Config as Properties;
 use crate::config::Secret;
-use crate::decode::{time, topic::Template};
+use crate::decode::{time, topic::Template, tree};
 use crate::flow::Lane;
 use crate::units::{ByteSize, Period};
 
@@ -102,25 +105,43 @@ pub struct Subscription {
     /// topic.
     #[serde(default)]
     pub device: Option<String>,
-    /// Name of the payload's field that names the device (`id`, `meta.id`);
-    /// it goes before `device`.
+    /// Path of the payload's value that names the device (`id`, `meta.id`); it goes before
+    /// `device`.
     #[serde(default)]
     pub device_path: Option<String>,
-    /// How the payload is read: `json` (default), `scalar` (one number, true,
-    /// false or text), `text`, `raw` (bytes).
+    /// How the payload is read: `json` (default), `cbor`, `nmea`, `scalar` (one number,
+    /// true, false or text), `text`, `raw` (bytes), or a table for what needs to be said
+    /// more of: `{ as = "columns", … }`.
     #[serde(default)]
     pub payload: Payload,
     /// Name of the field that a `scalar`, `text` or `raw` payload becomes.
     #[serde(default = "default_field")]
     pub field: String,
-    /// Only these fields of a JSON payload; nested ones with dots: `a.b`.
-    /// Empty: all.
+    /// Path of an array whose elements become one event each, in JSON, CBOR and Protobuf:
+    /// `readings`, `data.values`; `.` where the payload itself is the array. Default: a
+    /// payload is one event.
     #[serde(default)]
-    pub fields: Vec<String>,
-    /// Where a JSON payload carries the time of its event; by default the event
-    /// has the time of reading.
+    pub each: Option<String>,
+    /// With `each`, what stands beside the array and is carried into each of its events.
+    /// Default: all of it; `[]`: nothing.
+    #[serde(default)]
+    pub carry: Option<Vec<Wanted>>,
+    /// Only these values of the payload, or of each element: paths with dots for nested
+    /// objects and places in arrays (`a.b`, `axes.0.speed`), or tables that also name the
+    /// field and its unit. Empty: all.
+    #[serde(default)]
+    pub fields: Vec<Wanted>,
+    /// Where the payload carries the time of its event; by default the event has the time
+    /// of reading.
     #[serde(default)]
     pub time: Option<time::Config>,
+    /// Which properties of a message become fields, in version 5. Default: none.
+    #[serde(default)]
+    pub properties: Option<Properties>,
+    /// How an event of a retained message is told from others: by a field `retained`
+    /// (`field`, default), by the quality `stale` (`stale`), or not at all (`unmarked`).
+    #[serde(default)]
+    pub retained: Retained,
 }
 
 /// TLS to the broker.
@@ -206,16 +227,16 @@ impl From<Qos> for u8 {
     }
 }
 
+/// What tells an event of a retained message from others.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
-pub enum Payload {
+pub enum Retained {
     #[default]
-    Json,
-    Scalar,
-    Text,
-    Raw,
+    Field,
+    Stale,
+    Unmarked,
 }
 
 const fn default_keep_alive() -> Period {
@@ -243,7 +264,8 @@ impl Config {
         let tls = self.tls.as_ref();
         let of_tls = tls.map(|tls| [tls.ca.clone(), tls.certificate.clone(), tls.key.clone()]);
         let password = self.password.as_ref().and_then(Secret::file);
-        of_tls.into_iter().flatten().chain([password]).flatten().collect()
+        let described = self.subscriptions.iter().map(|s| s.payload.file());
+        of_tls.into_iter().flatten().chain([password]).chain(described).flatten().collect()
     }
 
     /// What is wrong: the key's path inside the source, and a sentence.
@@ -285,6 +307,10 @@ impl Config {
         for (index, subscription) in self.subscriptions.iter().enumerate() {
             for (key, what) in subscription.check() {
                 say(&format!("subscription.{index}.{key}"), what);
+            }
+            if subscription.properties.is_some() && self.protocol == Protocol::V4 {
+                let what = "needs protocol = \"5\": version 3.1.1 has no properties";
+                say(&format!("subscription.{index}.properties"), what.to_owned());
             }
             let mut earlier = self.subscriptions.iter().take(index);
             if let Some(other) = earlier.find(|o| o.overlaps(subscription)) {
@@ -328,38 +354,75 @@ impl Subscription {
         }
     }
 
-    fn check(&self) -> Vec<(&'static str, String)> {
+    fn check(&self) -> Vec<(String, String)> {
         let mut wrong = Vec::new();
         match Template::parse(&self.topic) {
-            Err(what) => wrong.push(("topic", what)),
+            Err(what) => wrong.push(("topic".to_owned(), what)),
             Ok(template) => {
                 if let Some(device) = &self.device
                     && let Err(what) = super::route::device_parts(device, &template)
                 {
-                    wrong.push(("device", what));
+                    wrong.push(("device".to_owned(), what));
                 }
-            }
-        }
-        if self.payload != Payload::Json {
-            if self.time.is_some() {
-                wrong.push(("time", "needs payload = \"json\"".to_owned()));
-            }
-            if self.device_path.is_some() {
-                wrong.push(("device_path", "needs payload = \"json\"".to_owned()));
-            }
-            if !self.fields.is_empty() {
-                wrong.push(("fields", "needs payload = \"json\"".to_owned()));
-            }
-            if self.field.is_empty() {
-                wrong.push(("field", "must be a name".to_owned()));
             }
         }
         if let Some(time) = &self.time
             && let Err(what) = time::Reader::new(time)
         {
-            wrong.push(("time", what));
+            wrong.push(("time".to_owned(), what));
         }
+        let below = |under: &'static str| {
+            move |(key, what): (String, String)| (format!("{under}.{key}"), what)
+        };
+        wrong.extend(self.payload.check().into_iter().map(below("payload")));
+        let properties = self.properties.iter().flat_map(Properties::check);
+        wrong.extend(properties.map(below("properties")));
+        self.check_fit(&mut |key, what| wrong.push((key.to_owned(), what.to_owned())));
         wrong
+    }
+
+    /// Whether what is said of the payload's parts fits to how it is read.
+    fn check_fit(&self, say: &mut impl FnMut(&str, &str)) {
+        let payload = self.payload.config(&self.field);
+        if !payload.is_named() {
+            let what = "needs a payload with names, as json: this one is a single value";
+            for (key, is_said) in [
+                ("time", self.time.is_some()),
+                ("device_path", self.device_path.is_some()),
+                ("fields", !self.fields.is_empty()),
+            ] {
+                if is_said {
+                    say(key, what);
+                }
+            }
+        }
+        let is_word = matches!(self.payload, Payload::Word(_));
+        if is_word && self.field.is_empty() {
+            say("field", "is empty: give the value a name");
+        } else if !is_word && self.field != default_field() {
+            say("field", "is for a payload that is one word: write it into the table `payload`");
+        }
+        match self.each.as_deref() {
+            None if self.carry.is_some() => {
+                say("carry", "is for `each`: what stands beside which array?");
+            }
+            Some(_) if !payload.is_nested() => {
+                say("each", "needs a payload with arrays: json, cbor or protobuf");
+            }
+            Some(path) if path != tree::WHOLE && path.split('.').any(str::is_empty) => {
+                say("each", "is no path: as in \"data.readings\", or \".\" for the payload itself");
+            }
+            _ => {}
+        }
+        let lists = [("fields", self.fields.as_slice())];
+        let carry = self.carry.as_deref().map(|carry| ("carry", carry));
+        for (key, list) in lists.into_iter().chain(carry) {
+            for (index, wanted) in list.iter().enumerate() {
+                if let Some(what) = wanted.check() {
+                    say(&format!("{key}[{index}]"), what);
+                }
+            }
+        }
     }
 }
 

@@ -165,7 +165,10 @@ pub(super) struct Parts<'a> {
     pub(super) qos: u8,
     pub(super) id: u16,
     pub(super) dup: bool,
+    pub(super) retain: bool,
     pub(super) topic: &'a [u8],
+    /// As far as they are there.
+    pub(super) properties: &'a [u8],
     pub(super) payload: &'a [u8],
 }
 
@@ -184,6 +187,7 @@ impl<'a> Parts<'a> {
             let (id, rest) = rest.split_first_chunk::<2>()?;
             (u16::from_be_bytes(*id), rest)
         };
+        let mut said: &[u8] = &[];
         if properties {
             let mut length = 0;
             for index in 0..4 {
@@ -195,9 +199,10 @@ impl<'a> Parts<'a> {
                 }
             }
             // Properties longer than what is there leave nothing of the payload.
-            rest = rest.get(length..).unwrap_or_default();
+            (said, rest) = rest.split_at(length.min(rest.len()));
         }
-        Some(Self { qos, id, dup: first & 0b1000 != 0, topic, payload: rest })
+        let (dup, retain) = (first & 0b1000 != 0, first & 1 != 0);
+        Some(Self { qos, id, dup, retain, topic, properties: said, payload: rest })
     }
 }
 

@@ -8,7 +8,8 @@
 //!
 //! The parts: [`config`]; `frame` (bytes → packets), `packet`, `v4`, `v5`
 //! (packets ↔ codec); `session` (what is un-acknowledged; pure), `numbering` (how
-//! the broker gives packet ids; pure), `window` (when it stands still; pure), `route` (message → event; pure); `stream`
+//! the broker gives packet ids; pure), `window` (when it stands still; pure), `route` (message → events; pure), with
+//! `payload`, `pick` and `property`; `stream`
 //! (socket and TLS), `connection` (the loop).
 
 pub mod config;
@@ -16,6 +17,9 @@ mod connection;
 mod frame;
 mod numbering;
 mod packet;
+mod payload;
+mod pick;
+mod property;
 mod raw;
 mod route;
 mod session;

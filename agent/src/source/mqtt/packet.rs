@@ -36,7 +36,11 @@ pub(super) struct Publish {
     pub(super) qos: u8,
     pub(super) id: u16,
     pub(super) dup: bool,
+    /// The broker had kept it for who subscribes later (MQTT 5, 3.3.1.3).
+    pub(super) retain: bool,
     pub(super) topic: Bytes,
+    /// Of version 5, as they came.
+    pub(super) properties: Bytes,
     pub(super) payload: Bytes,
 }
 
@@ -87,7 +91,9 @@ fn publish(frame: &Bytes, properties: bool) -> Option<Publish> {
         qos: parts.qos,
         id: parts.id,
         dup: parts.dup,
+        retain: parts.retain,
         topic: frame.slice_ref(parts.topic),
+        properties: frame.slice_ref(parts.properties),
         payload: frame.slice_ref(parts.payload),
     })
 }

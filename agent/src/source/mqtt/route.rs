@@ -1,20 +1,28 @@
-//! From a message to its event: which subscription it belongs to, and how its
-//! topic and payload become device, time and fields.
+//! From a message to its events: which subscription it belongs to, and how its topic,
+//! properties and payload become device, time and fields.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::config::{Config, Payload, Qos, Subscription};
-use crate::decode::names::Names;
+use super::config::{Config, Qos, Retained, Subscription};
+use super::packet::Publish;
+use super::pick::{Begin, Picks};
+use super::property;
+use crate::decode::payload::{Parser, Reading, Record, Records};
 use crate::decode::topic::Template;
-use crate::decode::{json, scalar, time};
 use crate::event::{Event, Field, Quality, Timestamp, Value};
 use crate::flow::{self, Flows};
 
 /// Topics whose route is remembered; a broker with more is slower, not larger.
 const MOST_TOPICS: usize = 4_096;
+
+/// Events of one message: beyond it is a history, or nonsense.
+const MOST_EVENTS: usize = 10_000;
+
+/// Memory of them, since what stands beside an array is carried into each.
+const MOST_MEMORY: usize = 16 * 1_024 * 1_024;
 
 /// All subscriptions, ready to decode.
 #[derive(Debug)]
@@ -29,13 +37,16 @@ struct Compiled {
     /// Names of the placeholders, `None` for `{device}`.
     places: Vec<Option<Arc<str>>>,
     device: Vec<Part>,
-    device_path: Option<String>,
     flow: flow::Id,
-    payload: Payload,
-    field: Arc<str>,
-    fields: Vec<String>,
-    time: Option<(String, time::Reader)>,
-    names: Names,
+    parser: Parser,
+    /// A message may be several events.
+    is_many: bool,
+    each: Option<String>,
+    picks: Picks,
+    properties: Option<property::Reader>,
+    retained: Retained,
+    /// Name of the field that marks events of retained messages.
+    mark: Arc<str>,
     /// Fields that its last event was made of: the next one has as many, and is
     /// made without room for more.
     usual: usize,
@@ -56,6 +67,22 @@ pub(super) enum Part {
     /// Index of a placeholder.
     Place(usize),
     WholeTopic,
+}
+
+/// What a message gave besides its events.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) subscription: usize,
+    /// Pieces of it that are no events.
+    pub(super) odd: Option<Odd>,
+}
+
+/// Pieces of a message that cannot be read, beside others that are events.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Odd {
+    pub(super) reason: String,
+    /// One on a line each; elements as JSON.
+    pub(super) lines: String,
 }
 
 /// Why a message is no event.
@@ -83,21 +110,31 @@ impl Routes {
         self.subscriptions.get(subscription).map_or("", |s| s.template.filter())
     }
 
+    /// Appends the events of a message: all that can be read of it, or none.
     pub(super) fn decode(
         &mut self,
-        topic: &Bytes,
-        payload: &[u8],
+        message: &Publish,
         now: Timestamp,
-    ) -> Result<(usize, Event), Refused> {
-        let route = self.route(topic)?;
+        events: &mut Vec<Event>,
+    ) -> Result<Taken, Refused> {
+        let route = self.route(&message.topic)?;
         let index = route.subscription;
         let Some(subscription) = self.subscriptions.get_mut(index) else {
             return Err(Refused::Unwanted);
         };
-        subscription
-            .event(&route, payload, now)
-            .map(|event| (index, event))
-            .map_err(|why| Refused::Dead(Some(index), why))
+        let before = events.len();
+        let odd = if subscription.is_many {
+            subscription.several(&route, message, now, events)
+        } else {
+            subscription.one(&route, message, now).map(|event| {
+                events.extend(event);
+                None
+            })
+        };
+        odd.map(|odd| Taken { subscription: index, odd }).map_err(|why| {
+            events.truncate(before);
+            Refused::Dead(Some(index), why)
+        })
     }
 
     /// The subscription that a topic belongs to.
@@ -158,10 +195,7 @@ fn compile(config: &Config, subscription: &Subscription, flows: &mut Flows) -> O
         },
     };
     let stream = subscription.stream.as_ref().or(config.stream.as_ref()).unwrap_or(&config.name);
-    let time = match &subscription.time {
-        Some(time) => Some((flat(&time.path), time::Reader::new(time).ok()?)),
-        None => None,
-    };
+    let payload = subscription.payload.config(&subscription.field);
     let lane = subscription.lane.or(config.lane);
     // What a broker keeps until it is acknowledged can wait; with QoS 0 it keeps
     // nothing.
@@ -173,20 +207,16 @@ fn compile(config: &Config, subscription: &Subscription, flows: &mut Flows) -> O
         places: template.names().map(|name| (name != "device").then(|| name.into())).collect(),
         template,
         device,
-        device_path: subscription.device_path.as_deref().map(flat),
         flow,
-        payload: subscription.payload,
-        field: subscription.field.as_str().into(),
-        fields: subscription.fields.iter().map(|path| flat(path)).collect(),
-        time,
-        names: Names::default(),
+        is_many: subscription.each.is_some() || payload.rows().is_some(),
+        parser: Parser::opening(&payload, Picks::opened(subscription)),
+        each: subscription.each.clone(),
+        picks: Picks::new(subscription)?,
+        properties: subscription.properties.as_ref().map(property::Reader::new),
+        retained: subscription.retained,
+        mark: "retained".into(),
         usual: 0,
     })
-}
-
-/// A path with dots as the decoder names what it flattens.
-fn flat(path: &str) -> String {
-    path.replace('.', "_")
 }
 
 /// `{line}-press` → its pieces, or what is wrong with it.
@@ -217,70 +247,133 @@ pub(super) fn device_parts(device: &str, template: &Template) -> Result<Vec<Part
 }
 
 impl Compiled {
-    fn event(&mut self, route: &Route, payload: &[u8], now: Timestamp) -> Result<Event, String> {
-        let mut event = Event {
+    /// The event of a message that is one, if it is wanted.
+    fn one(
+        &mut self,
+        route: &Route,
+        message: &Publish,
+        now: Timestamp,
+    ) -> Result<Option<Event>, String> {
+        let mut event = self.begin(route, now);
+        event.fields.extend_from_slice(&route.fields);
+        self.around(message, &mut event.fields);
+        let own = event.fields.len();
+        match self.parser.parse(&message.payload, &mut event.fields)? {
+            Reading::Unwanted => return Ok(None),
+            Reading::Event(quality) => event.quality = quality,
+        }
+        self.usual = event.fields.len();
+        self.finish(&mut event, Begin { beside: own, own }, message, now)?;
+        Ok(Some(event))
+    }
+
+    /// The events of a message that is several, and what of it is none.
+    fn several(
+        &mut self,
+        route: &Route,
+        message: &Publish,
+        now: Timestamp,
+        events: &mut Vec<Event>,
+    ) -> Result<Option<Odd>, String> {
+        let Records { beside, list } = self.parser.split(&message.payload, self.each.as_deref())?;
+        if list.len() > MOST_EVENTS {
+            return Err(format!("{} events in one message: at most {MOST_EVENTS}", list.len()));
+        }
+        let mut around = route.fields.clone();
+        self.around(message, &mut around);
+        let begin = Begin { beside: around.len(), own: around.len() + beside.len() };
+        around.extend(beside);
+        let (mut memory, mut bad) = (0, Bad::default());
+        for (index, record) in list.iter().enumerate() {
+            let mut event = self.begin(route, now);
+            event.fields.extend_from_slice(&around);
+            let read = self
+                .parser
+                .record(record, &mut event.fields)
+                .and_then(|()| self.finish(&mut event, begin, message, now));
+            match read {
+                Ok(()) => {
+                    self.usual = event.fields.len();
+                    memory += event.memory();
+                    events.push(event);
+                }
+                Err(why) => bad.add(index, why, record),
+            }
+            if memory > MOST_MEMORY {
+                return Err(format!("its events take more than {MOST_MEMORY} bytes"));
+            }
+        }
+        bad.told(list.len())
+    }
+
+    fn begin(&self, route: &Route, now: Timestamp) -> Event {
+        Event {
             flow: self.flow,
             device: Arc::clone(&route.device),
             time: now,
             read_at: None,
             quality: Quality::Good,
             fields: Vec::with_capacity(self.usual.max(route.fields.len())),
-        };
-        event.fields.extend_from_slice(&route.fields);
-        let value = match self.payload {
-            Payload::Json => {
-                self.json(&mut event, route.fields.len(), payload, now)?;
-                return Ok(event);
-            }
-            Payload::Scalar => scalar::decode(payload).map_err(|error| error.to_string())?,
-            Payload::Text => Value::Text(
-                std::str::from_utf8(payload).map_err(|_| scalar::NotText.to_string())?.into(),
-            ),
-            Payload::Raw => Value::Bytes(payload.into()),
-        };
-        let name = Arc::clone(&self.field);
-        event.fields.push(Field { name, unit: None, value, quality: None });
-        self.usual = event.fields.len();
-        Ok(event)
+        }
     }
 
-    fn json(
-        &mut self,
+    /// What a message says besides its topic and its payload.
+    fn around(&mut self, message: &Publish, fields: &mut Vec<Field>) {
+        if let Some(properties) = &mut self.properties {
+            properties.read(&message.properties, fields);
+        }
+        if message.retain && self.retained == Retained::Field {
+            let (name, value) = (Arc::clone(&self.mark), Value::Bool(true));
+            fields.push(Field { name, unit: None, value, quality: None });
+        }
+    }
+
+    fn finish(
+        &self,
         event: &mut Event,
-        topic_fields: usize,
-        payload: &[u8],
+        begin: Begin,
+        message: &Publish,
         now: Timestamp,
     ) -> Result<(), String> {
-        self.names.rewind();
-        json::decode(payload, &mut self.names, &mut event.fields)
-            .map_err(|error| error.to_string())?;
-        self.usual = event.fields.len();
-        let place = |event: &Event, path: &str| {
-            event.fields.iter().skip(topic_fields).position(|f| *f.name == *path)
-        };
-        if let Some((path, reader)) = &self.time {
-            let index =
-                place(event, path).ok_or_else(|| format!("there is no time at `{path}`"))?;
-            let field = event.fields.remove(topic_fields + index);
-            event.time = reader.read(&field.value).map_err(|error| error.to_string())?;
-            event.read_at = Some(now);
-        }
-        if let Some(path) = &self.device_path {
-            let named = place(event, path).and_then(|i| event.fields.get(topic_fields + i));
-            event.device = match named.map(|field| &field.value) {
-                Some(Value::Text(text)) => Arc::clone(text),
-                Some(Value::I64(number)) => number.to_string().into(),
-                Some(Value::U64(number)) => number.to_string().into(),
-                _ => return Err(format!("there is no device at `{path}`")),
-            };
-        }
-        if !self.fields.is_empty() {
-            let mut index = 0;
-            event.fields.retain(|field| {
-                index += 1;
-                index <= topic_fields || self.fields.iter().any(|name| **name == *field.name)
-            });
+        self.picks.apply(event, begin, now)?;
+        if message.retain && self.retained == Retained::Stale && event.quality == Quality::Good {
+            event.quality = Quality::Stale;
         }
         Ok(())
     }
 }
+
+/// What of a message is no event, while it is read.
+#[derive(Debug, Default)]
+struct Bad {
+    count: usize,
+    /// Place of the first, and why.
+    first: Option<(usize, String)>,
+    lines: String,
+}
+
+impl Bad {
+    fn add(&mut self, index: usize, why: String, record: &Record<'_>) {
+        self.count += 1;
+        self.first.get_or_insert((index, why));
+        self.lines.push_str(&record.to_line());
+        self.lines.push('\n');
+    }
+
+    /// An error where nothing is left of `all`: then the message itself says more than its
+    /// pieces.
+    fn told(self, all: usize) -> Result<Option<Odd>, String> {
+        let Self { count, first: Some((index, why)), lines } = self else { return Ok(None) };
+        if count == all {
+            return Err(format!("none of {all} can be read, the first: {why}"));
+        }
+        let number = index + 1;
+        let reason =
+            format!("{count} of {all} cannot be read, the first is number {number}: {why}");
+        Ok(Some(Odd { reason, lines }))
+    }
+}
+
+#[cfg(test)]
+#[path = "route_tests.rs"]
+mod tests;

@@ -1,13 +1,14 @@
 //! `[[source]]` with `type = "serial"`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
 use super::checksum;
-use super::parse;
 use super::split;
 use crate::decode::escaped::Escaped;
+use crate::decode::payload;
 use crate::flow::Lane;
 use crate::source::port::{self, Parity, Setting};
 use crate::units::Period;
@@ -44,7 +45,7 @@ pub struct Config {
     pub checksum: Option<checksum::Config>,
     /// How a frame is read. Default: as text, the field `value`.
     #[serde(default)]
-    pub parse: parse::Config,
+    pub parse: payload::Config,
     /// What becomes of bytes that are no frame, and frames that cannot be read.
     #[serde(default)]
     pub unmatched: Unmatched,
@@ -155,6 +156,11 @@ pub enum Keep {
 }
 
 impl Config {
+    /// The files that it names.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.parse.file().into_iter().collect()
+    }
+
     /// The serial port that is opened, if it is one.
     pub fn port(&self) -> Option<&str> {
         port::is_path(&self.address).then_some(self.address.as_str())
@@ -207,6 +213,9 @@ impl Config {
         for (key, what) in self.parse.check() {
             say(&format!("parse.{key}"), &what);
         }
+        if let Some(key) = self.parse.rows() {
+            say(&format!("parse.{key}"), "is for payloads of MQTT: a frame is one row");
+        }
         wrong
     }
 
@@ -257,7 +266,7 @@ impl Config {
                 say("checksum", &what);
             }
         }
-        if let parse::Config::Binary(layout) = &self.parse
+        if let payload::Config::Binary(layout) = &self.parse
             && let Some(index) = layout.beyond(room)
         {
             let what = format!("stands beyond the end: a frame has at most {room} bytes");

@@ -26,7 +26,6 @@
 mod checksum;
 mod config;
 mod frames;
-mod parse;
 mod place;
 mod split;
 mod take;

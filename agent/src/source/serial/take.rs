@@ -6,10 +6,10 @@ use tracing::warn;
 
 use super::config::{Config, Keep};
 use super::frames::Frames;
-use super::parse::{Parser, Reading};
 use super::split::{Piece, Skipped, Why};
 use crate::collect::{DEAD_LETTER_BYTES, DeadLetter, Delivery};
 use crate::decode::escaped;
+use crate::decode::payload::{Parser, Reading};
 use crate::event::{Event, Field, Quality, Timestamp, Value};
 use crate::flow::{self, Flows};
 use crate::raw::{Note, Of, Raw};
@@ -180,14 +180,15 @@ impl Take {
                 return false;
             }
         };
+        let mut fields = Vec::new();
         let reading = if self.has_parity && frame.body().contains(&0) {
             Err("byte whose parity is wrong".to_owned())
         } else {
-            self.parser.parse(frame.body())
+            self.parser.parse(frame.body(), &mut fields)
         };
         match reading {
             Ok(reading) => {
-                if let Reading::Event(quality, fields) = reading {
+                if let Reading::Event(quality) = reading {
                     batch.event(self.event(self.flow, time, quality, fields));
                     self.note(frame.bytes(), batch);
                 }

@@ -7,11 +7,11 @@ use super::super::config::Protocol;
 use super::super::frame::{Cut, Frame};
 use super::super::packet::{self, Packet, Publish};
 use super::super::raw::Seen;
-use super::super::route::Refused;
+use super::super::route::{Odd, Refused, Taken};
 use super::super::session::Verdict;
 use super::{Connection, End};
 use crate::collect::{DEAD_LETTER_BYTES, DeadLetter};
-use crate::event::Timestamp;
+use crate::event::{Event, Timestamp};
 use crate::raw::Of;
 use crate::source::Error;
 use crate::supervise::Link;
@@ -80,17 +80,26 @@ impl Connection<'_> {
         link: Option<&mut Link>,
         seen: Option<Seen>,
     ) {
-        let Publish { qos, id, dup, topic, payload } = publish;
+        let Publish { qos, id, dup, topic, payload, .. } = publish;
         let hash = XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(topic), payload);
         if !self.wanted(*qos, *id, *dup, hash) {
             return;
         }
-        match self.mqtt.routes.decode(topic, payload, now) {
-            Ok((index, event)) => {
-                self.batch.bytes += event.memory();
-                self.batch.note(Of::Event(self.batch.events.len()), seen, publish);
-                self.batch.events.push(event);
-                self.went_well(index, link);
+        let first = self.batch.events.len();
+        match self.mqtt.routes.decode(publish, now, &mut self.batch.events) {
+            Ok(Taken { subscription, odd }) => {
+                let news = self.batch.events.iter().skip(first);
+                self.batch.bytes += news.map(Event::memory).sum::<usize>();
+                if self.batch.events.len() > first {
+                    self.batch.note(Of::Event(first), seen, publish);
+                }
+                match odd {
+                    None => self.went_well(subscription, link),
+                    Some(Odd { reason, lines }) => {
+                        let index = Some(subscription);
+                        self.bury(index, &reason, topic, lines.as_bytes(), lines.len(), link);
+                    }
+                }
             }
             Err(Refused::Unwanted) => {
                 debug!(source = %self.mqtt.config.name, topic = %String::from_utf8_lossy(topic), "message of no subscription");
