@@ -222,6 +222,49 @@ async fn a_message_becomes_an_event_and_is_acknowledged_after_its_commit() {
 }
 
 #[tokio::test]
+async fn a_message_of_several_events_is_one_delivery_with_one_acknowledgement() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(16);
+    let each = |config: &mut Config| {
+        let keys = serde_json::json!({
+            "topic": "plant/{line}/{device}/temp",
+            "each": "r",
+            "time": { "path": "t", "format": "unix_s" },
+        });
+        config.subscriptions = vec![serde_json::from_value(keys).unwrap()];
+    };
+    let script = async {
+        let mut peer = Peer::accept(&listener, false).await;
+        peer.subscribed().await;
+        peer.publish(1, false, br#"{"r":[{"t":1,"n":1},{"n":2},{"t":3,"n":3}]}"#).await;
+        let (ticket, deliveries) = next(&mut commits, 1).await;
+        assert_eq!(numbers(&deliveries), [1, 3]);
+        let whole = deliveries.last().unwrap();
+        assert_eq!((whole.events.len(), whole.dead.len()), (2, 1));
+        assert_eq!(whole.dead[0].payload, b"{\"n\":2}\n");
+        let held: usize = whole.events.iter().map(crate::event::Event::memory).sum();
+        assert_eq!(whole.bytes, held + whole.dead[0].memory());
+        commits.commit(ticket);
+        assert_eq!(peer.acknowledged().await, 1);
+        // One without events is acknowledged, too.
+        peer.publish(2, false, br#"{"r":[]}"#).await;
+        let acknowledged = peer.acknowledged();
+        tokio::pin!(acknowledged);
+        loop {
+            tokio::select! {
+                id = &mut acknowledged => return id,
+                (ticket, empty) = next(&mut commits, 0) => {
+                    assert_eq!(numbers(&empty), []);
+                    commits.commit(ticket);
+                }
+            }
+        }
+    };
+    let (id, ends) = beside(source_with(&listener, None, each), intake, script).await;
+    assert_eq!((id, ends), (2, Vec::new()));
+}
+
+#[tokio::test]
 async fn after_a_lost_connection_nothing_is_connected_before_the_commit_and_redeliveries_are_recognised()
  {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -6,7 +6,7 @@
 //! gathered: one system call for many messages (0.75 µs a message
 //! against 2.6).
 //!
-//! The parts: [`config`]; `frame` (bytes → packets), `packet`, `v4`, `v5`
+//! The parts: [`config`], `subscription`; `frame` (bytes → packets), `packet`, `v4`, `v5`
 //! (packets ↔ codec); `session` (what is un-acknowledged; pure), `numbering` (how
 //! the broker gives packet ids; pure), `window` (when it stands still; pure), `route` (message → events; pure), with
 //! `payload`, `pick` and `property`; `stream`
@@ -24,6 +24,7 @@ mod raw;
 mod route;
 mod session;
 mod stream;
+mod subscription;
 mod v4;
 mod v5;
 mod window;
