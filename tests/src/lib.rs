@@ -45,6 +45,8 @@ pub mod faulty;
 
 pub mod soak;
 
+pub mod campaign;
+
 /// A fault that lasts: the time is part of the scenario, nothing is waited for.
 pub fn outage(lasts: Duration) {
     std::thread::sleep(lasts);
