@@ -312,6 +312,10 @@ topic = \"{name}/{{device}}\"
         assert!(foreign.is_empty(), "{foreign:?} were never sent");
         if !lost.is_empty() || !repeated.is_empty() {
             say(&format!("{}: lost {lost:?}, repeated {repeated:?}", self.name));
+            let first = repeated.first().map(|(number, _)| *number);
+            for record in judge.records.iter().filter(|record| Some(record.number("n")) == first) {
+                say(&format!("{}: {record:?}", self.name));
+            }
         }
         let (doubled, taken_again) = if counts { (repeated.len(), 0) } else { (0, repeated.len()) };
         Report {

@@ -284,10 +284,11 @@ impl Broker {
         }
     }
 
-    /// The client may take our session for a new one, and all that is in flight
-    /// for new messages.
+    /// The client may take our session for a new one, and what is in flight of QoS 1
+    /// for new messages. That of QoS 2 shows it that the session is the old one.
     pub(super) fn is_unsure(&mut self) {
-        self.doubt.extend(self.flights.iter().map(|flight| flight.key));
+        let once = self.flights.iter().filter(|flight| flight.key.0 == DEVICES[0]);
+        self.doubt.extend(once.map(|flight| flight.key));
         self.learned = false;
     }
 

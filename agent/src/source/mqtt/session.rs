@@ -24,8 +24,10 @@
 //!   its proof, so that there a proof is asked for at once.
 //!
 //! A crash costs nothing: the checkpoint is committed with the messages that it
-//! names, answers come after that commit.
+//! names, answers come after that commit. Whether the ids of QoS 2 still hold after a
+//! login that had no answer, `doubt` finds out.
 
+mod doubt;
 mod saved;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -108,6 +110,8 @@ pub(super) struct Session {
     numbering: Numbering,
     /// QoS 2 ids between PUBREC and PUBCOMP.
     received: BTreeSet<u16>,
+    /// Those of them that may be another session's, see `doubt`.
+    doubtful: BTreeSet<u16>,
     /// Answers to what came since the last delivery, and whether it was new.
     open: Vec<(Answer, Verdict)>,
     /// Whether something since the last delivery must be committed.
@@ -202,11 +206,8 @@ impl Session {
         self.replay = all;
         let unsure = self.login == Login::Unsure;
         self.forget_connection();
-        // A new session has other messages under the same ids, and those of QoS 2
-        // are known by their ids alone: twice rather than lost.
-        if unsure && !self.received.is_empty() {
-            self.received.clear();
-            self.changed = true;
+        if unsure {
+            self.doubt();
         }
         let known = std::mem::take(&mut self.before_login);
         self.set_subscribed(known);
@@ -220,11 +221,13 @@ impl Session {
         let known = !(self.entries.is_empty()
             && self.replay.is_empty()
             && self.received.is_empty()
+            && self.doubtful.is_empty()
             && self.numbering.kind() == Kind::Unknown);
         self.entries.clear();
         self.replay.clear();
         self.certain = 0;
         self.received.clear();
+        self.doubtful.clear();
         // Another session may be another broker's.
         self.numbering = Numbering::default();
         self.subscribed = 0;
@@ -274,6 +277,9 @@ impl Session {
 
     /// A PUBLISH arrived; `hash` is one of its topic and payload.
     pub(super) fn publish(&mut self, qos: u8, id: u16, dup: bool, hash: u32) -> Verdict {
+        if qos > 0 {
+            self.look_at(id, dup);
+        }
         match qos {
             0 => Verdict::Take,
             1 => self.publish_once(id, dup, hash),
@@ -340,6 +346,7 @@ impl Session {
 
     /// A PUBREL arrived.
     pub(super) fn release(&mut self, id: u16) {
+        self.trust();
         let held = self.received.remove(&id);
         self.changed |= held;
         let verdict = if held { Verdict::Take } else { Verdict::Known };

@@ -140,10 +140,9 @@ fn only_a_login_that_was_answered_knows_what_is_subscribed() {
     assert_eq!(session.subscribed(), 0, "the first login had no answer");
 }
 
-/// A login whose answer was lost may have made a new session, in which other
-/// messages have the ids of the old one.
-#[test]
-fn after_an_unanswered_login_ids_alone_tell_no_redelivery() {
+/// Two that go on behind an unanswered login and find a session: the process that asked
+/// before, and one that is started anew. Both know 7 of QoS 2 and 8 of QoS 1.
+fn unsure() -> [Session; 2] {
     let mut session = counting();
     session.set_subscribed(9);
     session.publish(2, 7, false, 70);
@@ -152,14 +151,64 @@ fn after_an_unanswered_login_ids_alone_tell_no_redelivery() {
     session.begin_login();
     session.ask();
     let restored = Session::restore(Some(&session.checkpoint()));
-    for mut session in [restored, session] {
+    [restored, session].map(|mut session| {
         session.begin_login();
         session.ask();
         session.resume();
         assert_eq!(session.subscribed(), 0, "a new session has no subscriptions");
-        assert!(session.changed(), "what is forgotten is committed");
+        assert!(session.doubts() && session.idle().is_none());
+        session
+    })
+}
+
+/// A login whose answer was lost may have made a new session, in which other
+/// messages have the ids of the old one.
+#[test]
+fn after_an_unanswered_login_ids_alone_tell_no_redelivery() {
+    for mut session in unsure() {
+        session.forget_doubtful();
+        assert!(session.changed() && !session.doubts(), "what is forgotten is committed");
         assert_eq!(session.publish(2, 7, true, 71), Verdict::Take);
         assert_eq!(session.publish(1, 8, true, 80), Verdict::Known, "known by its content too");
+    }
+    for mut session in unsure() {
+        assert_eq!(session.publish(2, 7, false, 71), Verdict::Take, "it was never sent before");
+        session.delivered(Some(Ticket(2)), 0);
+        assert_eq!(crash(&session).publish(2, 7, true, 71), Verdict::Known);
+    }
+}
+
+/// Nothing is delivered in a session in which nothing was subscribed.
+#[test]
+fn what_is_delivered_again_after_an_unanswered_login_shows_that_the_session_is_the_old_one() {
+    for mut session in unsure() {
+        assert_eq!(session.publish(2, 7, true, 70), Verdict::Known);
+        assert!(!session.doubts());
+    }
+    for mut session in unsure() {
+        assert_eq!(session.publish(1, 8, true, 80), Verdict::Known);
+        assert_eq!(session.publish(2, 7, true, 70), Verdict::Known);
+    }
+    for mut session in unsure() {
+        session.release(7);
+        assert!(!session.doubts() && session.changed(), "its PUBCOMP waits for a commit");
+    }
+}
+
+#[test]
+fn a_doubt_that_was_not_settled_outlives_the_connection_and_the_process() {
+    for mut session in unsure() {
+        let mut again = Session::restore(Some(&session.checkpoint()));
+        session.begin_login();
+        session.ask();
+        session.resume();
+        assert!(session.doubts());
+        again.begin_login();
+        again.ask();
+        again.resume();
+        assert!(again.doubts());
+        again.start_anew();
+        assert!(!again.doubts() && again.changed());
     }
 }
 

@@ -8,6 +8,7 @@ use super::super::Mqtt;
 use super::super::config::{Config, Protocol};
 use super::super::frame::{Frame, Frames};
 use super::super::packet::{self, Connected, Login, Packet};
+use super::super::session::Session;
 use super::super::stream::Stream;
 use super::super::window::Window;
 use super::{Batch, Connection, End, READ};
@@ -151,10 +152,26 @@ impl Connection<'_> {
             intake.flush();
             intake.wait_committed(self.mqtt.session.last()).await?;
         }
+        if self.mqtt.session.doubts() {
+            self.settle_doubts(intake).await?;
+        }
         if self.mqtt.session.subscribed() != self.mqtt.subscriptions {
             self.subscribe(intake).await?;
         }
         self.bounded = true;
+        Ok(())
+    }
+
+    /// Waits until the broker delivers something again, or has nothing to deliver again:
+    /// then no id of the old session may be left when something is subscribed.
+    async fn settle_doubts(&mut self, intake: &mut Intake) -> Result<(), End> {
+        self.mqtt.session.ping(&mut self.out);
+        let is_settled = |session: &Session| !session.doubts() || !session.pinging();
+        self.listen(intake, "a PINGREQ", |this| is_settled(&this.mqtt.session)).await?;
+        self.mqtt.session.forget_doubtful();
+        self.hand_over(intake).await?;
+        intake.flush();
+        intake.wait_committed(self.mqtt.session.last()).await?;
         Ok(())
     }
 
@@ -164,27 +181,37 @@ impl Connection<'_> {
         let packet = packet::subscribe(self.mqtt.config.protocol, &self.mqtt.filters)
             .map_err(|error| Error::new(format!("cannot make a SUBSCRIBE: {error}")))?;
         self.out.extend_from_slice(&packet);
+        self.listen(intake, "the subscription", |this| !this.granted.is_empty()).await?;
+        // Only if all were taken the session is as configured; else the
+        // next connection tries again.
+        if self.granted.iter().all(Result::is_ok) {
+            self.mqtt.session.set_subscribed(self.mqtt.subscriptions);
+        }
+        self.hand_over(intake).await
+    }
+
+    /// Takes what comes until it is `enough`, the answer to `asked`; the last of it is
+    /// not handed over yet.
+    async fn listen(
+        &mut self,
+        intake: &mut Intake,
+        asked: &str,
+        enough: impl Fn(&Self) -> bool,
+    ) -> Result<(), End> {
         loop {
             self.stream.write(&mut self.out).map_err(|error| self.lost(error))?;
             let read = self.read(None);
-            if self.granted.is_empty() {
-                self.hand_over(intake).await?;
-            } else {
-                // Only if all were taken the session is as configured; else the
-                // next connection tries again.
-                if self.granted.iter().all(Result::is_ok) {
-                    self.mqtt.session.set_subscribed(self.mqtt.subscriptions);
-                }
-                self.hand_over(intake).await?;
+            if enough(self) {
                 return Ok(());
             }
+            self.hand_over(intake).await?;
             if read? == 0 {
                 // The broker's time alone: our buffer may be full meanwhile.
                 let limit = self.mqtt.config.connect_timeout.get();
                 let wait = timeout(limit, self.stream.ready(true, !self.out.is_empty())).await;
                 let late = |_| {
                     let address = &self.mqtt.config.address;
-                    Error::new(format!("{address} does not answer the subscription in {limit:?}"))
+                    Error::new(format!("{address} does not answer {asked} in {limit:?}"))
                 };
                 wait.map_err(late)?.map_err(|error| self.lost(error))?;
             }

@@ -17,9 +17,10 @@ impl Session {
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.numbering.save());
         bytes.extend_from_slice(&self.subscribed.to_le_bytes());
-        let count = u16::try_from(self.received.len()).unwrap_or(u16::MAX);
+        let count = self.received.len() + self.doubtful.len();
+        let count = u16::try_from(count).unwrap_or(u16::MAX);
         bytes.extend_from_slice(&count.to_le_bytes());
-        for id in &self.received {
+        for id in self.received.iter().chain(&self.doubtful) {
             bytes.extend_from_slice(&id.to_le_bytes());
         }
         let mut run: Option<(usize, u16, u16)> = None;
@@ -48,7 +49,7 @@ impl Session {
     /// where something must be recognised: ids of QoS 2, and the end of one.
     pub(in crate::source::mqtt) fn idle(&self) -> Option<Vec<u8>> {
         let once = |(answer, _): &(Answer, Verdict)| matches!(answer, Answer::Ack(_));
-        if !self.received.is_empty() || !self.open.iter().all(once) {
+        if !self.received.is_empty() || self.doubts() || !self.open.iter().all(once) {
             return None;
         }
         let [kind, ..] = self.numbering.save();
