@@ -4,7 +4,7 @@
 help:
 	@echo "make demo       the real agent between a simulated plant and a simulated Kafka; ARGS=\"--for 20s --json\" unattended"
 	@echo "make test       everything: format, clippy, unit, property and end-to-end tests with a real Kafka, mosquitto and Modbus devices of others"
-	@echo "make test-long  20,000 power cuts, 20,000 histories of the buffer, 50,000 seeds of each simulator: three hours"
+	@echo "make test-long  20,000 power cuts, 20,000 histories of the buffer, 50,000 seeds of each simulator, 100,000 MQTT messages over kills: three hours"
 	@echo "make simulate   the forwarder, and the whole way, against models under SEEDS=2000 seeds each, from FROM=0, or again under SEED=n"
 	@echo "make soak       the agent killed KILLS=1000 times while Kafka and the lines fail; the last line is one JSON object; KAFKA=3.9.2 with the older one, WRITE=when_needed with a file that rests"
 	@echo "make lint       format and clippy alone"
@@ -22,10 +22,12 @@ test:
 
 # Ten times what `make test` runs; one line for each campaign.
 test-long:
-	@scripts/setup.sh build
+	@scripts/setup.sh test
 	CUTS=20000 cargo test --workspace --locked --test cuts
 	PROPTEST_CASES=20000 cargo test --workspace --locked --lib buffer::tests
 	SEEDS=50000 cargo test --workspace --locked --lib simulator::every
+	cargo build --workspace --locked --features tidegate-e2e/real-servers --all-targets
+	MESSAGES=25000 cargo test --workspace --locked --features tidegate-e2e/real-servers --test kills
 
 lint:
 	@scripts/setup.sh build

@@ -25,7 +25,8 @@ impl Template {
             Some(rest) => {
                 let (group, pattern) = rest
                     .split_once('/')
-                    .filter(|(group, _)| !group.is_empty())
+                    // MQTT 5, 4.8.2.
+                    .filter(|(group, _)| !group.is_empty() && !group.contains(['+', '#']))
                     .ok_or_else(|| format!("`{text}` is not `$share/<group>/<topic>`"))?;
                 (format!("$share/{group}/"), pattern)
             }
@@ -187,7 +188,17 @@ mod tests {
 
     #[test]
     fn a_wrong_template_is_told_with_what_would_be_right() {
-        for text in ["", "a/#/b", "a/x{b}", "a/{b c}", "a/{x}/{x}", "a/b+", "$share/g", "a/{}"] {
+        for text in [
+            "",
+            "a/#/b",
+            "a/x{b}",
+            "a/{b c}",
+            "a/{x}/{x}",
+            "a/b+",
+            "$share/g",
+            "$share/g+/a",
+            "a/{}",
+        ] {
             assert!(Template::parse(text).is_err(), "{text}");
         }
     }

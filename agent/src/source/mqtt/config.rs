@@ -74,6 +74,11 @@ pub struct Config {
     /// 1 to 65,535.
     #[serde(default = "default_max_unacknowledged")]
     pub max_unacknowledged: u16,
+    /// The same by size, as events are held in memory: a few hundred bytes on top of
+    /// each payload. One message is always taken. 64 KiB to 16 MiB: more than that the
+    /// queue before the file does not hold.
+    #[serde(default = "default_max_unacknowledged_bytes")]
+    pub max_unacknowledged_bytes: ByteSize,
     /// What is subscribed.
     #[serde(rename = "subscription")]
     pub subscriptions: Vec<Subscription>,
@@ -177,6 +182,10 @@ const fn default_max_payload() -> ByteSize {
 const fn default_max_unacknowledged() -> u16 {
     10_000
 }
+/// A commit's worth of the queue.
+const fn default_max_unacknowledged_bytes() -> ByteSize {
+    ByteSize::mib(4)
+}
 
 impl Config {
     /// The files that it names.
@@ -207,6 +216,13 @@ impl Config {
         }
         if self.max_unacknowledged == 0 {
             say("max_unacknowledged", "must be from 1 to 65535".to_owned());
+        }
+        if !(64 * 1_024..=16 * 1_024 * 1_024).contains(&self.max_unacknowledged_bytes.get()) {
+            say("max_unacknowledged_bytes", "must be from 64 KiB to 16 MiB".to_owned());
+        }
+        // The broker would choose another name, and so another session, each time.
+        if self.client_id.as_ref().is_some_and(String::is_empty) {
+            say("client_id", "must be a name; without the key there is a default".to_owned());
         }
         if self.password.is_some() && self.username.is_none() && self.protocol == Protocol::V4 {
             say("password", "needs a `username` in version 3.1.1".to_owned());

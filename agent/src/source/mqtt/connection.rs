@@ -43,9 +43,6 @@ const BURST_PAUSE: Duration = Duration::from_millis(2);
 /// 28 with 2 ms, for 10 ms of mean latency.
 const LOW_RATE_PAUSE: Duration = Duration::from_millis(20);
 
-/// Bytes that may wait for their commit: a commit's worth of the queue.
-const UNACKNOWLEDGED_BYTES: usize = 4 * 1024 * 1024;
-
 /// New messages so soon after acknowledgements came because of them.
 const JUST_AFTER: Duration = Duration::from_millis(100);
 
@@ -94,6 +91,7 @@ pub(super) async fn run(
     if end.is_ok() {
         link.up(&connection.mqtt.config.address);
         connection.report_subscriptions(link);
+        connection.report_expiry(link);
         end = connection.turns(intake, link, stop).await;
     }
     match end {
@@ -115,12 +113,14 @@ struct Connection<'a> {
     batch: Batch,
     granted: Vec<Result<u8, String>>,
     keep_alive: Duration,
+    /// How long the broker keeps the session, in seconds, where it says so.
+    session_expiry: Option<u32>,
     heard: Instant,
     spoke: Instant,
     /// When the oldest PINGREQ that is on its way was written.
     asked: Instant,
     answered: Instant,
-    /// Whether `max_unacknowledged` holds.
+    /// Whether `max_unacknowledged` and `max_unacknowledged_bytes` hold.
     bounded: bool,
     /// What was told of the broker's packet ids.
     told: Kind,
@@ -145,10 +145,11 @@ impl Connection<'_> {
 
     /// Whether more may be taken before a commit.
     fn room(&self) -> bool {
-        let session = &self.mqtt.session;
+        let Mqtt { session, config, .. } = &*self.mqtt;
+        let bytes = session.unanswered_bytes() + self.batch.bytes;
         !self.bounded
-            || (session.unanswered() < usize::from(self.mqtt.config.max_unacknowledged)
-                && session.unanswered_bytes() + self.batch.bytes < UNACKNOWLEDGED_BYTES)
+            || (session.unanswered() < usize::from(config.max_unacknowledged)
+                && u64::try_from(bytes).is_ok_and(|b| b < config.max_unacknowledged_bytes.get()))
     }
 
     async fn turns(

@@ -29,6 +29,8 @@ pub(super) struct Connected {
     pub(super) session_present: bool,
     /// The broker's own keep-alive, in seconds.
     pub(super) keep_alive: Option<u16>,
+    /// How long it keeps the session, in seconds, where that is not what was asked for.
+    pub(super) session_expiry: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -75,7 +77,14 @@ pub(super) fn subscribe(protocol: Protocol, filters: &[(String, Qos)]) -> Result
 pub(super) fn read(protocol: Protocol, frame: BytesMut) -> Result<Packet, String> {
     if frame.first().is_some_and(|first| first >> 4 == 3) {
         let publish = publish(&frame.freeze(), protocol == Protocol::V5);
-        return publish.map(Packet::Publish).ok_or_else(|| "a malformed PUBLISH".to_owned());
+        let publish = publish.ok_or("a malformed PUBLISH")?;
+        // Whatever it was about would be lost with its acknowledgement.
+        if publish.topic.is_empty() {
+            return Err("a PUBLISH without a topic, as with a topic alias, which it was not \
+                        told to use"
+                .to_owned());
+        }
+        return Ok(Packet::Publish(publish));
     }
     match protocol {
         Protocol::V4 => v4::read(frame),

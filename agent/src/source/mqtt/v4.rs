@@ -57,6 +57,7 @@ pub(super) fn read(mut frame: BytesMut) -> Result<Packet, String> {
             refused: refusal(ack.code),
             session_present: ack.session_present,
             keep_alive: None,
+            session_expiry: None,
         }),
         Wire::SubAck(ack) => Packet::Subscribed(
             ack.return_codes

@@ -3,8 +3,8 @@
 use bytes::BytesMut;
 use rumqttc_v5::mqttbytes::QoS;
 use rumqttc_v5::mqttbytes::v5::{
-    Connect, ConnectAuth, ConnectProperties, ConnectReturnCode, LastWill, Packet as Wire,
-    RetainForwardRule, Subscribe, SubscribeFilter, SubscribeReasonCode,
+    Connect, ConnectAuth, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, LastWill,
+    Packet as Wire, RetainForwardRule, Subscribe, SubscribeFilter, SubscribeReasonCode,
 };
 
 use super::config::{Config, Qos};
@@ -28,6 +28,9 @@ pub(super) fn connect(config: &Config, login: Login) -> Result<BytesMut, String>
     let mut properties = ConnectProperties::new();
     properties.session_expiry_interval = Some(config.session_expiry_secs());
     properties.receive_maximum = config.receive_maximum();
+    // No Topic Alias Maximum: the broker may then send no alias (3.1.2.11.5). No Maximum
+    // Packet Size: it would drop what is larger without a word (3.1.2.11.4), and we make
+    // a dead letter of it.
     let connect = Connect {
         keep_alive: config.keep_alive_secs(),
         client_id: login.client_id,
@@ -68,24 +71,30 @@ pub(super) fn read(mut frame: BytesMut) -> Result<Packet, String> {
         Wire::PubRel(release) => Packet::Release(release.pkid),
         Wire::PingResp => Packet::Pong,
         Wire::ConnAck(ack) => {
-            let reason = ack.properties.as_ref().and_then(|p| p.reason_string.as_deref());
+            let properties = ack.properties.as_ref();
+            let reason = properties.and_then(|p| p.reason_string.as_deref());
+            let server = properties.and_then(|p| p.server_reference.as_deref());
             Packet::Connected(Connected {
-                refused: refusal(ack.code, reason),
+                refused: refusal(ack.code).map(|text| in_full(text, reason, server)),
                 session_present: ack.session_present,
-                keep_alive: ack.properties.as_ref().and_then(|p| p.server_keep_alive),
+                keep_alive: properties.and_then(|p| p.server_keep_alive),
+                session_expiry: properties.and_then(|p| p.session_expiry_interval),
             })
         }
-        Wire::SubAck(ack) => Packet::Subscribed(
-            ack.return_codes
-                .iter()
-                .map(|code| match code {
-                    SubscribeReasonCode::Success(qos) => Ok(*qos as u8),
-                    SubscribeReasonCode::NotAuthorized => Err("not authorised".to_owned()),
-                    other => Err(format!("{other:?}")),
-                })
-                .collect(),
-        ),
-        Wire::Disconnect(disconnect) => Packet::Closed(format!("{:?}", disconnect.reason_code)),
+        Wire::SubAck(ack) => {
+            let reason = ack.properties.as_ref().and_then(|p| p.reason_string.as_deref());
+            let granted = ack.return_codes.iter().map(|code| match code {
+                SubscribeReasonCode::Success(qos) => Ok(*qos as u8),
+                other => Err(in_full(words(other), reason, None)),
+            });
+            Packet::Subscribed(granted.collect())
+        }
+        Wire::Disconnect(disconnect) => {
+            let properties = disconnect.properties.as_ref();
+            let reason = properties.and_then(|p| p.reason_string.as_deref());
+            let server = properties.and_then(|p| p.server_reference.as_deref());
+            Packet::Closed(in_full(farewell(disconnect.reason_code), reason, server))
+        }
         _ => Packet::Other,
     })
 }
@@ -108,29 +117,77 @@ pub(super) fn properties(frame: &[u8]) -> Vec<(String, String)> {
     named.chain(found.user_properties).collect()
 }
 
-fn refusal(code: ConnectReturnCode, reason: Option<&str>) -> Option<String> {
+fn refusal(code: ConnectReturnCode) -> Option<String> {
     let text = match code {
         ConnectReturnCode::Success => return None,
         ConnectReturnCode::RefusedProtocolVersion
         | ConnectReturnCode::UnsupportedProtocolVersion => {
-            "it does not speak version 5: set protocol = \"3.1.1\"".to_owned()
+            "it does not speak version 5: set protocol = \"3.1.1\""
         }
         ConnectReturnCode::BadClientId | ConnectReturnCode::ClientIdentifierNotValid => {
-            "it does not take this client_id".to_owned()
+            "it does not take this client_id"
         }
-        ConnectReturnCode::BadUserNamePassword => "wrong user name or password".to_owned(),
+        ConnectReturnCode::BadUserNamePassword => "wrong user name or password",
         ConnectReturnCode::NotAuthorized => {
-            "not authorised: wrong user name, password or client_id".to_owned()
+            "not authorised: wrong user name, password or client_id"
         }
-        ConnectReturnCode::Banned => "this client is banned".to_owned(),
-        ConnectReturnCode::ServerBusy => "it is busy".to_owned(),
+        ConnectReturnCode::Banned => "this client is banned",
+        ConnectReturnCode::ServerBusy => "it is busy",
         ConnectReturnCode::ServerUnavailable | ConnectReturnCode::ServiceUnavailable => {
-            "it is not available".to_owned()
+            "it is not available"
         }
-        other => format!("{other:?}"),
+        ConnectReturnCode::QoSNotSupported => "it does not take the qos of last_will",
+        ConnectReturnCode::RetainNotSupported => "it does not take the retain of last_will",
+        other => return Some(words(other)),
     };
-    Some(match reason {
-        Some(reason) => format!("{text} ({reason})"),
-        None => text,
-    })
+    Some(text.to_owned())
+}
+
+fn farewell(code: DisconnectReasonCode) -> String {
+    match code {
+        DisconnectReasonCode::SessionTakenOver => {
+            "another client has logged in with its client_id: does a second agent use it?"
+                .to_owned()
+        }
+        DisconnectReasonCode::ServerShuttingDown => "it is shutting down".to_owned(),
+        other => words(other),
+    }
+}
+
+/// The codec's name of a reason as words: `QuotaExceeded` is `quota exceeded`. The names
+/// are those of the specification (2.4).
+fn words(code: impl std::fmt::Debug) -> String {
+    let mut words = String::new();
+    let mut after_small = false;
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && after_small {
+            words.push(' ');
+        }
+        after_small = letter.is_lowercase();
+        words.push(letter.to_ascii_lowercase());
+    }
+    words
+}
+
+/// With what the broker adds: a Reason String, and the server that it refers to
+/// (3.2.2.3.9, 3.2.2.3.16).
+fn in_full(text: String, reason: Option<&str>, server: Option<&str>) -> String {
+    let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
+    let server = server.map(|server| format!(", use {server}")).unwrap_or_default();
+    format!("{text}{reason}{server}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_told_in_words_with_what_the_broker_adds() {
+        let over = words(DisconnectReasonCode::QuotaExceeded);
+        assert_eq!(in_full(over, Some("100 a day"), None), "quota exceeded (100 a day)");
+        let moved = refusal(ConnectReturnCode::ServerMoved).unwrap();
+        assert_eq!(in_full(moved, None, Some("b:1883")), "server moved, use b:1883");
+        let shared = words(SubscribeReasonCode::SharedSubscriptionsNotSupported);
+        assert_eq!(shared, "shared subscriptions not supported");
+    }
 }

@@ -15,6 +15,11 @@ use super::{Batch, Connection, End, READ};
 use crate::collect::{Checkpoint, Delivery, Intake};
 use crate::source::Error;
 use crate::supervise::Link;
+use crate::units::Period;
+
+/// Subject of the fault that the broker forgets the session too soon, beside the filters
+/// that have theirs.
+const SESSION: &str = "the session";
 
 /// Connects and logs in.
 pub(super) async fn open<'a>(
@@ -66,6 +71,7 @@ pub(super) async fn open<'a>(
         batch: Batch::default(),
         granted: Vec::new(),
         keep_alive,
+        session_expiry: connected.session_expiry,
         heard: now,
         spoke: now,
         asked: now,
@@ -215,6 +221,23 @@ impl Connection<'_> {
                 };
                 wait.map_err(late)?.map_err(|error| self.lost(error))?;
             }
+        }
+    }
+
+    /// What comes while the agent is away for longer than that is lost.
+    pub(super) fn report_expiry(&self, link: &mut Link) {
+        let asked = self.mqtt.config.session_expiry_secs();
+        match self.session_expiry.filter(|seconds| *seconds < asked && !self.mqtt.tapped) {
+            Some(seconds) => link.fault(
+                SESSION,
+                &format!(
+                    "the broker keeps the session for {} only, not for \
+                     session_expiry_interval ({})",
+                    Period::from_secs(seconds.into()),
+                    self.mqtt.config.session_expiry_interval
+                ),
+            ),
+            None => link.well(SESSION),
         }
     }
 
