@@ -66,6 +66,10 @@ impl Period {
 }
 
 impl ByteSize {
+    pub const fn kib(kib: u64) -> Self {
+        Self(kib * 1_024)
+    }
+
     pub const fn mib(mib: u64) -> Self {
         Self(mib * 1024 * 1024)
     }

@@ -68,6 +68,10 @@ pub(super) fn named(config: &Config) -> Vec<Named> {
             let tls = mqtt.tls.as_ref()?;
             Some((format!("tls of source {}", mqtt.name), &tls.ca, &tls.certificate))
         }
+        source::Config::Sparkplug(host) => {
+            let tls = host.tls.as_ref()?;
+            Some((format!("tls of source {}", host.name), &tls.ca, &tls.certificate))
+        }
         source::Config::Modbus(_) | source::Config::Serial(_) | source::Config::Sqlite(_) => None,
     });
     let files = kafka.chain(sources).flat_map(|(by, ca, certificate)| {

@@ -69,7 +69,7 @@ fn chosen<'c>(
     let named = sources.iter().filter(|source| name.is_none_or(|name| source.name() == name));
     let planned = named.clone().filter_map(|source| match source {
         Config::Modbus(config) => Some(config),
-        Config::Mqtt(_) | Config::Serial(_) | Config::Sqlite(_) => None,
+        Config::Mqtt(_) | Config::Serial(_) | Config::Sparkplug(_) | Config::Sqlite(_) => None,
     });
     let planned: Vec<&modbus::Config> = planned.collect();
     match name {

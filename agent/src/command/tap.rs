@@ -274,7 +274,9 @@ fn hint(config: &Config, source: &source::Config) -> Option<String> {
     let address = match source {
         source::Config::Modbus(modbus) => &modbus.address,
         source::Config::Serial(serial) => &serial.address,
-        source::Config::Mqtt(_) | source::Config::Sqlite(_) => return None,
+        source::Config::Mqtt(_) | source::Config::Sparkplug(_) | source::Config::Sqlite(_) => {
+            return None;
+        }
     };
     let what = if source.ports().is_empty() {
         format!("{address} may take one connection only")

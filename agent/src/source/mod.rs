@@ -10,6 +10,7 @@ pub mod modbus;
 pub mod mqtt;
 mod port;
 pub mod serial;
+pub mod sparkplug;
 pub mod sql;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,7 @@ pub enum Config {
     Modbus(modbus::Config),
     Mqtt(Box<mqtt::Config>),
     Serial(Box<serial::Config>),
+    Sparkplug(Box<sparkplug::Config>),
     Sqlite(sql::sqlite::Config),
 }
 
@@ -40,6 +42,7 @@ impl Config {
             Self::Modbus(c) => &c.name,
             Self::Mqtt(c) => &c.name,
             Self::Serial(c) => &c.name,
+            Self::Sparkplug(c) => &c.name,
             Self::Sqlite(c) => &c.name,
         }
     }
@@ -50,6 +53,7 @@ impl Config {
             Self::Modbus(c) => &c.labels,
             Self::Mqtt(c) => &c.labels,
             Self::Serial(c) => &c.labels,
+            Self::Sparkplug(c) => &c.labels,
             Self::Sqlite(c) => &c.labels,
         }
     }
@@ -60,6 +64,7 @@ impl Config {
             Self::Modbus(_) | Self::Sqlite(_) => Vec::new(),
             Self::Serial(c) => c.files(),
             Self::Mqtt(c) => c.files(),
+            Self::Sparkplug(c) => c.files(),
         }
     }
 
@@ -68,7 +73,7 @@ impl Config {
         match self {
             Self::Modbus(c) => c.ports().collect(),
             Self::Serial(c) => c.port().map(|port| ("address", port)).into_iter().collect(),
-            Self::Mqtt(_) | Self::Sqlite(_) => Vec::new(),
+            Self::Mqtt(_) | Self::Sparkplug(_) | Self::Sqlite(_) => Vec::new(),
         }
     }
 
@@ -79,6 +84,7 @@ impl Config {
             Self::Modbus(c) => c.check(),
             Self::Mqtt(c) => c.check(),
             Self::Serial(c) => c.check(),
+            Self::Sparkplug(c) => c.check(),
             Self::Sqlite(c) => c.check(),
         }
     }
@@ -88,6 +94,7 @@ impl Config {
     pub fn doubts(&self) -> Vec<(String, String)> {
         match self {
             Self::Modbus(c) => modbus::doubts(c),
+            Self::Sparkplug(c) => c.doubts(),
             Self::Mqtt(_) | Self::Serial(_) | Self::Sqlite(_) => Vec::new(),
         }
     }
@@ -137,6 +144,7 @@ pub enum Source {
     Modbus(modbus::Source),
     Serial(Box<serial::Source>),
     Sqlite(sql::sqlite::Source),
+    /// Also the Sparkplug host, which is a reader of its messages.
     Mqtt(Box<mqtt::Mqtt>),
 }
 
@@ -148,6 +156,7 @@ impl Source {
             Config::Modbus(c) => Self::Modbus(modbus::Source::new(c, setup)),
             Config::Mqtt(c) => Self::Mqtt(Box::new(mqtt::Mqtt::new(c.as_ref().clone(), setup))),
             Config::Serial(c) => Self::Serial(Box::new(serial::Source::new(c, setup))),
+            Config::Sparkplug(c) => Self::Mqtt(Box::new(mqtt::Mqtt::host(c, setup))),
             Config::Sqlite(c) => Self::Sqlite(sql::sqlite::Source::new(c, setup)),
         }
     }

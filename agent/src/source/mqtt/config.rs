@@ -183,7 +183,7 @@ const fn default_max_unacknowledged() -> u16 {
     10_000
 }
 /// A commit's worth of the queue.
-const fn default_max_unacknowledged_bytes() -> ByteSize {
+pub(in crate::source) const fn default_max_unacknowledged_bytes() -> ByteSize {
     ByteSize::mib(4)
 }
 

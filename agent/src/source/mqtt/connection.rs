@@ -47,10 +47,10 @@ const LOW_RATE_PAUSE: Duration = Duration::from_millis(20);
 const JUST_AFTER: Duration = Duration::from_millis(100);
 
 /// How long a stop may wait for the last commit.
-const GOODBYE: Duration = Duration::from_secs(2);
+pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Why the loop ended.
-enum End {
+pub(super) enum End {
     /// `stop`, or the agent goes down.
     Stop,
     Broken(Error),
@@ -92,8 +92,10 @@ pub(super) async fn run(
         link.up(&connection.mqtt.config.address);
         connection.report_subscriptions(link);
         connection.report_expiry(link);
+        connection.greet();
         end = connection.turns(intake, link, stop).await;
     }
+    connection.leave_host(&end, intake, link, stop).await;
     match end {
         Ok(()) | Err(End::Stop) => {
             connection.goodbye(intake).await;
@@ -103,14 +105,14 @@ pub(super) async fn run(
     }
 }
 
-struct Connection<'a> {
-    mqtt: &'a mut Mqtt,
+pub(super) struct Connection<'a> {
+    pub(super) mqtt: &'a mut Mqtt,
     stream: Stream,
     frames: Frames,
     buffer: Vec<u8>,
-    out: Vec<u8>,
+    pub(super) out: Vec<u8>,
     window: Window,
-    batch: Batch,
+    pub(super) batch: Batch,
     granted: Vec<Result<u8, String>>,
     keep_alive: Duration,
     /// How long the broker keeps the session, in seconds, where it says so.
@@ -131,11 +133,11 @@ struct Connection<'a> {
 /// What a turn has taken.
 #[derive(Default)]
 pub(super) struct Batch {
-    events: Vec<Event>,
-    dead: Vec<DeadLetter>,
+    pub(super) events: Vec<Event>,
+    pub(super) dead: Vec<DeadLetter>,
     /// What they were made of, where somebody looks.
     pub(super) notes: Vec<Note>,
-    bytes: usize,
+    pub(super) bytes: usize,
 }
 
 impl Connection<'_> {
@@ -165,6 +167,7 @@ impl Connection<'_> {
             self.speak(intake)?;
             let read = if self.room() { self.read(Some(&mut *link)) } else { Ok(0) };
             self.tell_numbering();
+            self.tend_host(link);
             let listened = self.room();
             if !listened {
                 // We do not read now, so that silence proves nothing.
@@ -287,7 +290,7 @@ impl Connection<'_> {
 
     /// Hands over what the last turn took, with the session's state after it.
     /// Pings go on while the buffer holds us back.
-    async fn hand_over(&mut self, intake: &mut Intake) -> Result<(), End> {
+    pub(super) async fn hand_over(&mut self, intake: &mut Intake) -> Result<(), End> {
         let batch = std::mem::take(&mut self.batch);
         let session = &mut self.mqtt.session;
         if batch.events.is_empty() && batch.dead.is_empty() && !session.changed() {
@@ -344,6 +347,7 @@ impl Connection<'_> {
             }
             None => self.heard.min(self.spoke) + self.keep_alive,
         };
+        let until = self.host_due().map_or(until, |due| until.min(due));
         // In a pause the next turn looks at the commits anyway, unless it is the
         // commit that the broker waits for.
         let ticket = self.mqtt.session.next_ticket().filter(|_| !paced || stands);

@@ -9,12 +9,13 @@
 //! The parts: [`config`], `subscription`; `frame` (bytes → packets), `packet`, `v4`, `v5`
 //! (packets ↔ codec); `session` (what is un-acknowledged; pure), `numbering` (how
 //! the broker gives packet ids; pure), `window` (when it stands still; pure), `route` (message → events; pure), with
-//! `payload`, `pick` and `property`; `stream`
-//! (socket and TLS), `connection` (the loop).
+//! `payload`, `pick` and `property`; `stream` (socket and TLS), `connection` (the loop);
+//! `hosted` (where the reader is a Sparkplug host and not the routes).
 
 pub mod config;
 mod connection;
 mod frame;
+mod hosted;
 mod numbering;
 mod packet;
 mod payload;
@@ -32,6 +33,7 @@ mod window;
 pub(crate) mod wire;
 
 use std::hash::Hasher as _;
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +42,7 @@ pub use config::Config;
 use crate::clock::Clock;
 use crate::collect::Intake;
 use crate::decode::topic::unshared;
+use crate::source::sparkplug::{self, Counts, Host};
 use crate::source::{Error, Setup};
 use crate::supervise::Link;
 use crate::units::Period;
@@ -61,6 +64,8 @@ pub struct Mqtt {
     /// its last bad one. As the faults of a [`Link`] it outlives a connection.
     good: Vec<Option<u32>>,
     session: Session,
+    /// The reader of all messages in the place of `routes`, where there is one.
+    host: Option<Box<Host>>,
     /// Somebody looks at it alone: the session at the broker ends with the connection.
     tapped: bool,
 }
@@ -75,6 +80,26 @@ impl Mqtt {
             .enumerate()
             .map(|(index, s)| (routes.filter(index).to_owned(), config.qos_of(s)))
             .collect();
+        Self::with(config, setup, filters, routes, None)
+    }
+
+    /// A Sparkplug host: its topics and messages are its own. The configuration must have
+    /// passed [`sparkplug::Config::check`].
+    pub fn host(config: &sparkplug::Config, setup: Setup<'_>) -> Self {
+        let host = Host::new(config, setup.flows);
+        let filters = config.filters().into_iter().map(|filter| (filter, Qos::AtLeastOnce));
+        let config = config.connection();
+        let routes = Routes::new(&config, setup.flows);
+        Self::with(config, setup, filters.collect(), routes, Some(Box::new(host)))
+    }
+
+    fn with(
+        config: Config,
+        setup: Setup<'_>,
+        filters: Vec<(String, Qos)>,
+        routes: Routes,
+        host: Option<Box<Host>>,
+    ) -> Self {
         let mut hash = twox_hash::XxHash64::with_seed(0);
         for (filter, qos) in &filters {
             hash.write(filter.as_bytes());
@@ -91,6 +116,7 @@ impl Mqtt {
             good: vec![None; filters.len() + 1],
             filters,
             routes,
+            host,
             session: Session::restore(setup.saved.as_deref()),
             tapped: false,
             config,
@@ -106,9 +132,22 @@ impl Mqtt {
         self.client_id = format!("{}-tap-{}", self.client_id, std::process::id());
         self.config.session_expiry_interval = Period::from_secs(0);
         self.config.last_will = None;
+        if let Some(host) = &mut self.host {
+            host.tap();
+        }
         for (filter, _) in &mut self.filters {
             *filter = unshared(filter).to_owned();
         }
+    }
+
+    /// Whether the session at the broker begins and ends with the connection.
+    const fn is_clean(&self) -> bool {
+        self.tapped || self.host.is_some()
+    }
+
+    /// Of a Sparkplug host, what it saw.
+    pub fn counts(&self) -> Option<Arc<Counts>> {
+        self.host.as_ref().map(|host| host.counts())
     }
 
     /// One connection, see [`crate::source::Source::run`].

@@ -106,3 +106,36 @@ fn publish(frame: &Bytes, properties: bool) -> Option<Publish> {
         payload: frame.slice_ref(parts.payload),
     })
 }
+
+/// Appends a PUBLISH of our own: QoS 1 with this packet id, else QoS 0.
+pub(super) fn publish_to(
+    out: &mut Vec<u8>,
+    protocol: Protocol,
+    topic: &str,
+    id: Option<u16>,
+    retain: bool,
+    payload: &[u8],
+) {
+    let mut rest = Vec::with_capacity(topic.len() + payload.len() + 5);
+    // Names of nodes are as long as the topics that they came in.
+    let length = u16::try_from(topic.len()).unwrap_or(u16::MAX);
+    rest.extend_from_slice(&length.to_be_bytes());
+    rest.extend_from_slice(topic.as_bytes());
+    rest.extend(id.iter().flat_map(|id| id.to_be_bytes()));
+    if protocol == Protocol::V5 {
+        rest.push(0);
+    }
+    rest.extend_from_slice(payload);
+    out.push(0x30 | u8::from(id.is_some()) << 1 | u8::from(retain));
+    let mut left = rest.len();
+    loop {
+        let more = left >> 7;
+        let low = u8::try_from(left & 0x7F).unwrap_or_default();
+        out.push(low | if more > 0 { 0x80 } else { 0 });
+        left = more;
+        if more == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&rest);
+}

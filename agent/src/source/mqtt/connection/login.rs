@@ -43,6 +43,7 @@ pub(super) async fn open<'a>(
     intake.flush();
     intake.wait_committed(mqtt.session.last()).await?;
     mqtt.session.ask();
+    mqtt.make_will();
     let (stream, frames, connected) =
         timeout(limit, login(mqtt, stream)).await.map_err(|_| late(&mqtt.config))??;
     let keep_alive = connected
@@ -98,7 +99,7 @@ async fn login(mqtt: &Mqtt, mut stream: Stream) -> Result<(Stream, Frames, Conne
     };
     let login = Login {
         client_id: mqtt.client_id.clone(),
-        clean: mqtt.tapped,
+        clean: mqtt.is_clean(),
         username: config.username.clone(),
         password,
     };

@@ -85,6 +85,9 @@ impl Connection<'_> {
         if !self.wanted(*qos, *id, *dup, hash) {
             return;
         }
+        if self.mqtt.host.is_some() {
+            return self.take_hosted(publish, now, link, seen);
+        }
         let first = self.batch.events.len();
         match self.mqtt.routes.decode(publish, now, &mut self.batch.events) {
             Ok(Taken { subscription, odd }) => {
@@ -149,7 +152,7 @@ impl Connection<'_> {
         Ok(())
     }
 
-    fn bury(
+    pub(in crate::source::mqtt) fn bury(
         &mut self,
         subscription: Option<usize>,
         reason: &str,

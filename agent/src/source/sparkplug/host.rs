@@ -1,0 +1,261 @@
+//! A Sparkplug host: all edge nodes that it hears, and what it says itself. No socket; the
+//! time is given.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use prost::Message as _;
+use tokio::time::Instant;
+use twox_hash::XxHash3_64;
+
+use super::config::Config;
+use super::context::{Context, Found, Hold, Rules};
+use super::counts::{Count, Counts};
+use super::held::Of;
+use super::node::{Message, Node};
+use super::state::State;
+use super::topic::{self, Kind, Topic};
+use super::{Outgoing, rebirth};
+use crate::decode::sparkplug::proto::Payload;
+use crate::event::{Event, Timestamp};
+use crate::flow::Flows;
+use crate::supervise::Link;
+
+/// Edge nodes that are known at once: whoever may publish can name as many as he likes.
+const MOST_NODES: usize = 10_000;
+
+#[derive(Debug)]
+pub(crate) struct Host {
+    rules: Rules,
+    asks: bool,
+    state: State,
+    nodes: BTreeMap<String, Node>,
+    /// Bytes held of all nodes.
+    held: usize,
+    found: Found,
+    out: Vec<Outgoing>,
+    counts: Arc<Counts>,
+    /// When [`Host::tick`] has something to do.
+    next: Option<Instant>,
+}
+
+/// A message as it was read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Arrived<'a> {
+    pub(crate) topic: &'a [u8],
+    pub(crate) payload: &'a [u8],
+    pub(crate) retained: bool,
+    pub(crate) qos: u8,
+    pub(crate) now: Instant,
+    pub(crate) time: Timestamp,
+}
+
+impl Host {
+    pub(crate) fn new(config: &Config, flows: &mut Flows) -> Self {
+        let stream = config.stream.as_ref().unwrap_or(&config.name);
+        let size =
+            |bytes: crate::units::ByteSize| usize::try_from(bytes.get()).unwrap_or(usize::MAX);
+        let hold = Hold {
+            messages: usize::try_from(config.hold.messages).unwrap_or(usize::MAX),
+            bytes: size(config.hold.bytes),
+            total: size(config.hold.total_bytes),
+            time: config.hold.time.get(),
+        };
+        Self {
+            rules: Rules {
+                flow: flows.polled(stream, config.lane),
+                node: config.node.clone(),
+                device: config.device.clone(),
+                metrics: config.metrics.clone(),
+                interval: config.rebirth_interval.get(),
+                hold,
+            },
+            asks: config.request_rebirth,
+            state: State::new(config.host_id.as_deref()),
+            nodes: BTreeMap::new(),
+            held: 0,
+            found: Found::default(),
+            out: Vec::new(),
+            counts: Arc::default(),
+            next: None,
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// Somebody looks at it alone: another one is the primary host.
+    pub(crate) fn tap(&mut self) {
+        self.state = State::new(None);
+    }
+
+    /// Takes a message; what becomes of it is there for [`Host::take_events`]. An error is
+    /// why it is a dead letter.
+    pub(crate) fn take(&mut self, message: Arrived<'_>) -> Result<(), String> {
+        let text = std::str::from_utf8(message.topic).map_err(|_| "topic is no text".to_owned())?;
+        if self.state.is_own(text) {
+            let answer = self.state.heard(message.payload, message.retained);
+            self.out.extend(answer);
+            return Ok(());
+        }
+        let Some(topic) = topic::parse(text) else {
+            return Err("topic is not one of an edge node of Sparkplug".to_owned());
+        };
+        let (name, is_new) = self.find(topic)?;
+        let Self { rules, nodes, held, found, counts, .. } = self;
+        let (now, time) = (message.now, message.time);
+        let mut context = Context { rules, now, time, found, counts, held };
+        let Some(node) = nodes.get_mut(&name) else { return Ok(()) };
+        let result = if message.retained {
+            // What a broker keeps may be of a session that is long over.
+            context.count(Count::Passed);
+            if is_new {
+                node.rebirth.want();
+            }
+            Ok(())
+        } else {
+            to_node(node, topic, message, &mut context)
+        };
+        self.look_at(&name, now);
+        result
+    }
+
+    /// The key of a node, which is made where it is new.
+    fn find(&mut self, topic: Topic<'_>) -> Result<(String, bool), String> {
+        let name = format!("{}/{}", topic.group, topic.node);
+        if self.nodes.contains_key(&name) {
+            return Ok((name, false));
+        }
+        if self.nodes.len() >= MOST_NODES {
+            return Err(format!("more than {MOST_NODES} edge nodes: name their `groups`"));
+        }
+        let node = Node::new(topic.group, topic.node, &self.rules);
+        self.nodes.insert(name.clone(), node);
+        Ok((name, true))
+    }
+
+    /// A node may have something to do at another time now, or at once.
+    fn look_at(&mut self, name: &str, now: Instant) {
+        let Some(node) = self.nodes.get(name) else { return };
+        let due = node.due(now, self.rules.hold.time);
+        self.next = [self.next, due].into_iter().flatten().min();
+    }
+
+    /// When it has something to do by itself.
+    pub(crate) const fn due(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// Time has passed: what has waited too long goes out, nodes are asked.
+    pub(crate) fn tick(&mut self, now: Instant, time: Timestamp) {
+        if self.next.is_none_or(|due| due > now) {
+            return;
+        }
+        let Self { rules, nodes, held, found, counts, out, .. } = self;
+        let mut context = Context { rules, now, time, found, counts, held };
+        let mut next = None;
+        for (name, node) in nodes {
+            node.tick(&mut context);
+            if !self.asks {
+                node.rebirth.settle();
+            } else if node.rebirth.take(now, rules.interval, name) {
+                context.count(Count::Rebirths);
+                let topic = node.command_topic();
+                out.push(Outgoing {
+                    topic,
+                    payload: rebirth::command(time),
+                    qos: 0,
+                    retain: false,
+                });
+            }
+            next = [next, node.due(now, rules.hold.time)].into_iter().flatten().min();
+        }
+        self.next = next;
+    }
+
+    /// The login begins: the will that the broker is to publish when we are gone.
+    pub(crate) fn log_in(&mut self, time: Timestamp) -> Option<Outgoing> {
+        self.state.log_in(time)
+    }
+
+    /// The connection stands and all is subscribed.
+    pub(crate) fn connected(&mut self, now: Instant) {
+        self.out.extend(self.state.online());
+        self.next = Some(now);
+    }
+
+    /// The connection is lost.
+    pub(crate) fn lost(&mut self, now: Instant, time: Timestamp) {
+        self.out.clear();
+        self.each(now, time, Node::lost);
+        self.next = Some(now);
+    }
+
+    /// The agent leaves: nothing stays in memory.
+    pub(crate) fn leave(&mut self, now: Instant, time: Timestamp) {
+        self.each(now, time, |node, context| node.give_up(Of::All, context));
+        self.out.clear();
+        self.out.extend(self.state.offline(time));
+    }
+
+    fn each(
+        &mut self,
+        now: Instant,
+        time: Timestamp,
+        mut turn: impl FnMut(&mut Node, &mut Context<'_>),
+    ) {
+        let Self { rules, nodes, held, found, counts, .. } = self;
+        let mut context = Context { rules, now, time, found, counts, held };
+        nodes.values_mut().for_each(|node| turn(node, &mut context));
+    }
+
+    pub(crate) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.found.events)
+    }
+
+    pub(crate) fn take_packets(&mut self) -> Vec<Outgoing> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Tells how devices stand.
+    pub(crate) fn tell(&mut self, link: &mut Link) {
+        for (device, standing, why) in self.found.standings.drain(..) {
+            link.device(&device, standing, &why);
+        }
+    }
+}
+
+fn to_node(
+    node: &mut Node,
+    topic: Topic<'_>,
+    arrived: Arrived<'_>,
+    context: &mut Context<'_>,
+) -> Result<(), String> {
+    let payload = match Payload::decode(arrived.payload) {
+        Ok(payload) => payload,
+        Err(error) => {
+            node.unreadable(matches!(topic.kind, Kind::NodeBirth | Kind::DeviceBirth));
+            return Err(format!("payload is not of Sparkplug B: {error}"));
+        }
+    };
+    let message = Message {
+        device: topic.device,
+        bytes: arrived.payload,
+        payload,
+        hash: XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(arrived.topic), arrived.payload),
+        acknowledged: arrived.qos > 0,
+    };
+    if topic.kind != Kind::NodeDeath && node.is_known(&message) {
+        context.count(Count::Passed);
+        return Ok(());
+    }
+    match topic.kind {
+        Kind::NodeBirth => node.born(&message, context),
+        Kind::NodeDeath => node.died(&message, context),
+        Kind::NodeData | Kind::DeviceData => node.data(&message, context),
+        Kind::DeviceBirth => node.device_born(&message, context),
+        Kind::DeviceDeath => node.device_died(&message, context),
+    }
+    Ok(())
+}

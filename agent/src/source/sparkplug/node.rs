@@ -1,0 +1,399 @@
+//! One edge node: its session, its sequence, its devices, and what is held of it.
+//!
+//! - An alias means something only while every message since the birth has come: seq
+//!   counts them, over the node and its devices (Sparkplug 3.0, 6.4.20). Behind a gap may
+//!   lie another birth, so that nothing is decoded until the next one.
+//! - What comes meanwhile is held as it is. The next birth decodes it if it is of the same
+//!   session (bdSeq), as far as that is known; else it goes out as stale.
+//! - A death ends the session of what it names: its birth's number must be the death's
+//!   own, or it is the late will of a session before (6.4.24).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message as _;
+use tokio::time::Instant;
+
+use super::context::{Context, Rules};
+use super::counts::Count;
+use super::device::{self, Device, Life};
+use super::events::{self, Ident};
+use super::held::{Held, Of, Raw};
+use super::rebirth::Rebirth;
+use super::table::Definitions;
+use super::topic;
+use crate::decode::sparkplug::flat;
+use crate::decode::sparkplug::proto::Payload;
+use crate::event::{Field, Value};
+
+/// Devices of one node.
+const MOST_DEVICES: usize = 10_000;
+
+/// Messages among which one that comes again is recognised: what a publisher with QoS 1
+/// has on its way.
+const RECENT: usize = 32;
+
+/// Whether aliases mean anything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// No: a birth is awaited. The session, if one was known and has not ended.
+    Doubt { session: Option<u64> },
+    /// Yes, while the next message has this number.
+    Sound { session: Option<u64>, next: u8 },
+}
+
+#[derive(Debug)]
+pub(super) struct Node {
+    group: Arc<str>,
+    name: Arc<str>,
+    course: Course,
+    own: Device,
+    devices: BTreeMap<Arc<str>, Device>,
+    definitions: Definitions,
+    held: Held,
+    recent: VecDeque<u64>,
+    pub(super) rebirth: Rebirth,
+}
+
+/// A message that was read.
+#[derive(Debug)]
+pub(super) struct Message<'a> {
+    pub(super) device: Option<&'a str>,
+    pub(super) bytes: &'a [u8],
+    pub(super) payload: Payload,
+    /// A hash of topic and payload.
+    pub(super) hash: u64,
+    /// The broker may deliver it again: it must not wait in memory.
+    pub(super) acknowledged: bool,
+}
+
+impl Node {
+    pub(super) fn new(group: &str, name: &str, rules: &Rules) -> Self {
+        Self {
+            group: group.into(),
+            name: name.into(),
+            course: Course::Doubt { session: None },
+            own: Device::new(ident(rules, group, name, None)),
+            devices: BTreeMap::new(),
+            definitions: Definitions::default(),
+            held: Held::default(),
+            recent: VecDeque::new(),
+            rebirth: Rebirth::default(),
+        }
+    }
+
+    /// Whether it came before. One without a time of its own may look like another.
+    pub(super) fn is_known(&mut self, message: &Message<'_>) -> bool {
+        if message.payload.timestamp.is_none() {
+            return false;
+        }
+        if self.recent.contains(&message.hash) {
+            return true;
+        }
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(message.hash);
+        false
+    }
+
+    pub(super) fn born(&mut self, message: &Message<'_>, context: &mut Context<'_>) {
+        let payload = &message.payload;
+        let session = events::session(payload);
+        let was = match self.course {
+            Course::Doubt { session } | Course::Sound { session, .. } => session,
+        };
+        if was.is_some() && was != session {
+            self.end_session(context);
+        }
+        let seq = payload.seq.and_then(|seq| u8::try_from(seq).ok()).unwrap_or(0);
+        self.course = Course::Sound { session, next: seq.wrapping_add(1) };
+        self.definitions = Definitions::of(&payload.metrics);
+        self.rebirth.settle();
+        context.count(Count::Births);
+        self.own.born(payload, &self.definitions, context.time, context);
+        let until = context.now + context.rules.hold.time;
+        for device in self.devices.values_mut() {
+            if device.is_alive() {
+                device.life = Life::Awaited(until);
+            }
+        }
+        self.release(None, context);
+    }
+
+    pub(super) fn died(&mut self, message: &Message<'_>, context: &mut Context<'_>) {
+        let session = events::session(&message.payload);
+        let known = match self.course {
+            Course::Doubt { session } | Course::Sound { session, .. } => session,
+        };
+        if known.is_some() && known != session {
+            // A later one than we know: its birth was missed.
+            let is_later = is_later(session, known);
+            if is_later {
+                self.rebirth.want();
+            }
+            if !is_later || matches!(self.course, Course::Sound { .. }) {
+                return context.count(Count::Passed);
+            }
+        }
+        context.count(Count::Deaths);
+        self.end_session(context);
+        self.course = Course::Doubt { session: None };
+        self.rebirth.settle();
+        // The will was written at the login: its time is not that of the death.
+        let time = context.time;
+        for device in self.devices.values_mut().chain([&mut self.own]) {
+            if device.life != Life::Dead {
+                device.end("the edge node died (NDEATH)", time, context);
+            }
+        }
+    }
+
+    pub(super) fn device_born(&mut self, message: &Message<'_>, context: &mut Context<'_>) {
+        let is_sound = self.advance(message.payload.seq, context);
+        let Some(name) = message.device else { return };
+        context.count(Count::Births);
+        self.make(name, context);
+        let (time, definitions) = (context.time, &self.definitions);
+        let Some(device) = self.devices.get_mut(name) else { return };
+        device.born(&message.payload, definitions, time, context);
+        if is_sound {
+            self.release(Some(name), context);
+        }
+    }
+
+    pub(super) fn device_died(&mut self, message: &Message<'_>, context: &mut Context<'_>) {
+        self.advance(message.payload.seq, context);
+        let Some(name) = message.device else { return };
+        context.count(Count::Deaths);
+        self.give_up(Of::Only(Some(name)), context);
+        self.make(name, context);
+        let Some(device) = self.devices.get_mut(name) else { return };
+        let time = message.payload.timestamp.and_then(flat::time).unwrap_or(context.time);
+        device.end("it died (DDEATH)", time, context);
+    }
+
+    pub(super) fn data(&mut self, message: &Message<'_>, context: &mut Context<'_>) {
+        let is_sound = self.advance(message.payload.seq, context);
+        let device = match message.device {
+            None => Some(&mut self.own),
+            Some(name) => self.devices.get_mut(name),
+        };
+        let Some(device) = device.filter(|device| is_sound && device.is_alive()) else {
+            self.rebirth.want();
+            return self.hold(message.device, message.bytes.into(), message, context);
+        };
+        let time = context.time;
+        let unknown = device.read(&message.payload, time, context);
+        if !unknown.is_empty() {
+            self.rebirth.want();
+            let left = Payload { metrics: unknown, seq: None, ..message.payload.clone() };
+            self.hold(message.device, left.encode_to_vec().into(), message, context);
+        }
+    }
+
+    /// Where it listens for commands.
+    pub(super) fn command_topic(&self) -> String {
+        topic::command(&self.group, &self.name)
+    }
+
+    /// The payload cannot be read; its number in the sequence is not known.
+    pub(super) fn unreadable(&mut self, is_birth: bool) {
+        if is_birth {
+            self.doubt();
+            self.rebirth.want();
+        }
+    }
+
+    /// The connection to the broker is lost: who knows what happens meanwhile.
+    pub(super) fn lost(&mut self, context: &mut Context<'_>) {
+        let was_there = self.own.is_alive() || self.devices.values().any(Device::is_alive);
+        self.doubt();
+        if self.course == (Course::Doubt { session: None }) {
+            // Another session could come next, and nobody would know.
+            self.give_up(Of::All, context);
+        }
+        let why = "the connection to the broker is lost";
+        let time = context.time;
+        for device in self.devices.values_mut().chain([&mut self.own]) {
+            if device.life != Life::Dead {
+                device.end(why, time, context);
+            }
+        }
+        if was_there {
+            self.rebirth.want();
+        }
+    }
+
+    /// What has waited too long goes.
+    pub(super) fn tick(&mut self, context: &mut Context<'_>) {
+        let (now, patience) = (context.now, context.rules.hold.time);
+        while self.held.oldest().is_some_and(|since| since + patience <= now) {
+            self.give_up_oldest(context);
+        }
+        let time = context.time;
+        for device in self.devices.values_mut() {
+            if matches!(device.life, Life::Awaited(until) if until <= now) {
+                device.end("it was not born again with its edge node", time, context);
+            }
+        }
+    }
+
+    /// When [`Node::tick`] has something to do.
+    pub(super) fn due(&self, now: Instant, patience: Duration) -> Option<Instant> {
+        let awaited = self.devices.values().filter_map(|device| match device.life {
+            Life::Awaited(until) => Some(until),
+            _ => None,
+        });
+        let held = self.held.oldest().map(|since| since + patience);
+        awaited.chain(held).chain(self.rebirth.due(now)).min()
+    }
+
+    /// Whether the message is the next of the session.
+    fn advance(&mut self, seq: Option<u64>, context: &Context<'_>) -> bool {
+        let Course::Sound { session, next } = self.course else { return false };
+        if seq == Some(next.into()) {
+            self.course = Course::Sound { session, next: next.wrapping_add(1) };
+            return true;
+        }
+        context.count(Count::Gaps);
+        self.doubt();
+        self.rebirth.want();
+        false
+    }
+
+    fn doubt(&mut self) {
+        if let Course::Sound { session, .. } = self.course {
+            self.course = Course::Doubt { session };
+        }
+    }
+
+    fn end_session(&mut self, context: &mut Context<'_>) {
+        self.give_up(Of::All, context);
+        self.own.forget_aliases();
+        self.devices.values_mut().for_each(Device::forget_aliases);
+    }
+
+    /// Keeps a message until it can be read, or gives it up where there is no room.
+    fn hold(
+        &mut self,
+        device: Option<&str>,
+        payload: Box<[u8]>,
+        message: &Message<'_>,
+        context: &mut Context<'_>,
+    ) {
+        let device = device.map(device::shared);
+        let raw = Raw { device, payload, read: context.time, since: context.now };
+        let (hold, bytes) = (context.rules.hold, raw.bytes());
+        if message.acknowledged || bytes > hold.bytes.min(hold.total) || hold.messages == 0 {
+            return self.give_up_one(&raw, context);
+        }
+        let is_full = |held: &Held, total: usize| {
+            held.len() + 1 > hold.messages
+                || held.bytes() + bytes > hold.bytes
+                || total + bytes > hold.total
+        };
+        while is_full(&self.held, *context.held) {
+            if self.held.len() == 0 {
+                return self.give_up_one(&raw, context);
+            }
+            self.give_up_oldest(context);
+        }
+        context.count(Count::Held);
+        *context.held += bytes;
+        self.held.push(raw);
+    }
+
+    /// What is held of the node itself or of a device can be read now.
+    fn release(&mut self, name: Option<&str>, context: &mut Context<'_>) {
+        for raw in self.taken(Of::Only(name), context) {
+            let device = match name {
+                None => Some(&mut self.own),
+                Some(name) => self.devices.get_mut(name),
+            };
+            let payload = Payload::decode(&*raw.payload);
+            if let (Some(device), Ok(payload)) = (device, payload) {
+                device.read_held(&raw, &payload, context);
+            }
+        }
+    }
+
+    /// What is held goes out as stale.
+    pub(super) fn give_up(&mut self, of: Of<'_>, context: &mut Context<'_>) {
+        for raw in self.taken(of, context) {
+            self.give_up_one(&raw, context);
+        }
+    }
+
+    fn give_up_oldest(&mut self, context: &mut Context<'_>) {
+        let Some(raw) = self.held.pop() else { return };
+        *context.held -= raw.bytes();
+        self.give_up_one(&raw, context);
+    }
+
+    fn give_up_one(&self, raw: &Raw, context: &mut Context<'_>) {
+        let made;
+        let ident = match raw.device.as_deref().map(|name| (name, self.devices.get(name))) {
+            None => &self.own.ident,
+            Some((_, Some(device))) => &device.ident,
+            Some((name, None)) => {
+                made = ident(context.rules, &self.group, &self.name, Some(name));
+                &made
+            }
+        };
+        if let Ok(payload) = Payload::decode(&*raw.payload) {
+            device::unresolved(ident, raw, &payload, context);
+        }
+    }
+
+    fn taken(&mut self, of: Of<'_>, context: &mut Context<'_>) -> Vec<Raw> {
+        let taken = self.held.take(of);
+        *context.held -= taken.iter().map(Raw::bytes).sum::<usize>();
+        taken
+    }
+
+    fn make(&mut self, name: &str, context: &Context<'_>) {
+        if !self.devices.contains_key(name) && self.devices.len() < MOST_DEVICES {
+            let ident = ident(context.rules, &self.group, &self.name, Some(name));
+            self.devices.insert(name.into(), Device::new(ident));
+        }
+    }
+}
+
+/// A template with its placeholders filled in, of which `check` found only these three.
+fn name_of(template: &str, group: &str, node: &str, device: &str) -> String {
+    let mut name = String::new();
+    for part in template.split_inclusive('}') {
+        let (text, place) = part.rsplit_once('{').unwrap_or((part, ""));
+        name.push_str(text);
+        name.push_str(match place {
+            "group}" => group,
+            "node}" => node,
+            "device}" => device,
+            other => other,
+        });
+    }
+    name
+}
+
+/// Whether a session's number is one of the 127 after another's; they go from 0 to 255.
+fn is_later(session: Option<u64>, than: Option<u64>) -> bool {
+    let (Some(session), Some(than)) = (session, than) else { return false };
+    (1..128).contains(&(session.wrapping_sub(than) % 256))
+}
+
+/// What the events of a node or of one of its devices have in common.
+fn ident(rules: &Rules, group: &str, node: &str, device: Option<&str>) -> Ident {
+    let template = if device.is_some() { &rules.device } else { &rules.node };
+    let name = name_of(template, group, node, device.unwrap_or_default());
+    let field = |name: &str, value: &str| Field {
+        name: name.into(),
+        unit: None,
+        value: Value::Text(value.into()),
+        quality: None,
+    };
+    let mut place = vec![field("group_id", group), field("edge_node_id", node)];
+    place.extend(device.map(|device| field("device_id", device)));
+    Ident { flow: rules.flow, device: name.into(), place }
+}

@@ -1,0 +1,6 @@
+//! The host alone: small edge nodes, no broker, virtual time.
+
+mod edge;
+mod history;
+mod sessions;
+mod shapes;

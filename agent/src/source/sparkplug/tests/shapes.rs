@@ -1,0 +1,1 @@
+//! What metrics become: times, nulls, qualities, units, types, data sets, templates.
