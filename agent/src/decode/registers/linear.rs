@@ -40,8 +40,20 @@ impl Linear {
         Some(Self { scale, offset, decimal: Decimal::new(scale, offset) })
     }
 
+    /// 10 to the power of `places`, which is -22 to 18.
+    pub fn power_of_ten(places: i8) -> Self {
+        let power = u32::from(places.unsigned_abs());
+        let (factor, divisor) = if places < 0 {
+            (1, 10f64.powi(-i32::from(places)))
+        } else {
+            (10_i128.checked_pow(power).unwrap_or(MAX_FACTOR), 1.0)
+        };
+        let decimal = Some(Decimal { factor, offset: 0, divisor });
+        Self { scale: 10f64.powi(places.into()), offset: 0.0, decimal }
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "this is the one rounding beyond 2^53")]
-    pub(in crate::decode) fn of_integer(&self, number: i128) -> f64 {
+    pub(crate) fn of_integer(&self, number: i128) -> f64 {
         match &self.decimal {
             Some(d) => (number * d.factor + d.offset) as f64 / d.divisor,
             None => (number as f64).mul_add(self.scale, self.offset),

@@ -172,6 +172,9 @@ pub enum Meaning {
     Named(BTreeMap<i128, Arc<str>>),
     /// One bit of an integer, 0 is the lowest.
     Bit(u8),
+    /// Text: the names of the bits that are set, from the lowest, with a comma between
+    /// them; a bit without a name is its number.
+    Flags(BTreeMap<i128, Arc<str>>),
 }
 
 /// How one signal's registers become a value; made once.
@@ -239,6 +242,7 @@ impl Decoder {
             Meaning::Bit(bit) => {
                 Value::Bool(number.checked_shr(u32::from(*bit)).unwrap_or(0) & 1 == 1)
             }
+            Meaning::Flags(names) => Value::Text(flags(number, names)),
         }
     }
 
@@ -248,6 +252,13 @@ impl Decoder {
             _ => number,
         })
     }
+}
+
+/// The bits of a number that are set, by their names.
+fn flags(number: i128, names: &BTreeMap<i128, Arc<str>>) -> Arc<str> {
+    let set = (0..u64::BITS).filter(|bit| number >> bit & 1 == 1);
+    let name = |bit: u32| names.get(&bit.into()).map_or_else(|| bit.to_string(), |n| n.to_string());
+    set.map(name).collect::<Vec<_>>().join(",").into()
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "two registers are 32 bits")]

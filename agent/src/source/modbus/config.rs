@@ -9,6 +9,7 @@ pub use super::frame::Framing;
 pub use super::markers::Markers;
 pub use super::serial::{Parity, Serial};
 pub use super::signal::Signal;
+use super::sunspec;
 pub use super::table::Table;
 pub use crate::decode::registers::{Order, Type};
 use crate::flow::Lane;
@@ -129,7 +130,12 @@ pub struct Group {
     #[serde(default)]
     pub lane: Option<Lane>,
     /// What is read.
+    #[serde(default)]
     pub signals: Vec<Signal>,
+    /// Instead of `signals`, for a device that says itself what it has: which of its
+    /// models are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sunspec: Option<sunspec::Config>,
 }
 
 /// Host and port of an address; 502 is the port that Modbus TCP is given.
@@ -307,6 +313,11 @@ impl Device {
             names.insert(name);
             group.check(self, &at, wrong);
         }
+        let bases = self.groups.iter().filter_map(|group| Some(group.sunspec.as_ref()?.base));
+        if bases.collect::<BTreeSet<_>>().len() > 1 {
+            let what = "one device has one SunSpec map: give all groups the same `base`, or none";
+            wrong.add(format!("{at}.group"), what);
+        }
     }
 }
 
@@ -318,8 +329,16 @@ impl Group {
         if self.stream.as_ref().is_some_and(String::is_empty) {
             wrong.add(format!("{at}.stream"), "is empty: name a stream or leave the key out");
         }
-        if self.signals.is_empty() {
-            wrong.add(format!("{at}.signals"), "is empty: name what is to be read");
+        match &self.sunspec {
+            None if self.signals.is_empty() => {
+                wrong.add(format!("{at}.signals"), "is empty: name what is to be read");
+            }
+            Some(_) if !self.signals.is_empty() => {
+                let what = "stands beside `signals`: make two groups of them";
+                wrong.add(format!("{at}.sunspec"), what);
+            }
+            Some(sunspec) => sunspec.check(&format!("{at}.sunspec"), wrong),
+            None => {}
         }
         let mut names = BTreeSet::new();
         for (index, signal) in self.signals.iter().enumerate() {

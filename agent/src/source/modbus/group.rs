@@ -1,5 +1,7 @@
 //! One poll group: reads its requests, makes its event.
 
+mod field;
+mod survey;
 mod telling;
 
 use std::iter;
@@ -9,20 +11,22 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::config::{self, Config, Device, Group};
-use super::connection::{Failure, Peer, Reply};
+use super::connection::{Failure, Peer};
 use super::cycles::Cycles;
 use super::plan::{Limits, Request, Span, plan};
 use super::raw;
 use super::refused::{Fact, Refused};
 use super::requests::Requests;
 use super::schedule::{LONGEST_REST, Pace};
+use super::sunspec::{Map, Sunspec};
 use super::{End, Error};
-use crate::decode::registers::{self, Decoder};
 use crate::event::{Event, Field, Quality, Timestamp, Value};
 use crate::flow;
 use crate::raw::Note;
 use crate::supervise::in_full;
 use crate::units::Period;
+
+pub(super) use field::{Factor, Signal};
 
 /// A group as it is polled.
 #[derive(Debug)]
@@ -41,19 +45,20 @@ pub(super) struct Poll {
     interval: Period,
     flow: flow::Id,
     requests: Requests,
-    /// In the order of the configuration, one for each field.
+    /// In the order of the configuration, one for each field, and then what is read
+    /// besides.
     signals: Vec<Signal>,
+    /// Of a device that says itself what its registers hold.
+    sunspec: Option<Sunspec>,
+    /// How many of the signals are fields, and the fields that are not read.
+    read: usize,
+    texts: Vec<Field>,
+    /// What the signals behind the fields hold while all stands where it did.
+    headers: Vec<(usize, u64)>,
+    limits: Limits,
     pace: Pace,
     /// Somebody looks at the source alone.
     tapped: bool,
-}
-
-/// How a signal, or a named bit of it, becomes a field.
-#[derive(Debug)]
-struct Signal {
-    name: Arc<str>,
-    unit: Option<Arc<str>>,
-    decoder: Decoder,
 }
 
 /// What one cycle gave.
@@ -73,6 +78,10 @@ pub(super) struct Reading {
     pub(super) refused: Option<String>,
     /// Why the cycle went no further.
     pub(super) broken: Option<Broken>,
+    /// It asked for the device's models and not for values: there is no event.
+    pub(super) surveyed: bool,
+    /// The group has its next turn at once.
+    pub(super) again: bool,
     /// What the fields were made of, where somebody looks.
     pub(super) notes: Vec<Note>,
 }
@@ -116,9 +125,15 @@ impl Poll {
         for signal in group.signals.iter().filter(|signal| signal.place().is_some()) {
             let unit: Option<Arc<str>> = signal.unit.as_deref().map(Arc::from);
             for (name, decoder) in signal.fields(device.order) {
-                signals.push(Signal { name: Arc::from(name), unit: unit.clone(), decoder });
+                signals.push(Signal::new(name, unit.clone(), decoder));
             }
         }
+        let limits = Limits::new(config, device);
+        let sunspec = group.sunspec.as_ref().map(|sunspec| Sunspec::new(sunspec, &limits));
+        let spans = match &sunspec {
+            Some(sunspec) => sunspec.question().into_iter().collect(),
+            None => spans(device, group),
+        };
         let name = group.name.clone().unwrap_or_else(|| number.to_string());
         let subject = format!("{} group {name}", device.name);
         Self {
@@ -130,8 +145,13 @@ impl Poll {
             subject,
             interval: group.interval,
             flow,
-            requests: Requests::new(spans(device, group), Limits::new(config, device)),
+            requests: Requests::new(spans, limits),
+            read: signals.len(),
             signals,
+            sunspec,
+            texts: Vec::new(),
+            headers: Vec::new(),
+            limits,
             pace: Pace::default(),
             tapped: false,
         }
@@ -175,28 +195,38 @@ impl Poll {
         self.requests.reads_nothing()
     }
 
+    /// Whether there is anything to give an event of.
+    pub(super) const fn has_fields(&self) -> bool {
+        self.read > 0
+    }
+
     /// The device has answered again: what was silent or refused is tried again.
     pub(super) fn wake(&mut self) {
         self.requests.wake(Instant::now());
+        self.suspect();
     }
 
     /// The device may be another one when it is back: what was refused is tried again.
     pub(super) fn doubt(&mut self) {
         self.requests.doubt(Instant::now());
+        self.suspect();
     }
 
-    /// What was found to be refused in an earlier run.
-    pub(super) fn remember(&mut self, facts: impl Iterator<Item = Fact>) {
+    /// What was found in an earlier run: the device's models, and what it refuses.
+    pub(super) fn remember(&mut self, map: Option<&Map>, facts: impl Iterator<Item = Fact>) {
+        self.remember_map(map);
         self.requests.remember(facts, Instant::now());
     }
 
     pub(super) fn facts(&self) -> impl Iterator<Item = Fact> {
-        self.requests.facts()
+        let kept = self.sunspec.iter().flat_map(|sunspec| sunspec.facts.iter().copied());
+        self.requests.facts().chain(kept)
     }
 
-    /// Whether what is refused has changed since this was last asked.
+    /// Whether what is known of the device has changed since this was last asked.
     pub(super) fn take_unsaved(&mut self) -> bool {
-        self.requests.take_unsaved()
+        let map = self.sunspec.as_mut().is_some_and(|s| std::mem::take(&mut s.unsaved));
+        self.requests.take_unsaved() || map
     }
 
     /// Sends the requests that do not rest, one after the other. A refused one
@@ -204,6 +234,7 @@ impl Poll {
     /// for; silence, a wrong frame or a lost connection ends the cycle, and that
     /// request rests, as one of `sharers`.
     pub(super) async fn read(&mut self, peer: &mut Peer, unit: u8, sharers: u32) -> Reading {
+        self.look_again();
         self.requests.begin();
         self.ask(peer, unit, sharers).await
     }
@@ -233,23 +264,32 @@ impl Poll {
             refusals: 0,
             refused: None,
             broken: None,
+            surveyed: false,
+            again: false,
             notes: Vec::new(),
         };
         loop {
             let now = Instant::now();
+            if self.rests(now) {
+                break;
+            }
             let Some(request) = self.requests.next(now) else { break };
             reading.asked = true;
             let answer = peer.exchange(unit, request).await;
+            if self.surveyed(&answer, &mut reading) {
+                break;
+            }
             let is_doubt = self.requests.is_doubt();
             let Some(request) = self.requests.current() else { break };
             if self.tapped {
-                let width = |index: usize| Some(self.signals.get(index)?.decoder.width());
-                reading.notes.extend(raw::notes(request, &answer, width));
+                let fields = self.signals.get(..self.read).unwrap_or_default();
+                let own = |index: usize| Some(fields.get(index)?.own());
+                reading.notes.extend(raw::notes(request, &answer, own));
             }
             match answer {
                 Ok(reply) => {
                     (reading.heard, reading.answered) = (true, true);
-                    fill(&self.signals, request, &reply, &mut reading.fields);
+                    field::fill(&self.signals, request, &reply, &mut reading.fields);
                     self.requests.answered(now);
                 }
                 Err(Failure::Exception(code)) if !is_silence(code) => {
@@ -285,6 +325,7 @@ impl Poll {
             }
         }
         self.mark_bad(&mut reading.fields);
+        self.settle(&mut reading);
         reading
     }
 
@@ -314,6 +355,7 @@ impl Poll {
         time: Timestamp,
         mut fields: Vec<Field>,
     ) -> Event {
+        fields.truncate(self.read);
         let mut quality = Quality::Good;
         if let Some(shared) = fields.first().and_then(|f| f.quality)
             && fields.iter().all(|f| f.quality == Some(shared))
@@ -322,6 +364,8 @@ impl Poll {
             for field in &mut fields {
                 field.quality = None;
             }
+        } else {
+            fields.extend_from_slice(&self.texts);
         }
         Event { flow: self.flow, device: Arc::clone(device), time, read_at: None, quality, fields }
     }
@@ -364,27 +408,6 @@ impl Broken {
             }
         };
         Self { what, end, quality }
-    }
-}
-
-fn fill(signals: &[Signal], request: &Request, reply: &Reply, fields: &mut [Field]) {
-    for (index, offset) in &request.signals {
-        let (Some(field), Some(signal)) = (fields.get_mut(*index), signals.get(*index)) else {
-            continue;
-        };
-        let start = usize::from(*offset);
-        let decoded = match reply {
-            Reply::Bits(bits) => bits.get(start).map(|bit| Ok(Value::Bool(*bit))),
-            Reply::Words(words) => words
-                .get(start..start + usize::from(signal.decoder.width()))
-                .map(|words| signal.decoder.decode(words)),
-        };
-        (field.value, field.quality) = match decoded {
-            Some(Ok(value)) => (value, None),
-            // Like exception 02: this device does not have it, and trying again helps nobody.
-            Some(Err(registers::Error::Absent)) => (Value::Null, Some(Quality::BadAddress)),
-            Some(Err(_)) | None => (Value::Null, Some(Quality::BadPayload)),
-        };
     }
 }
 

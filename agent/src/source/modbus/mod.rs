@@ -69,6 +69,7 @@ mod search;
 mod serial;
 mod signal;
 mod standing;
+mod sunspec;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -93,6 +94,7 @@ pub use outline::{Latency, Measured, Outline, Planned, Read, Told, doubts};
 use remembered::{Remembered, checksum};
 use schedule::{Health, Schedule, Turn};
 pub use signal::field_of_bit;
+pub use sunspec::Config as SunSpec;
 use wire::Place;
 
 use super::port::is_path;
@@ -162,7 +164,8 @@ impl Source {
                 let urgent = setup.flows.get(flow).lane == Lane::Alarm;
                 slots.push((group.interval.get(), urgent));
                 let mut poll = group::Poll::new(config, device, index, group, number, flow);
-                poll.remember(remembered.of(&device.name, checksum));
+                let map = remembered.map(&device.name, checksum);
+                poll.remember(map, remembered.of(&device.name, checksum));
                 groups.push(poll);
             }
             devices.push(Unit {
@@ -297,6 +300,9 @@ impl Source {
             group.told = true;
             group.tell_bad(link);
             let event = group.silence(&device.name, self.clock.now());
+            if event.fields.is_empty() {
+                return Ok(());
+            }
             return self.deliver(intake, vec![event]).await.map_err(End::from);
         };
         self.finish(index, reading, intake, link).await
@@ -316,11 +322,16 @@ impl Source {
         let time = self.clock.now();
         group.tell_refusal(reading.refused.as_deref(), group.is_heard(), link);
         group.tell_bad(link);
+        group.tell_models(link);
         self.unsaved |= group.take_unsaved();
+        if reading.again {
+            self.schedule.hasten(index, Instant::now());
+        }
         // Silence that was told is not told again, nor that all is refused; a part
         // that was read is.
         let has_part = reading.broken.is_none() && !group.reads_nothing();
         let worth_telling = has_part || reading.answered || !group.told;
+        let worth_telling = worth_telling && !reading.surveyed && group.has_fields();
         group.told = !reading.heard || group.reads_nothing();
         let silence = reading.broken.as_ref().map(Broken::reason);
         if silence.is_some() {
@@ -379,6 +390,7 @@ impl Source {
         for group in &self.groups {
             if let Some(device) = self.devices.get(group.device) {
                 remembered.add(&device.name, device.checksum, group.facts());
+                remembered.add_map(&device.name, device.checksum, group.map());
             }
         }
         remembered.save().map(|bytes| Checkpoint::Session(bytes.into()))
@@ -389,7 +401,7 @@ impl Source {
 fn remembered(config: &Config, saved: Option<&[u8]>) -> Remembered {
     let Some(saved) = saved else { return Remembered::default() };
     Remembered::load(saved).unwrap_or_else(|cause| {
-        warn!(source = %config.name, error = %cause, "cannot read what devices refuse, will search for it again");
+        warn!(source = %config.name, error = %cause, "cannot read what is known of devices, will search for it again");
         Remembered::default()
     })
 }

@@ -5,14 +5,16 @@ use super::group::exception;
 use super::plan::Request;
 use crate::raw::{Note, Of, Raw};
 
-/// What came for each signal of a request; `width` knows the registers or bits of one.
+/// What came for each signal of a request; `own` knows where in the place of one its
+/// registers or bits begin, and how many they are.
 pub(super) fn notes(
     request: &Request,
     answer: &Result<Reply, Failure>,
-    width: impl Fn(usize) -> Option<u16>,
+    own: impl Fn(usize) -> Option<(u16, u16)>,
 ) -> Vec<Note> {
     let note = |(index, offset): &(usize, u16)| {
-        let raw = raw(request, answer, *offset, width(*index)?)?;
+        let (skip, width) = own(*index)?;
+        let raw = raw(request, answer, offset.saturating_add(skip), width)?;
         Some(Note { of: Of::Field(*index), raw })
     };
     request.signals.iter().filter_map(note).collect()

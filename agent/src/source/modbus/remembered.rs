@@ -1,4 +1,5 @@
-//! What devices refuse, over restarts: the source's checkpoint, saved in the
+//! What is known of devices, over restarts (what they refuse, and the models of those
+//! that speak `SunSpec`): the source's checkpoint, saved in the
 //! commit of the events that show it.
 //!
 //! A fact is found again by the device's name and a checksum of all that is
@@ -6,8 +7,9 @@
 //! another device, or what was wrong may be mended. It spares a search and is no more
 //! than that, so that bytes which cannot be read are passed over.
 //!
-//! CBOR: the version, and of each device its name, the checksum, its bad places and
-//! its cuts; places by table, as address and width.
+//! CBOR: the version, and of each device its name, the checksum, its bad places, its
+//! cuts, and its models where there are any (base, ID and length of each, texts); places by
+//! table, as address and width.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::config::{self, Config, Table};
 use super::plan::Span;
 use super::refused::Fact;
+use super::sunspec::Map;
 
 const CRC: Crc<u32, Slices<1>> = Crc::<u32, Slices<1>>::new(&CRC_32_ISO_HDLC);
 
@@ -29,13 +32,22 @@ const MOST: usize = 1_000;
 
 type Places = BTreeMap<Table, Vec<(u16, u16)>>;
 
-/// A device as it is saved: name, checksum, bad places, cuts.
-#[derive(Debug, Serialize, Deserialize)]
-struct Device(String, u32, Places, Places);
+/// Models as they are saved: base, ID and length of each, texts.
+type Models = (u16, Vec<(u16, u16)>, Vec<String>);
 
-/// The facts of each device of a source, by its name and [`checksum`].
+/// A device as it is saved: name, checksum, bad places, cuts, models.
+#[derive(Debug, Serialize, Deserialize)]
+struct Device(String, u32, Places, Places, #[serde(default)] Option<Models>);
+
+/// What is known of each device of a source, by its name and [`checksum`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Remembered(BTreeMap<(String, u32), BTreeSet<Fact>>);
+pub(super) struct Remembered(BTreeMap<(String, u32), Known>);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Known {
+    facts: BTreeSet<Fact>,
+    map: Option<Map>,
+}
 
 /// Of all that is configured of a device and of the way to it.
 pub(super) fn checksum(config: &Config, device: &config::Device) -> u32 {
@@ -56,22 +68,34 @@ pub(super) enum Unreadable {
 
 impl Remembered {
     pub(super) fn add(&mut self, name: &str, sum: u32, facts: impl Iterator<Item = Fact>) {
-        let room = MOST.saturating_sub(self.0.values().map(BTreeSet::len).sum());
+        let room = MOST.saturating_sub(self.0.values().map(|known| known.facts.len()).sum());
         let mut facts = facts.take(room).peekable();
         if facts.peek().is_some() {
-            self.0.entry((name.to_owned(), sum)).or_default().extend(facts);
+            self.0.entry((name.to_owned(), sum)).or_default().facts.extend(facts);
         }
     }
 
+    pub(super) fn add_map(&mut self, name: &str, sum: u32, map: Option<&Map>) {
+        if let Some(map) = map {
+            self.0.entry((name.to_owned(), sum)).or_default().map = Some(map.clone());
+        }
+    }
+
+    pub(super) fn map(&self, name: &str, sum: u32) -> Option<&Map> {
+        self.0.get(&(name.to_owned(), sum))?.map.as_ref()
+    }
+
     pub(super) fn of(&self, name: &str, sum: u32) -> impl Iterator<Item = Fact> {
-        self.0.get(&(name.to_owned(), sum)).into_iter().flatten().copied()
+        let known = self.0.get(&(name.to_owned(), sum));
+        known.into_iter().flat_map(|known| &known.facts).copied()
     }
 
     /// `None` never: writing to memory does not fail.
     pub(super) fn save(&self) -> Option<Vec<u8>> {
-        let device = |((name, sum), facts): (&(String, u32), &BTreeSet<Fact>)| {
-            let mut device = Device(name.clone(), *sum, Places::new(), Places::new());
-            for fact in facts {
+        let device = |((name, sum), known): (&(String, u32), &Known)| {
+            let models = known.map.clone().map(|map| (map.base, map.models, map.identity));
+            let mut device = Device(name.clone(), *sum, Places::new(), Places::new(), models);
+            for fact in &known.facts {
                 let (places, span) = match fact {
                     Fact::Bad(span) => (&mut device.2, span),
                     Fact::Cut(span) => (&mut device.3, span),
@@ -93,9 +117,11 @@ impl Remembered {
             return Err(Unreadable::Version(version));
         }
         let mut remembered = Self::default();
-        for Device(name, sum, bad, cuts) in devices {
+        for Device(name, sum, bad, cuts, models) in devices {
             let bad = spans(bad).map(Fact::Bad);
             remembered.add(&name, sum, bad.chain(spans(cuts).map(Fact::Cut)));
+            let map = models.map(|(base, models, identity)| Map { base, models, identity });
+            remembered.add_map(&name, sum, map.as_ref());
         }
         Ok(remembered)
     }

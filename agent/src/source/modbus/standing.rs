@@ -123,7 +123,7 @@ impl Source {
         let time = self.clock.now();
         self.groups.iter_mut().for_each(Poll::doubt);
         let mut events = Vec::new();
-        for group in self.groups.iter_mut().filter(|g| !g.told) {
+        for group in self.groups.iter_mut().filter(|g| !g.told && g.has_fields()) {
             let Some(device) = self.devices.get(group.device) else { continue };
             group.told = true;
             events.push(group.silence(&device.name, time));

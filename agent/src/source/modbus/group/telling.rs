@@ -2,6 +2,7 @@
 //! the device refuses of it.
 
 use super::super::plan::{BITS_PER_REGISTER, Span, range};
+use super::super::sunspec::{self, Sunspec, Word};
 use super::{Instant, Poll};
 use crate::supervise::Link;
 
@@ -43,6 +44,19 @@ impl Poll {
         link.fault(&self.addresses, &what);
     }
 
+    /// Tells what the device's models are, or that it has none, when that has changed.
+    pub(in super::super) fn tell_models(&mut self, link: &mut Link) {
+        let subject = sunspec::subject(&self.subject);
+        match self.sunspec.as_mut().and_then(Sunspec::take_word) {
+            Some(Word::Note(what)) => {
+                link.well(&subject);
+                link.note(&self.subject, &what);
+            }
+            Some(Word::Fault(what)) => link.fault(&subject, &what),
+            None => {}
+        }
+    }
+
     /// Says once which key would have spared a search.
     fn tell_cuts(&mut self, link: &Link) {
         let (holes, full): (Vec<_>, Vec<_>) = self.requests.cuts().partition(|(_, hole)| *hole > 0);
@@ -79,7 +93,10 @@ impl Poll {
 
     /// What the device refuses of it, if it is said to refuse anything.
     pub(in super::super) fn refusal(&self, link: &Link) -> Option<String> {
-        let what = [&self.addresses, &self.subject].into_iter().find_map(|of| link.fault_of(of))?;
+        let models = self.sunspec.is_some().then(|| sunspec::subject(&self.subject));
+        let models = models.and_then(|subject| link.fault_of(&subject));
+        let others = [&self.addresses, &self.subject].into_iter();
+        let what = models.or_else(|| others.into_iter().find_map(|of| link.fault_of(of)))?;
         Some(format!("group {}: {what}", self.cycles.group))
     }
 

@@ -9,6 +9,7 @@ mod polling;
 mod refused;
 mod serial;
 mod standing;
+mod sunspec;
 mod values;
 
 use std::future::Future;

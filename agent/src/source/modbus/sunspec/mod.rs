@@ -1,0 +1,327 @@
+//! `SunSpec`: a device that says itself what its registers hold.
+//!
+//! A group with the key `sunspec` has no signals of its own. While the device's models are
+//! being looked for (`survey`) its only request is the next question, so that time-outs,
+//! back-off and turns are those of every group; when they are known its signals are laid
+//! out (`layout`) of what the models hold (`model`), and all else is as if they had been
+//! configured.
+//!
+//! What was found is remembered over restarts. It is compared with the device after each
+//! start and silence, by one request, and the headers of the models are read with the
+//! values: what stands elsewhere than it did is never taken for a value.
+
+mod layout;
+mod model;
+mod survey;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+pub(super) use layout::{Found, Wanted};
+pub(super) use survey::Map;
+use survey::{COMMON, Step, Survey};
+
+use super::config::Mistakes;
+use super::plan::{Limits, Span};
+use super::refused::{FIRST_REST, Fact, LONGEST_REST};
+
+/// `sunspec` of a group: which models of the device are read.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Numbers of models, or what the fields of a model begin with: `103`, `"meter"`.
+    /// Default: all that are known.
+    #[serde(default)]
+    pub models: Vec<Wish>,
+    /// Names of the points that are read, as the models have them: `"W"`. Default: all.
+    #[serde(default)]
+    pub points: BTreeSet<String>,
+    /// Holding register at which the device's map begins. Default: it is looked for at
+    /// 40000, 50000 and 0.
+    #[serde(default)]
+    pub base: Option<u16>,
+}
+
+/// One of the `models`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub enum Wish {
+    Number(u16),
+    Word(String),
+}
+
+impl<'de> Deserialize<'de> for Wish {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl serde::de::Visitor<'_> for Either {
+            type Value = Wish;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a model's number from 1 to 65534 or a word as in \"inverter\"")
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Wish, E> {
+                let number = u16::try_from(number).ok().filter(|number| *number != 0);
+                let number = number.filter(|number| *number != u16::MAX);
+                number.map(Wish::Number).ok_or_else(|| E::custom("is not within 1 to 65534"))
+            }
+
+            fn visit_str<E>(self, word: &str) -> Result<Wish, E> {
+                Ok(Wish::Word(word.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl schemars::JsonSchema for Wish {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Wish".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "a model's number, or what its fields begin with",
+            "anyOf": [
+                { "type": "integer", "minimum": 1, "maximum": 65534 },
+                { "type": "string" },
+            ]
+        })
+    }
+}
+
+impl Config {
+    pub(super) fn check(&self, at: &str, wrong: &mut Mistakes) {
+        let models = model::known();
+        for (index, wish) in self.models.iter().enumerate() {
+            let is_known = models.iter().any(|model| wish.is_for(model));
+            if is_known {
+                continue;
+            }
+            let words: BTreeSet<&str> = models.iter().map(|model| &*model.word).collect();
+            let words: Vec<&str> = words.into_iter().collect();
+            let what = match wish {
+                Wish::Number(number) => format!("model {number} is not known here"),
+                Wish::Word(word) => format!("`{word}` is no model"),
+            };
+            wrong.add(
+                format!("{at}.models[{index}]"),
+                format!("{what}: give its number, or one of {}", words.join(", ")),
+            );
+        }
+        if !models.iter().any(|model| self.wants(model) && !model.ids.contains(&COMMON)) {
+            let what = "`common` alone changes with nothing: it goes with the values of others";
+            wrong.add(format!("{at}.models"), what);
+        }
+        for point in &self.points {
+            if !models.iter().any(|model| self.wants(model) && model.has(point)) {
+                let what = format!("`{point}` is no point of these models: names are as in W");
+                wrong.add(format!("{at}.points"), what);
+            }
+        }
+        if self.base.is_some_and(|base| base > u16::MAX - 4) {
+            wrong.add(format!("{at}.base"), "leaves no room for a model before 65535");
+        }
+    }
+
+    fn wants(&self, model: &model::Model) -> bool {
+        self.models.is_empty() || self.models.iter().any(|wish| wish.is_for(model))
+    }
+}
+
+impl Wish {
+    fn is_for(&self, model: &model::Model) -> bool {
+        match self {
+            Self::Number(number) => model.ids.contains(number),
+            Self::Word(word) => *model.word == **word,
+        }
+    }
+}
+
+/// What becomes of the group's requests.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// The next question, which is asked when the group has its turn again: at once.
+    Ask(Span),
+    /// The models are known.
+    Read(Found),
+    /// Nothing for now: there is no map.
+    Rest(Span),
+}
+
+/// What the log says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Word {
+    /// What the device is, and what of it is read.
+    Note(String),
+    Fault(String),
+}
+
+/// The models of a group's device: looked for, or known.
+#[derive(Debug)]
+pub(super) struct Sunspec {
+    wanted: Wanted,
+    base: Option<u16>,
+    /// Most registers of a request.
+    most: u16,
+    survey: Option<Survey>,
+    map: Option<Map>,
+    /// The device may be another one: what is known is compared with it before it is read.
+    doubted: bool,
+    /// There was no map, or a wrong one: until when it is left alone, and for how long.
+    rests: Option<(Instant, Duration)>,
+    /// What is to be told, and what was last.
+    word: Option<Word>,
+    said: Option<Word>,
+    /// The map is not what was last saved.
+    pub(super) unsaved: bool,
+    /// What the device refuses, while its signals are not read.
+    pub(super) facts: Vec<Fact>,
+}
+
+impl Sunspec {
+    pub(super) fn new(config: &Config, limits: &Limits) -> Self {
+        Self {
+            wanted: Wanted::new(config, limits.registers),
+            base: config.base,
+            most: limits.registers,
+            survey: Some(Survey::new(config.base, limits.registers)),
+            map: None,
+            doubted: false,
+            rests: None,
+            word: None,
+            said: None,
+            unsaved: false,
+            facts: Vec::new(),
+        }
+    }
+
+    /// What is asked now.
+    pub(super) fn question(&self) -> Option<Span> {
+        self.survey.as_ref().map(Survey::question)
+    }
+
+    /// It was found in an earlier run.
+    pub(super) fn remember(&mut self, map: Map) -> Found {
+        let found = self.wanted.find(&map);
+        (self.map, self.survey, self.doubted) = (Some(map), None, true);
+        found
+    }
+
+    pub(super) const fn map(&self) -> Option<&Map> {
+        self.map.as_ref()
+    }
+
+    /// The group asks for models, and reads no values.
+    pub(super) const fn is_surveying(&self) -> bool {
+        self.survey.is_some()
+    }
+
+    /// The device may be another one.
+    pub(super) const fn doubt(&mut self) {
+        self.doubted = self.map.is_some();
+        self.rests = None;
+    }
+
+    /// A cycle begins; gives the question where the device is to be looked at again.
+    pub(super) fn begin(&mut self) -> Option<Span> {
+        let doubted = std::mem::take(&mut self.doubted);
+        let known = self.map.clone().filter(|_| doubted && self.survey.is_none())?;
+        let survey = Survey::again(self.base, self.most, known);
+        Some(self.survey.insert(survey).question())
+    }
+
+    /// Nothing is asked for now.
+    pub(super) fn rests(&self, now: Instant) -> bool {
+        self.is_surveying() && self.rests.is_some_and(|(until, _)| now < until)
+    }
+
+    /// The device's models stand elsewhere than they did: they are looked for anew, but
+    /// not over and over where that finds the same.
+    pub(super) fn moved(&mut self, now: Instant) -> Span {
+        self.word = Some(Word::Note(
+            "the device's models are not where they were: they are looked for anew".to_owned(),
+        ));
+        self.rests = self.rests.map(|(_, rest)| (now + rest, rest));
+        self.survey.insert(Survey::new(self.base, self.most)).question()
+    }
+
+    /// The values stood where they were expected.
+    pub(super) const fn settled(&mut self) {
+        self.rests = None;
+    }
+
+    /// The question was answered with these registers, or refused.
+    pub(super) fn answered(&mut self, words: Option<&[u16]>, now: Instant) -> Option<Next> {
+        let survey = self.survey.as_mut()?;
+        let step = match words {
+            Some(words) => survey.answered(words),
+            None => survey.refused(),
+        };
+        Some(match step {
+            Step::Ask => Next::Ask(survey.question()),
+            Step::Found(map, broken) => {
+                self.survey = None;
+                self.rests = Some((now, self.rest()));
+                self.unsaved |= self.map.as_ref() != Some(&map);
+                let found = self.wanted.find(&map);
+                self.word = Some(found.word(&map, broken.as_deref()));
+                self.map = Some(map);
+                Next::Read(found)
+            }
+            Step::Nowhere => {
+                let rest = self.rest();
+                self.rests = Some((now + rest, rest));
+                self.word = Some(Word::Fault(self.nowhere()));
+                Next::Rest(self.survey.insert(Survey::new(self.base, self.most)).question())
+            }
+        })
+    }
+
+    /// How long it is left alone the next time: twice as long each time.
+    fn rest(&self) -> Duration {
+        self.rests.map_or(FIRST_REST, |(_, rest)| rest.saturating_mul(2).min(LONGEST_REST))
+    }
+
+    fn nowhere(&self) -> String {
+        let place = match self.base {
+            Some(base) => format!("holding {base}: leave `base` out to have it looked for"),
+            None => "holding 40000, 50000 and 0: its manual names the register, for `base`, and \
+                     the unit, and whether SunSpec is to be switched on"
+                .to_owned(),
+        };
+        format!(
+            "the device has no SunSpec map at {place}; it is asked again, each hour at the latest"
+        )
+    }
+
+    /// What is new to tell.
+    pub(super) fn take_word(&mut self) -> Option<Word> {
+        let word = self.word.take().filter(|word| self.said.as_ref() != Some(word))?;
+        self.said = Some(word.clone());
+        Some(word)
+    }
+}
+
+/// What the device says of itself, in words.
+fn who(map: &Map) -> String {
+    let texts = ["Mn", "Md"].into_iter().filter_map(|name| map.text(name));
+    let mut who = texts.collect::<Vec<_>>().join(" ");
+    if let Some(number) = map.text("SN") {
+        who = format!("{who}, serial number {number}");
+    }
+    who
+}
+
+/// The name under which the fault of a group's models stands.
+pub(super) fn subject(group: &str) -> Arc<str> {
+    format!("{group} sunspec").into()
+}
