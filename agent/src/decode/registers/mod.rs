@@ -136,6 +136,11 @@ impl Type {
         }
     }
 
+    const fn is_highest_set(self, bits: u64) -> bool {
+        let ones = self.masked(u64::MAX);
+        bits & (ones ^ (ones >> 1)) != 0
+    }
+
     /// The lowest [`Type::bits`] of `bits`.
     pub const fn masked(self, bits: u64) -> u64 {
         match u64::MAX.checked_shr(u64::BITS - self.bits()) {
@@ -173,7 +178,8 @@ pub enum Meaning {
     /// One bit of an integer, 0 is the lowest.
     Bit(u8),
     /// Text: the names of the bits that are set, from the lowest, with a comma between
-    /// them; a bit without a name is its number.
+    /// them; a bit without a name is its number. With the highest one set the others have
+    /// no meaning, and there is no value.
     Flags(BTreeMap<i128, Arc<str>>),
 }
 
@@ -205,6 +211,9 @@ impl Decoder {
         }
         let bits = self.kind.masked(self.order.join(words));
         if self.absent.contains(&bits) {
+            return Err(Error::Absent);
+        }
+        if matches!(self.meaning, Meaning::Flags(_)) && self.kind.is_highest_set(bits) {
             return Err(Error::Absent);
         }
         Ok(match self.kind {
