@@ -133,3 +133,22 @@ fn a_bus_with_more_to_read_than_its_time_allows_is_told_by_plan_and_check() {
     assert!(told.contains("source[1].device: takes about"), "{told}");
     assert!(told.contains("tidegate plan cellar-bus"), "{told}");
 }
+
+#[test]
+fn a_group_whose_requests_its_device_decides_is_named() {
+    let gateway = Gateway::new(&format!(
+        "{BUS}[[source.device.group]]\ninterval = \"1 s\"\nsunspec = {{ models = [103] }}\n"
+    ));
+    let said = gateway.command(&["plan"]);
+    let said = String::from_utf8(said.stdout).unwrap();
+    let last = said.lines().last().unwrap();
+    assert_eq!(
+        last,
+        "meter group 1: what it reads the device says (SunSpec), which is not asked here; \
+         `tidegate tap cellar-bus` shows it"
+    );
+    let said = gateway.command(&["plan", "--json"]);
+    let told: Value = serde_json::from_slice(&said.stdout).unwrap();
+    assert_eq!(told["groups"][1]["sunspec"], true);
+    assert_eq!(told["groups"][0].get("sunspec"), None);
+}

@@ -153,6 +153,12 @@ fn tell(outline: &Outline, latencies: &[Latency]) {
         _ => ": that does not fit, cycles are skipped",
     };
     say(format_args!("the bus is busy {} of its time{fits}", percent(outline.load())));
+    for group in outline.groups.iter().filter(|group| group.sunspec) {
+        say(format_args!(
+            "{} group {}: what it reads the device says (SunSpec), which is not asked here; `tidegate tap {}` shows it",
+            group.device, group.group, outline.source
+        ));
+    }
     for Latency { device, assumed, measured, requests, requests_then } in latencies {
         say(format_args!(
             "{device} answers after {}, the plan assumes {}: with `latency = \"{} ms\"` it has {requests_then} requests instead of {requests}",

@@ -190,7 +190,8 @@ pub struct Decoder {
     pub order: Order,
     /// Registers of a [`Type::String`].
     pub length: u16,
-    /// Bits, [masked](Type::masked) and in [`Order::Abcd`], that say that there is no value.
+    /// Bits, [masked](Type::masked) and in [`Order::Abcd`], that say that there is no value;
+    /// of a [`Type::String`] any say that the empty text is none.
     pub absent: Vec<u64>,
     /// A [`Type::Bit`] has [`Meaning::Bit`].
     pub meaning: Meaning,
@@ -207,7 +208,9 @@ impl Decoder {
             return Err(Error::Length { expected: self.width(), got: words.len() });
         }
         if self.kind == Type::String {
-            return text(words, self.order).map(Value::Text);
+            let text = text(words, self.order)?;
+            let absent = text.is_empty() && !self.absent.is_empty();
+            return if absent { Err(Error::Absent) } else { Ok(Value::Text(text)) };
         }
         let bits = self.kind.masked(self.order.join(words));
         if self.absent.contains(&bits) {

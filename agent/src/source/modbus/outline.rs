@@ -40,6 +40,9 @@ pub struct Planned {
     #[serde(rename = "interval_ms", serialize_with = "millis")]
     pub interval: Duration,
     pub requests: Vec<Read>,
+    /// What it reads the device itself says: its requests are not known.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub sunspec: bool,
     /// Index of its device.
     #[serde(skip)]
     of: usize,
@@ -275,6 +278,7 @@ impl Planned {
             group: group.name.clone().unwrap_or_else(|| number.to_string()),
             interval: group.interval.get(),
             requests: requests.map(|request| Read::new(&cost, &spans, request)).collect(),
+            sunspec: group.sunspec.is_some(),
             of,
         }
     }

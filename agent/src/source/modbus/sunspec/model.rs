@@ -105,12 +105,11 @@ impl Kind {
         match self {
             Self::Number(Type::I16 | Type::I32 | Type::I64) => vec![highest],
             Self::Number(_) | Self::Enum(_) => vec![ones],
-            Self::Counter(_) => vec![0],
+            Self::Counter(_) | Self::Text => vec![0],
             Self::Flags(_) => vec![ones, highest],
             // Any NaN is no number; this one says so on purpose.
             Self::Float(Type::F64) => vec![0x7FF8_0000_0000_0000],
             Self::Float(_) => vec![0x7FC0_0000],
-            Self::Text => Vec::new(),
         }
     }
 

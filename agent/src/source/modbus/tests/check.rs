@@ -285,3 +285,47 @@ fn a_fallback_is_another_way_of_the_same_kind() {
     assert_eq!(told[0].0, "device[0].name");
     assert!(told[0].1.contains("give the device another name"), "{told:?}");
 }
+
+#[test]
+fn a_sunspec_group_says_what_is_wrong_with_it() {
+    let check = |group: &str| {
+        let config = parse(&format!(
+            "name = \"bus\"\nstream = \"plant\"\naddress = \"10.0.0.5\"\n\
+             device = [{{ name = \"roof\", group = [{group}] }}]"
+        ));
+        config.unwrap().check()
+    };
+    let group = |keys: &str| format!("{{ interval = \"1 s\", {keys} }}");
+    assert_eq!(check(&group("sunspec = {}")), []);
+    let of = |keys: &str| {
+        let mut wrong = check(&group(keys));
+        assert_eq!(wrong.len(), 1, "{wrong:?}");
+        wrong.remove(0)
+    };
+    let (key, what) = of("sunspec = { models = [103, 9] }");
+    assert_eq!(key, "device[0].group[0].sunspec.models[1]");
+    assert!(what.starts_with("model 9 is not known here: give its number, or one of DERCapacity"));
+    let (_, what) = of("sunspec = { models = [\"invertor\", 103] }");
+    assert!(what.starts_with("`invertor` is no model: "), "{what}");
+    let (key, what) = of("sunspec = { models = [103], points = [\"W\", \"A_SF\"] }");
+    assert_eq!(key, "device[0].group[0].sunspec.points");
+    assert_eq!(what, "`A_SF` is no point of these models: names are as in W");
+    let (key, _) = of("sunspec = { models = [\"common\"] }");
+    assert_eq!(key, "device[0].group[0].sunspec.models");
+    let (key, _) = of("sunspec = { base = 65535 }");
+    assert_eq!(key, "device[0].group[0].sunspec.base");
+    let signals = "signals = [{ name = \"a\", table = \"coil\", address = 0 }]";
+    let (key, what) = of(&format!("sunspec = {{}}, {signals}"));
+    assert_eq!(
+        (key.as_str(), what.as_str()),
+        ("device[0].group[0].sunspec", "stands beside `signals`: make two groups of them",)
+    );
+    let two = [group("name = \"a\", sunspec = { base = 0 }"), group("sunspec = {}")].join(", ");
+    let wrong = check(&two);
+    assert_eq!(wrong[0].0, "device[0].group");
+    let number = parse(
+        "name = \"b\"\nstream = \"s\"\naddress = \"h\"\n\
+         device = [{ name = \"r\", group = [{ interval = \"1 s\", sunspec = { models = [0] } }] }]",
+    );
+    assert!(number.unwrap_err().to_string().contains("is not within 1 to 65534"));
+}

@@ -11,7 +11,7 @@ use super::*;
 const INVERTER: &str = r#"
 timeout = "30 s"
 device = [{ name = "roof", unit = 1, group = [{ interval = "5 ms", sunspec = {
-  models = ["inverter", "common", 160], points = ["A", "W", "WH", "St", "Evt1", "SN", "DCW"] } }] }]
+  models = ["inverter", "common", 160], points = ["A", "W", "WH", "St", "Evt1", "SN", "DCW", "IDStr"] } }] }]
 "#;
 
 /// A device whose registers can be changed while it runs; it refuses what it has not.
@@ -36,6 +36,7 @@ impl Device {
         device.put(base + 122, &[160, 48, 0x8000, 0x8000, 1, 0x8000, 0, 0, 2, 0xFFFF]);
         for module in [132, 152] {
             device.put(base + module, &[0xFFFF; 20]);
+            device.put(base + module + 1, &[0; 8]);
         }
         device.put(base + 172, &[0xFFFF, 0]);
         // A and W with their factors, energy, state, events, and the power of each string.
@@ -46,6 +47,7 @@ impl Device {
         device.put(base + 101, &[0x8000]);
         device.put(base + 108, &[4]);
         device.put(base + 110, &[0, 0b1000_0001]);
+        device.text(base + 133, "East");
         device.put(base + 143, &[75]);
         device.put(base + 163, &[76]);
         device
@@ -131,7 +133,9 @@ fn read() -> Vec<(&'static str, Value, Option<Quality>)> {
         ("inverter_DCW", Value::Null, Some(Quality::BadAddress)),
         ("inverter_St", text("MPPT"), None),
         ("inverter_Evt1", text("GROUND_FAULT,OVER_TEMP"), None),
+        ("mppt_module_1_IDStr", text("East"), None),
         ("mppt_module_1_DCW", Value::F64(750.0), None),
+        ("mppt_module_2_IDStr", Value::Null, Some(Quality::BadAddress)),
         ("mppt_module_2_DCW", Value::F64(760.0), None),
         ("common_SN", text("S-17"), None),
     ]
@@ -227,7 +231,7 @@ async fn models_are_remembered_and_the_device_is_asked_once_whether_it_is_the_sa
     let (event, checkpoint) =
         device.run(&mut other, &listener, commits.event_and_checkpoint()).await;
     let mut expected = read();
-    expected.drain(6..8);
+    expected.drain(6..10);
     expected[6].1 = text("S-18");
     assert_eq!(fields(&event), expected, "it is another device");
     assert!(checkpoint.is_some(), "and that is remembered");
