@@ -9,7 +9,7 @@
 #   setup.sh deny     cargo-deny
 #   setup.sh telegraf Telegraf, which the bench compares with, and Go to build it
 #   setup.sh roots    what looks at packages, and boots whole systems: lintian, mmdebstrap, systemd-nspawn
-# System packages come by apt, as root or through sudo. Kafka comes by Maven, zig and the
+# System packages come by apt, as root or through sudo. Kafka, HiveMQ and Tahu come by Maven, zig and the
 # Modbus devices by pip and npm, and cargo's tools by cargo into ${E2E_CACHE:-${XDG_CACHE_HOME:-~/.cache}/tidegate}, outside the clone.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -31,7 +31,9 @@ if [ "$what" = test ]; then
   if [ "${java:-0}" -lt 17 ]; then packages+=(default-jre-headless); fi
   # tests/tests/instructions.rs counts with it.
   if lacks valgrind; then packages+=(valgrind); fi
-  if lacks mvn && [ ! -d "$cache/kafka-$kafka" ]; then packages+=(maven); fi
+  for jars in "$cache/kafka-$kafka" "$hivemq_folder" "$tahu_folder"; do
+    if lacks mvn && [ ! -d "$jars" ]; then packages+=(maven); break; fi
+  done
   # tests/tests/modbus_peers.rs has devices on libraries of others, and lines between.
   if lacks socat; then packages+=(socat); fi
   if ! echo '#include <modbus/modbus.h>' | gcc -E - >/dev/null 2>&1; then packages+=(libmodbus-dev); fi
@@ -95,22 +97,30 @@ for component in fmt clippy; do
   fi
 done
 
-if [ "$what" = test ] && [ ! -d "$cache/kafka-$kafka" ]; then
-  echo "setup: fetching Kafka $kafka by Maven into $cache"
+# jars WHAT FOLDER POM: what the pom depends on, as jars
+jars() {
+  [ -d "$2" ] && return
+  echo "setup: fetching $1 by Maven into $cache"
   mkdir -p "$cache"
   part=$(mktemp -d "$cache/part.XXXXXX")
-  pom=$here/tests/peers/kafka/pom.xml
-  if [ "$kafka" != 4.3.1 ]; then pom=$here/tests/peers/kafka/pom-$kafka.xml; fi
-  [ -f "$pom" ] || fail "there is no $pom: E2E_KAFKA is 4.3.1 or 3.9.2"
-  mvn -B -q -f "$pom" \
+  mvn -B -q -f "$3" \
     org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
     -DoutputDirectory="$part" >"$part.log" 2>&1 ||
     { tail -20 "$part.log" >&2; rm -rf "$part" "$part.log"
-      fail "cannot have Kafka $kafka, which the end-to-end tests need: Maven failed, see above"; }
+      fail "cannot have $1, which the end-to-end tests need: Maven failed, see above"; }
   rm -f "$part.log"
   # Whole or not at all; a run beside this one may have been first.
   chmod 755 "$part"
-  mv -T "$part" "$cache/kafka-$kafka" 2>/dev/null || rm -rf "$part"
+  mv -T "$part" "$2" 2>/dev/null || rm -rf "$part"
+}
+if [ "$what" = test ]; then
+  peers=$here/tests/peers
+  pom=$peers/kafka/pom.xml
+  if [ "$kafka" != 4.3.1 ]; then pom=$peers/kafka/pom-$kafka.xml; fi
+  [ -f "$pom" ] || fail "there is no $pom: E2E_KAFKA is 4.3.1 or 3.9.2"
+  jars "Kafka $kafka" "$cache/kafka-$kafka" "$pom"
+  jars "HiveMQ CE $hivemq" "$hivemq_folder" "$peers/hivemq/pom.xml"
+  jars "Eclipse Tahu $tahu" "$tahu_folder" "$peers/tahu/pom.xml"
 fi
 
 if [ "$what" = test ] && [ ! -d "$modbus_peers" ]; then

@@ -23,3 +23,8 @@ pymodbustcp=0.3.1
 modbus_serial=8.0.25
 node=24.19.0
 modbus_peers=$cache/modbus-peers-$pymodbus-$pymodbustcp-$modbus_serial
+# A second MQTT broker, and a Sparkplug edge node.
+hivemq=2025.5
+hivemq_folder=$cache/hivemq-$hivemq
+tahu=1.0.19
+tahu_folder=$cache/tahu-$tahu

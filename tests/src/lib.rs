@@ -22,6 +22,7 @@ pub mod certificates;
 pub mod disk;
 pub mod ports;
 
+pub mod hivemq;
 pub mod kafka;
 pub mod mosquitto;
 pub mod proxy;
