@@ -33,6 +33,7 @@ pub mod modbus;
 pub mod peer;
 pub mod publisher;
 pub mod table;
+pub mod tahu;
 
 pub mod agent;
 pub mod settings;

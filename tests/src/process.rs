@@ -1,7 +1,7 @@
 //! A server as a child process: its output by lines, signals, and an end that
 //! it cannot escape.
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError};
@@ -49,6 +49,15 @@ pub struct Process {
 impl Process {
     /// Starts `program`; everything it says goes into its log.
     pub fn start(name: &str, program: &Command) -> Self {
+        Self::start_with(name, program, Stdio::null())
+    }
+
+    /// The same for one that is told what to do: [`Process::tell`].
+    pub fn start_to_be_told(name: &str, program: &Command) -> Self {
+        Self::start_with(name, program, Stdio::piped())
+    }
+
+    fn start_with(name: &str, program: &Command, input: Stdio) -> Self {
         // The signal makes sure that nothing survives a killed test run.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]).arg(program.get_program());
@@ -62,12 +71,18 @@ impl Process {
         if let Some(folder) = program.get_current_dir() {
             command.current_dir(folder);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = spawn(command);
         let log = Log::default();
         log.read(child.stdout.take().expect("stdout is piped"));
         log.read(child.stderr.take().expect("stderr is piped"));
         Self { name: name.to_owned(), child, log }
+    }
+
+    /// Writes it a line.
+    pub fn tell(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("it was started to be told");
+        writeln!(input, "{line}").expect("it reads");
     }
 
     /// Waits for a line that contains `text`, from the start of the process on.
