@@ -205,7 +205,10 @@ fn find_silent(schema: &serde_json::Value, path: &str, silent: &mut Vec<String>)
                 if property.get("const").is_none() && property.get("description").is_none() {
                     silent.push(format!("{path}/{name}"));
                 }
+                // One may be called `properties` itself.
+                find_silent(property, &format!("{path}/{name}"), silent);
             }
+            continue;
         }
         find_silent(inner, &path, silent);
     }
