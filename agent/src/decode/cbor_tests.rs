@@ -115,7 +115,7 @@ fn what_is_broken_is_told_with_its_place() {
     assert_eq!(tree(&deep), Err(Error::TooMuch(TooMuch::Depth)));
     let tags = [vec![0xC1; 1_000_000], vec![0]].concat();
     assert_eq!(tree(&tags), Err(Error::TooMuch(TooMuch::Depth)));
-    let many = [&bytes("9a00100000")[..], &[0; 0x0010_0000]].concat();
+    let many = [bytes("9a00100000"), vec![0; 0x0010_0000]].concat();
     assert_eq!(tree(&many), Err(Error::TooMuch(TooMuch::Values)));
 }
 

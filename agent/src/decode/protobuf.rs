@@ -10,7 +10,8 @@ use std::fs::File;
 use std::io::Read as _;
 use std::path::PathBuf;
 
-use prost_reflect::prost::Message as _;
+use prost::Message as _;
+use prost::encoding::{WireType, decode_key, decode_varint};
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MapKey, MessageDescriptor};
 use serde::{Deserialize, Serialize};
 
@@ -21,8 +22,8 @@ use crate::event::{Timestamp, Value};
 /// Far above any plant's messages.
 const LARGEST_DESCRIPTOR: u64 = 16 * 1_024 * 1_024;
 
-/// A byte may become a value of 70: more would trouble a gateway.
-const LARGEST_PAYLOAD: usize = 1_024 * 1_024;
+/// A message within another takes about as much memory as so many plain values.
+const MESSAGE: usize = 4;
 
 /// Names of messages that are told where none is near.
 const TOLD: usize = 5;
@@ -79,15 +80,12 @@ fn unknown(message: &str, pool: &DescriptorPool) -> String {
     let last = |name: &str| name.rsplit('.').next().is_some_and(|last| last == message);
     let near = names.iter().copied().find(|name| last(name)).or_else(|| nearest(message, &names));
     let what = format!("the descriptor has no message `{message}`");
-    match near {
-        Some(name) => format!("{what}: did you mean `{name}`?"),
-        None => {
-            let more = if names.len() > TOLD { " …" } else { "" };
-            let some: Vec<String> =
-                names.iter().take(TOLD).map(|name| format!("`{name}`")).collect();
-            format!("{what}: it has {}{more}", some.join(", "))
-        }
+    if let Some(name) = near {
+        return format!("{what}: did you mean `{name}`?");
     }
+    let more = if names.len() > TOLD { " …" } else { "" };
+    let some: Vec<String> = names.iter().take(TOLD).map(|name| format!("`{name}`")).collect();
+    format!("{what}: it has {}{more}", some.join(", "))
 }
 
 /// A checked [`Config`].
@@ -101,8 +99,6 @@ pub struct Decoder {
 pub enum Error {
     #[error("{0}")]
     NoDescriptor(String),
-    #[error("payload of Protobuf is larger than {LARGEST_PAYLOAD} bytes")]
-    TooLarge,
     #[error("payload is no {message}: {what}")]
     Malformed { message: String, what: String },
     #[error("payload is no {0}: none of its fields is in it")]
@@ -118,9 +114,7 @@ impl Decoder {
 
     pub fn tree(&self, payload: &[u8]) -> Result<Node<'static>, Error> {
         let descriptor = self.message.as_ref().map_err(|what| Error::NoDescriptor(what.clone()))?;
-        if payload.len() > LARGEST_PAYLOAD {
-            return Err(Error::TooLarge);
-        }
+        weigh(Some(descriptor), &mut &*payload, &mut Budget::default(), 0)?;
         let name = || descriptor.full_name().to_owned();
         let mut message = DynamicMessage::new(descriptor.clone());
         message
@@ -131,6 +125,56 @@ impl Decoder {
             return Err(Error::Foreign(name()));
         }
         Ok(object(&message, &mut Budget::default(), 0)?)
+    }
+}
+
+/// Spends what the values of a message will take before any is made of it: a byte of a
+/// packed list becomes one of 70. `None` is a message that the descriptor does not know.
+/// What is malformed, the decoder tells.
+fn weigh(
+    message: Option<&MessageDescriptor>,
+    bytes: &mut &[u8],
+    budget: &mut Budget,
+    depth: usize,
+) -> Result<(), TooMuch> {
+    budget.spend_for(MESSAGE, depth)?;
+    while !bytes.is_empty() {
+        let Ok((number, wire)) = decode_key(bytes) else { break };
+        let kind = message.and_then(|m| m.get_field(number)).map(|field| field.kind());
+        let inner = kind.as_ref().and_then(Kind::as_message);
+        let mut values = 1;
+        match wire {
+            WireType::EndGroup => break,
+            WireType::StartGroup => weigh(inner, bytes, budget, depth + 1)?,
+            WireType::Varint => {
+                let Ok(_) = decode_varint(bytes) else { break };
+            }
+            WireType::ThirtyTwoBit => *bytes = bytes.get(4..).unwrap_or_default(),
+            WireType::SixtyFourBit => *bytes = bytes.get(8..).unwrap_or_default(),
+            WireType::LengthDelimited => {
+                let length = decode_varint(bytes).ok().and_then(|n| usize::try_from(n).ok());
+                let Some((mut body, rest)) = length.and_then(|n| bytes.split_at_checked(n)) else {
+                    break;
+                };
+                *bytes = rest;
+                match inner {
+                    Some(_) => weigh(inner, &mut body, budget, depth + 1)?,
+                    None => values = packed(kind.as_ref(), body),
+                }
+            }
+        }
+        budget.spend_for(values, depth)?;
+    }
+    Ok(())
+}
+
+/// Values in a body that may be a packed list: a varint ends with a byte below 128.
+fn packed(kind: Option<&Kind>, body: &[u8]) -> usize {
+    match kind {
+        None | Some(Kind::String | Kind::Bytes | Kind::Message(_)) => 1,
+        Some(Kind::Double | Kind::Fixed64 | Kind::Sfixed64) => body.len() / 8,
+        Some(Kind::Float | Kind::Fixed32 | Kind::Sfixed32) => body.len() / 4,
+        Some(_) => body.iter().filter(|byte| **byte < 0x80).count(),
     }
 }
 

@@ -1,5 +1,4 @@
 use proptest::prelude::*;
-use prost_reflect::prost::Message as _;
 use prost_reflect::prost_types::field_descriptor_proto::{Label, Type};
 use prost_reflect::prost_types::{
     DescriptorProto, EnumDescriptorProto, EnumValueDescriptorProto, FieldDescriptorProto,
@@ -164,11 +163,19 @@ fn another_message_is_no_event_of_defaults() {
     assert_eq!(error, Error::Foreign("plant.v1.Reading".to_owned()));
     let error = decoder().tree(b"{\"temp\":21.5}").unwrap_err();
     assert!(matches!(error, Error::Malformed { .. } | Error::Foreign(_)), "{error}");
-    let large = vec![0; LARGEST_PAYLOAD + 1];
-    assert_eq!(decoder().tree(&large).unwrap_err(), Error::TooLarge);
-    // A million values, packed.
-    let many = [&[0x2A, 0x80, 0x80, 0x20][..], &[0; 0x8_0000]].concat();
+}
+
+#[test]
+fn what_would_take_too_much_memory_is_none_before_it_takes_it() {
+    // Half a million values, packed.
+    let many = [vec![0x2A, 0x80, 0x80, 0x20], vec![0; 0x8_0000]].concat();
     assert_eq!(decoder().tree(&many).unwrap_err(), Error::TooMuch(TooMuch::Values));
+    // As many empty messages, each of two bytes.
+    let empty = [0x52, 0].repeat(0x8_0000);
+    assert_eq!(decoder().tree(&empty).unwrap_err(), Error::TooMuch(TooMuch::Values));
+    // Unknown groups within each other.
+    let deep = vec![0x1B; 100_000];
+    assert_eq!(decoder().tree(&deep).unwrap_err(), Error::TooMuch(TooMuch::Depth));
 }
 
 #[test]

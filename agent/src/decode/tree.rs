@@ -53,7 +53,12 @@ pub struct Budget(usize);
 impl Budget {
     /// One more value, within so many arrays and objects.
     pub fn spend(&mut self, depth: usize) -> Result<(), TooMuch> {
-        self.0 += 1;
+        self.spend_for(1, depth)
+    }
+
+    /// So many more values, within so many arrays and objects.
+    pub fn spend_for(&mut self, values: usize, depth: usize) -> Result<(), TooMuch> {
+        self.0 = self.0.saturating_add(values);
         if self.0 > MOST_NODES {
             return Err(TooMuch::Values);
         }
@@ -95,7 +100,7 @@ impl Opened {
     }
 }
 
-impl<'p> Node<'p> {
+impl Node<'_> {
     /// Takes out what stands at a path with dots.
     pub fn take(&mut self, path: &str) -> Option<Self> {
         let (step, rest) = match path.split_once('.') {

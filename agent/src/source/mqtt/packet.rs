@@ -33,7 +33,7 @@ pub(super) struct Connected {
     pub(super) session_expiry: Option<u32>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Publish {
     pub(super) qos: u8,
     pub(super) id: u16,

@@ -7,7 +7,7 @@ use super::v5;
 use crate::raw::{Message, Note, Of, Raw};
 
 /// What of a PUBLISH nobody else wants.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Seen {
     retained: bool,
     properties: Vec<(String, String)>,

@@ -94,14 +94,11 @@ impl Connection<'_> {
                 let news = self.batch.events.iter().skip(first);
                 self.batch.bytes += news.map(Event::memory).sum::<usize>();
                 if self.batch.events.len() > first {
-                    self.batch.note(Of::Event(first), seen, publish);
+                    self.batch.note(Of::Event(first), seen.clone(), publish);
                 }
                 match odd {
                     None => self.went_well(subscription, link),
-                    Some(Odd { reason, lines }) => {
-                        let index = Some(subscription);
-                        self.bury(index, &reason, topic, lines.as_bytes(), lines.len(), link);
-                    }
+                    Some(odd) => self.take_odd(subscription, odd, publish, seen, link),
                 }
             }
             Err(Refused::Unwanted) => {
@@ -112,6 +109,21 @@ impl Connection<'_> {
                 self.bury(index, &reason, topic, payload, payload.len(), link);
             }
         }
+    }
+
+    /// Takes the pieces of a message that are no events, beside others that are.
+    fn take_odd(
+        &mut self,
+        subscription: usize,
+        odd: Odd,
+        publish: &Publish,
+        seen: Option<Seen>,
+        link: Option<&mut Link>,
+    ) {
+        let pieces = Publish { payload: odd.lines.into(), ..publish.clone() };
+        self.batch.note(Of::Dead(self.batch.dead.len()), seen, &pieces);
+        let Publish { topic, payload, .. } = &pieces;
+        self.bury(Some(subscription), &odd.reason, topic, payload, payload.len(), link);
     }
 
     /// Whether a message is to be taken.
