@@ -139,3 +139,36 @@ pub(super) fn publish_to(
     }
     out.extend_from_slice(&rest);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_publish(first: u8, body: &[u8]) -> Publish {
+        let length = u8::try_from(body.len()).unwrap();
+        let frame = [&[first, length], body].concat();
+        match read(Protocol::V5, frame[..].into()) {
+            Ok(Packet::Publish(publish)) => publish,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_publish_is_taken_with_its_flags_and_its_properties_as_they_came() {
+        let publish = read_publish(0x3B, b"\0\x01t\0\x07\x05\x02\0\0\0\x09{}");
+        assert_eq!((publish.qos, publish.id, publish.dup, publish.retain), (1, 7, true, true));
+        assert_eq!((&*publish.topic, &*publish.payload), (&b"t"[..], &b"{}"[..]));
+        assert_eq!(&*publish.properties, b"\x02\0\0\0\x09");
+        let publish = read_publish(0x30, b"\0\x01t\0{}");
+        assert_eq!((publish.retain, publish.properties.is_empty()), (false, true));
+    }
+
+    #[test]
+    fn malformed_properties_cost_no_message() {
+        let publish = read_publish(0x30, b"\0\x01t\x03\xFF\xFF\xFF{}");
+        assert_eq!((&*publish.properties, &*publish.payload), (&b"\xFF\xFF\xFF"[..], &b"{}"[..]));
+        // Longer than all that is there: nothing is left of the payload.
+        let publish = read_publish(0x30, b"\0\x01t\x7F{}");
+        assert_eq!((&*publish.properties, &*publish.payload), (&b"{}"[..], &b""[..]));
+    }
+}
