@@ -159,7 +159,7 @@ mod tests {
         assert_eq!((publish.qos, publish.id, publish.dup, publish.retain), (1, 7, true, true));
         assert_eq!((&*publish.topic, &*publish.payload), (&b"t"[..], &b"{}"[..]));
         assert_eq!(&*publish.properties, b"\x02\0\0\0\x09");
-        let publish = read_publish(0x30, b"\0\x01t\0{}");
+        let publish = read_publish(0x32, b"\0\x01t\0\x07\0{}");
         assert_eq!((publish.retain, publish.properties.is_empty()), (false, true));
     }
 

@@ -253,6 +253,23 @@ fn properties_become_fields_of_each_event() {
     assert_eq!(found, [format!("{around}, value=I64(1)"), format!("{around}, value=I64(2)")]);
 }
 
+fn described(descriptor: &str) -> serde_json::Value {
+    json!({ "as": "protobuf", "descriptor": descriptor, "message": "a" })
+}
+
+#[test]
+fn a_descriptor_is_a_file_of_its_source_so_that_a_reload_sees_its_change() {
+    let config: Config = serde_json::from_value(json!({
+        "name": "m",
+        "address": "broker:1883",
+        "tls": { "ca": "/etc/ca.pem" },
+        "subscription": [{ "topic": "a", "payload": described("/etc/plant.pb") }],
+    }))
+    .unwrap();
+    let expected = ["/etc/ca.pem", "/etc/plant.pb"].map(std::path::PathBuf::from);
+    assert_eq!(config.files(), expected);
+}
+
 #[test]
 fn what_does_not_fit_together_is_told_with_its_key() {
     let wrong = |protocol: &str, keys: serde_json::Value| {
@@ -281,6 +298,7 @@ fn what_does_not_fit_together_is_told_with_its_key() {
         (json!({ "payload": { "as": "raw" }, "field": "x" }), "field"),
         (json!({ "payload": { "as": "scalar", "field": "" } }), "payload.field"),
         (json!({ "payload": { "as": "columns" } }), "payload.fields"),
+        (json!({ "payload": described("/nowhere/plant.pb") }), "payload.descriptor"),
         (json!({ "payload": "nmea", "each": "a" }), "each"),
         (json!({ "each": "a..b" }), "each"),
         (json!({ "carry": ["a"] }), "carry"),

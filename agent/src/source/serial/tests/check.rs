@@ -79,6 +79,12 @@ fn what_is_wrong_is_told_with_its_place() {
         ("parse = { as = \"pattern\", patterns = [\"x\"] }", &["parse.patterns[0]"]),
         ("parse = { as = \"columns\", fields = [] }", &["parse.fields"]),
         ("parse = { as = \"binary\", fields = [] }", &["parse.fields"]),
+        ("parse = { as = \"columns\", header = true }", &["parse.header"]),
+        ("parse = { as = \"columns\", rows = true, fields = [{ name = \"a\" }] }", &["parse.rows"]),
+        (
+            "parse = { as = \"protobuf\", descriptor = \"/nowhere/a.pb\", message = \"a\" }",
+            &["parse.descriptor"],
+        ),
         ("parse = { as = \"nmea\", sentences = [\"\"] }", &["parse.sentences[0]"]),
     ] {
         assert_eq!(told(&format!("{PORT}{keys}")), wrong, "{keys}");
