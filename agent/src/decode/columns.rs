@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::escaped::Escaped;
 use super::json::MOST_FIELDS;
+use super::payload::MOST_RECORDS;
 use super::{scalar, text};
 use crate::event::{Field, Value};
 
@@ -156,11 +157,18 @@ impl Decoder {
 
     /// The rows of a payload, which [`Decoder::row`] reads; those that are blank are none.
     pub fn rows<'t>(&mut self, text: Cow<'t, str>) -> Result<Vec<Cow<'t, str>>, String> {
+        let is_row = |line: &&str| !line.trim().is_empty();
+        // With the header and one more, so that it is seen that there are too many.
+        let most = MOST_RECORDS + 2;
         let mut lines: Vec<Cow<'t, str>> = match text {
-            Cow::Borrowed(text) => text.lines().map(Cow::Borrowed).collect(),
-            Cow::Owned(text) => text.lines().map(|line| Cow::Owned(line.to_owned())).collect(),
+            Cow::Borrowed(text) => {
+                text.lines().filter(is_row).take(most).map(Cow::Borrowed).collect()
+            }
+            Cow::Owned(text) => {
+                let lines = text.lines().filter(is_row).take(most);
+                lines.map(|line| Cow::Owned(line.to_owned())).collect()
+            }
         };
-        lines.retain(|line| !line.trim().is_empty());
         if self.head.is_some() && !lines.is_empty() {
             self.name_columns(&lines.remove(0))?;
         }
@@ -172,7 +180,7 @@ impl Decoder {
             return Ok(());
         };
         // Where a spreadsheet has written it.
-        let names = self.cut.columns(line.trim_start_matches('\u{feff}'));
+        let names = self.cut.columns(line.trim_start_matches('\u{feff}'), MOST_FIELDS + 1);
         let names: Vec<&str> = names.iter().map(|name| name.trim()).collect();
         if names.len() > MOST_FIELDS {
             return Err(format!("more than {MOST_FIELDS} columns"));
@@ -208,7 +216,7 @@ impl Decoder {
         if let Cut::Widths(widths) = &self.cut {
             return self.decode_widths(text.as_bytes(), widths, fields);
         }
-        let columns = self.cut.columns(text);
+        let columns = self.cut.columns(text, self.pieces.len());
         let (got, expected) = (columns.len(), self.pieces.len());
         if got < expected {
             return Err(TooFew { got, expected });
@@ -251,22 +259,22 @@ impl Decoder {
 }
 
 impl Cut {
-    /// The columns of a text that widths do not cut.
-    fn columns<'t>(&self, text: &'t str) -> Vec<Cow<'t, str>> {
+    /// The first so many columns of a text that widths do not cut.
+    fn columns<'t>(&self, text: &'t str, most: usize) -> Vec<Cow<'t, str>> {
         match self {
-            Self::Separator(separator) => separated(text, separator),
-            Self::Blanks => text.split_whitespace().map(Cow::Borrowed).collect(),
+            Self::Separator(separator) => separated(text, separator, most),
+            Self::Blanks => text.split_whitespace().take(most).map(Cow::Borrowed).collect(),
             Self::Widths(_) => vec![Cow::Borrowed(text)],
         }
     }
 }
 
-/// The columns between separators; a quoted one may hold them, and `""` in it is a
+/// The first so many columns between separators; a quoted one may hold them, and `""` in it is a
 /// quote (RFC 4180, section 2).
-fn separated<'t>(text: &'t str, separator: &str) -> Vec<Cow<'t, str>> {
+fn separated<'t>(text: &'t str, separator: &str, most: usize) -> Vec<Cow<'t, str>> {
     let mut columns = Vec::new();
     let mut rest = text;
-    loop {
+    while columns.len() < most {
         if let Some((column, behind)) = quoted(rest, separator) {
             columns.push(Cow::Owned(column));
             match behind {
@@ -282,6 +290,7 @@ fn separated<'t>(text: &'t str, separator: &str) -> Vec<Cow<'t, str>> {
         columns.push(Cow::Borrowed(column));
         rest = behind;
     }
+    columns
 }
 
 /// A column in quotes, and what stands behind its separator. What is not closed, or is

@@ -13,6 +13,9 @@ use super::tree::{Node, Opened};
 use super::{cbor, columns, json, layout, nmea, pattern, protobuf, scalar, text};
 use crate::event::{Field, Quality, Value};
 
+/// Pieces of one payload that become events: beyond it is a history, or nonsense.
+pub const MOST_RECORDS: usize = 10_000;
+
 /// How a payload is read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(tag = "as", rename_all = "lowercase")]
@@ -260,18 +263,25 @@ impl Parser {
         payload: &'p [u8],
         each: Option<&str>,
     ) -> Result<Records<'p>, String> {
-        if let How::Columns(how) = &mut self.how {
-            let rows = how.rows(text::of_bytes(payload))?;
-            let list = rows.into_iter().map(Record::Row).collect();
-            return Ok(Records { beside: Vec::new(), list });
+        let mut records = Records::default();
+        match (&mut self.how, each) {
+            (How::Columns(how), _) => {
+                let rows = how.rows(text::of_bytes(payload))?;
+                records.list = rows.into_iter().map(Record::Row).collect();
+            }
+            (_, Some(each)) => {
+                let (around, elements) = self.tree(payload)?.split(each)?;
+                around
+                    .flatten(&mut self.beside, &self.opened, &mut records.beside)
+                    .map_err(|error| error.to_string())?;
+                records.list = elements.into_iter().map(Record::Element).collect();
+            }
+            (_, None) => return Err("a payload of several events, and no array".to_owned()),
         }
-        let Some(each) = each else { return Ok(Records::default()) };
-        let (around, elements) = self.tree(payload)?.split(each)?;
-        let mut beside = Vec::new();
-        around
-            .flatten(&mut self.beside, &self.opened, &mut beside)
-            .map_err(|error| error.to_string())?;
-        Ok(Records { beside, list: elements.into_iter().map(Record::Element).collect() })
+        if records.list.len() > MOST_RECORDS {
+            return Err(format!("more than {MOST_RECORDS} events in one message"));
+        }
+        Ok(records)
     }
 
     /// Appends the fields of one of them.

@@ -18,10 +18,7 @@ use crate::flow::{self, Flows};
 /// Topics whose route is remembered; a broker with more is slower, not larger.
 const MOST_TOPICS: usize = 4_096;
 
-/// Events of one message: beyond it is a history, or nonsense.
-const MOST_EVENTS: usize = 10_000;
-
-/// Memory of them, since what stands beside an array is carried into each.
+/// Memory of the events of one message, since what stands beside an array is carried into each.
 const MOST_MEMORY: usize = 16 * 1_024 * 1_024;
 
 /// All subscriptions, ready to decode.
@@ -276,9 +273,6 @@ impl Compiled {
         events: &mut Vec<Event>,
     ) -> Result<Option<Odd>, String> {
         let Records { beside, list } = self.parser.split(&message.payload, self.each.as_deref())?;
-        if list.len() > MOST_EVENTS {
-            return Err(format!("{} events in one message: at most {MOST_EVENTS}", list.len()));
-        }
         let mut around = route.fields.clone();
         self.around(message, &mut around);
         let begin = Begin { beside: around.len(), own: around.len() + beside.len() };

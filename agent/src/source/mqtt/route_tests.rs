@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::decode::payload::MOST_RECORDS;
 
 /// The routes of one subscription that has these keys besides its topic.
 fn routes(keys: &serde_json::Value) -> Routes {
@@ -168,13 +169,20 @@ fn elements_that_cannot_be_read_are_kept_apart_and_the_others_are_events() {
 
 #[test]
 fn a_message_of_too_many_events_or_of_too_much_memory_is_none_at_all() {
-    let mut routes = routes(&json!({ "each": "r" }));
-    let many = format!(r#"{{"r":[{}1]}}"#, "1,".repeat(MOST_EVENTS));
-    let why = "10001 events in one message: at most 10000";
-    assert_eq!(events(&mut routes, &message(many.as_bytes())), Err(why.to_owned()));
+    let mut elements = routes(&json!({ "each": "r" }));
+    let many = format!(r#"{{"r":[{}1]}}"#, "1,".repeat(MOST_RECORDS));
+    let why = "more than 10000 events in one message";
+    assert_eq!(events(&mut elements, &message(many.as_bytes())), Err(why.to_owned()));
+    let rows = json!({ "payload": { "as": "columns", "header": true } });
+    let csv = "1\n".repeat(MOST_RECORDS + 2);
+    let found = events(&mut routes(&rows), &message(csv.as_bytes()));
+    assert_eq!(found, Err(why.to_owned()));
+    let all = "1\n".repeat(MOST_RECORDS + 1);
+    let found = events(&mut routes(&rows), &message(all.as_bytes()));
+    assert_eq!(found.unwrap().len(), MOST_RECORDS);
     let wide = format!(r#"{{"a":[{}1],"r":[{}1]}}"#, "1,".repeat(2_000), "1,".repeat(2_000));
     let why = format!("its events take more than {MOST_MEMORY} bytes");
-    assert_eq!(events(&mut routes, &message(wide.as_bytes())), Err(why));
+    assert_eq!(events(&mut elements, &message(wide.as_bytes())), Err(why));
 }
 
 #[test]
