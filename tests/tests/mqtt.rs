@@ -130,6 +130,45 @@ fn every_message_of_qos_2_arrives_once_over_cuts_and_a_kill_in_5() {
     check_exactly_once("mqtt-v5-twice", "5", 2, 100);
 }
 
+/// A message whose array has five numbers, each an event.
+fn five(topic: &str, number: u64) -> (String, Vec<u8>) {
+    let last = number * 5;
+    let elements: Vec<String> = (last - 4..=last).map(|n| format!(r#"{{"n":{n}}}"#)).collect();
+    let payload = format!(r#"{{"line":1,"r":[{}]}}"#, elements.join(","));
+    (format!("{topic}/d{}", number % 7), payload.into_bytes())
+}
+
+#[test]
+fn every_element_of_messages_with_arrays_arrives_once_over_a_kill() {
+    const PART: u64 = 200;
+    let name = "mqtt-arrays";
+    let folder = folder(name);
+    let each = source("broker", &MOSQUITTO.address(), name, "") + "each = \"r\"\n";
+    let mut agent = agent(name, &folder, &each);
+    agent.start();
+    wait_subscribed(name, "broker");
+    let mut publisher = Publisher::connect(MOSQUITTO.port, "arrays-publisher");
+    MOSQUITTO.teach(&agent, &format!("tidegate-{name}-broker"), || {
+        publisher.publish(&[five(name, publisher.acknowledged + 1)]);
+    });
+    let mut publish = || {
+        let first = publisher.acknowledged + 1;
+        let messages: Vec<_> = (first..first + PART).map(|n| five(name, n)).collect();
+        publisher.publish(&messages);
+        publisher.acknowledged
+    };
+    publish();
+    agent.kill();
+    publish();
+    agent.start();
+    let count = 5 * publish();
+    let mut judge = wait_messages(name, count);
+    agent.stop();
+    let records = judge.look();
+    assert!(records.iter().all(|record| record.number("line") == 1));
+    judge::assert_each_once("elements", count, records.iter().map(|record| record.number("n")));
+}
+
 fn tls(ca: &Path, client: &Pair) -> String {
     format!(
         "tls = {{ ca = \"{}\", certificate = \"{}\", key = \"{}\" }}",
