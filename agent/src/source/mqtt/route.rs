@@ -294,7 +294,7 @@ impl Compiled {
                 Err(why) => bad.add(index, why, record),
             }
             if memory > MOST_MEMORY {
-                return Err(format!("its events take more than {MOST_MEMORY} bytes"));
+                return Err(format!("its events take more than {} MiB", MOST_MEMORY >> 20));
             }
         }
         bad.told(list.len())
