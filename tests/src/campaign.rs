@@ -8,6 +8,7 @@
 //! is published while the broker goes would be in doubt for the publisher, and then no
 //! judge could tell whose fault a duplicate is.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::agent::Agent;
@@ -36,6 +37,10 @@ const UP: Duration = Duration::from_mins(2);
 
 /// Until what waits in the broker is in Kafka; several times what it takes.
 const DRAIN: Duration = Duration::from_mins(3);
+
+/// When nothing has come for so long, nothing more will: longer than any pause of the
+/// agent between two tries.
+const QUIET: Duration = Duration::from_mins(1);
 
 /// A broker that keeps sessions and their messages over a restart.
 pub trait Broker {
@@ -300,11 +305,15 @@ topic = \"{name}/{{device}}\"
         mut say: impl FnMut(&str),
     ) -> Report {
         let mut judge = Judge::of_topic(kafka, self.name);
-        judge.look_until("all messages", DRAIN, |records| {
-            let mut numbers: Vec<_> = records.iter().map(|record| record.number("n")).collect();
-            numbers.sort_unstable();
-            numbers.dedup();
-            u64::try_from(numbers.len()).is_ok_and(|have| have >= scene.published)
+        let (mut have, mut since) = (0, Instant::now());
+        judge.look_until("an end", DRAIN, |records| {
+            if records.len() > have {
+                (have, since) = (records.len(), Instant::now());
+            }
+            let numbers: BTreeSet<u64> = records.iter().map(|r| r.number("n")).collect();
+            let all = u64::try_from(numbers.len()).is_ok_and(|seen| seen >= scene.published);
+            // What is lost never comes.
+            all || since.elapsed() > QUIET
         });
         scene.agent.stop();
         let numbers = judge.look().iter().map(|record| record.number("n"));
@@ -312,6 +321,7 @@ topic = \"{name}/{{device}}\"
         assert!(foreign.is_empty(), "{foreign:?} were never sent");
         if !lost.is_empty() || !repeated.is_empty() {
             say(&format!("{}: lost {lost:?}, repeated {repeated:?}", self.name));
+            // Of another epoch it was taken twice, of the same id sent twice.
             let first = repeated.first().map(|(number, _)| *number);
             for record in judge.records.iter().filter(|record| Some(record.number("n")) == first) {
                 say(&format!("{}: {record:?}", self.name));

@@ -451,6 +451,8 @@ async fn no_more_bytes_wait_for_their_commit_than_may_be() {
     let script = async {
         let mut peer = Peer::accept(&listener, false).await;
         peer.subscribed().await;
+        // Until it is subscribed there is no bound.
+        peer.pinged().await;
         let payload = format!(r#"{{"text":"{}"}}"#, "x".repeat(PAYLOAD));
         for id in 1..=COUNT {
             peer.publish(id, false, payload.as_bytes()).await;
@@ -535,6 +537,7 @@ async fn after_an_unanswered_login_a_message_of_qos_2_that_comes_again_is_known(
         let mut session = Session::default();
         session.set_subscribed(9);
         session.publish(2, 7, false, 70);
+        session.delivered(Some(Ticket(1)), 0);
         session.begin_login();
         let before: Option<Arc<[u8]>> = Some(session.checkpoint().into());
         let (intake, mut commits) = Intake::for_test(16);
