@@ -20,6 +20,7 @@ fn messages() -> u64 {
     given.map_or(MESSAGES, |text| text.parse().expect("MESSAGES is a number"))
 }
 
+#[expect(clippy::print_stderr, reason = "what happened stands with a failure")]
 fn check(name: &'static str, protocol: &'static str, qos: u8) {
     let campaign = Campaign { name, protocol, qos, messages: messages() };
     let mut mosquitto = Mosquitto::started(&format!("{name}-mosquitto"));

@@ -496,7 +496,7 @@ async fn a_message_without_a_topic_is_an_error_and_never_acknowledged() {
         peer.stream.read_to_end(&mut left).await.ok();
         assert!(!left.contains(&0x40), "{left:?}");
     };
-    let (_, ends) = beside(source(&listener, None), intake, script).await;
+    let ((), ends) = beside(source(&listener, None), intake, script).await;
     assert!(ends.first().is_some_and(|end| end.contains("topic alias")), "{ends:?}");
 }
 
@@ -514,7 +514,7 @@ async fn a_goodbye_of_the_broker_and_a_session_that_it_forgets_too_soon_are_told
         // CONNACK with a Session Expiry Interval of an hour.
         peer.stream.write_all(&[0x20, 8, 0, 0, 5, 0x11, 0, 0, 0x0E, 0x10]).await.unwrap();
         peer.subscribed().await;
-        while state.borrow().faults.get("the session").is_none() {
+        while !state.borrow().faults.contains_key("the session") {
             tokio::task::yield_now().await;
         }
         let told = state.borrow().faults.get("the session").cloned();

@@ -75,7 +75,7 @@ pub(super) fn read(mut frame: BytesMut) -> Result<Packet, String> {
             let reason = properties.and_then(|p| p.reason_string.as_deref());
             let server = properties.and_then(|p| p.server_reference.as_deref());
             Packet::Connected(Connected {
-                refused: refusal(ack.code).map(|text| in_full(text, reason, server)),
+                refused: refusal(ack.code).map(|text| in_full(&text, reason, server)),
                 session_present: ack.session_present,
                 keep_alive: properties.and_then(|p| p.server_keep_alive),
                 session_expiry: properties.and_then(|p| p.session_expiry_interval),
@@ -85,7 +85,7 @@ pub(super) fn read(mut frame: BytesMut) -> Result<Packet, String> {
             let reason = ack.properties.as_ref().and_then(|p| p.reason_string.as_deref());
             let granted = ack.return_codes.iter().map(|code| match code {
                 SubscribeReasonCode::Success(qos) => Ok(*qos as u8),
-                other => Err(in_full(words(other), reason, None)),
+                other => Err(in_full(&words(other), reason, None)),
             });
             Packet::Subscribed(granted.collect())
         }
@@ -93,7 +93,7 @@ pub(super) fn read(mut frame: BytesMut) -> Result<Packet, String> {
             let properties = disconnect.properties.as_ref();
             let reason = properties.and_then(|p| p.reason_string.as_deref());
             let server = properties.and_then(|p| p.server_reference.as_deref());
-            Packet::Closed(in_full(farewell(disconnect.reason_code), reason, server))
+            Packet::Closed(in_full(&farewell(disconnect.reason_code), reason, server))
         }
         _ => Packet::Other,
     })
@@ -171,7 +171,7 @@ fn words(code: impl std::fmt::Debug) -> String {
 
 /// With what the broker adds: a Reason String, and the server that it refers to
 /// (3.2.2.3.9, 3.2.2.3.16).
-fn in_full(text: String, reason: Option<&str>, server: Option<&str>) -> String {
+fn in_full(text: &str, reason: Option<&str>, server: Option<&str>) -> String {
     let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
     let server = server.map(|server| format!(", use {server}")).unwrap_or_default();
     format!("{text}{reason}{server}")
@@ -184,9 +184,9 @@ mod tests {
     #[test]
     fn a_reason_is_told_in_words_with_what_the_broker_adds() {
         let over = words(DisconnectReasonCode::QuotaExceeded);
-        assert_eq!(in_full(over, Some("100 a day"), None), "quota exceeded (100 a day)");
+        assert_eq!(in_full(&over, Some("100 a day"), None), "quota exceeded (100 a day)");
         let moved = refusal(ConnectReturnCode::ServerMoved).unwrap();
-        assert_eq!(in_full(moved, None, Some("b:1883")), "server moved, use b:1883");
+        assert_eq!(in_full(&moved, None, Some("b:1883")), "server moved, use b:1883");
         let shared = words(SubscribeReasonCode::SharedSubscriptionsNotSupported);
         assert_eq!(shared, "shared subscriptions not supported");
     }

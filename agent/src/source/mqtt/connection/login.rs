@@ -228,7 +228,7 @@ impl Connection<'_> {
     /// What comes while the agent is away for longer than that is lost.
     pub(super) fn report_expiry(&self, link: &mut Link) {
         let asked = self.mqtt.config.session_expiry_secs();
-        match self.session_expiry.filter(|seconds| *seconds < asked && !self.mqtt.tapped) {
+        match self.session_expiry.filter(|seconds| *seconds < asked) {
             Some(seconds) => link.fault(
                 SESSION,
                 &format!(
