@@ -117,4 +117,16 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_power_of_ten_moves_the_point_and_nothing_else() {
+        for places in -10..=10 {
+            let linear = Linear::power_of_ten(places);
+            for number in [0, 1, -7, 123, 215, -32_768, 65_535, 999_999_999, 1 << 53] {
+                let expected: f64 = format!("{number}e{places}").parse().unwrap();
+                let got = linear.of_integer(number);
+                assert_eq!(got.to_bits(), expected.to_bits(), "{number} at {places}");
+            }
+        }
+    }
 }
