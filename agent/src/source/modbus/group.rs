@@ -401,11 +401,14 @@ impl Broken {
             }
             Failure::Closed(cause) => {
                 let error = Error::because(peer.gone(), cause);
-                (Quality::Timeout, String::new(), Some(End::from(error)))
+                let end = End { error, unreachable: false, gone: true };
+                (Quality::Timeout, String::new(), Some(end))
             }
-            Failure::Unreachable(error) => {
-                (Quality::Timeout, String::new(), Some(End { error, unreachable: true }))
-            }
+            Failure::Unreachable(error) => (
+                Quality::Timeout,
+                String::new(),
+                Some(End { error, unreachable: true, gone: true }),
+            ),
         };
         Self { what, end, quality }
     }

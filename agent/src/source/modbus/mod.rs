@@ -223,7 +223,7 @@ impl Source {
         self.schedule.begin(Instant::now());
         loop {
             if let Err(end) = self.turn(intake, link).await {
-                if end.unreachable {
+                if end.gone {
                     self.tell_unreachable(&end.error, intake, link).await?;
                 }
                 return Err(end.error);
@@ -428,10 +428,12 @@ struct End {
     error: Error,
     /// There is no way to any device.
     unreachable: bool,
+    /// The peer has gone, at the latest now: no device is heard until it is back.
+    gone: bool,
 }
 
 impl From<Error> for End {
     fn from(error: Error) -> Self {
-        Self { error, unreachable: false }
+        Self { error, unreachable: false, gone: false }
     }
 }

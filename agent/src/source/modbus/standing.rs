@@ -107,7 +107,7 @@ impl Source {
         link.fault_of(&device.name).or_else(|| groups.find_map(|group| group.refusal(link)))
     }
 
-    /// The peer cannot be reached: every group says once that it has no values, and all
+    /// The peer cannot be reached, or closes what was just opened: every group says once that it has no values, and all
     /// devices are down. When it is back, it may be another one.
     pub(super) async fn tell_unreachable(
         &mut self,

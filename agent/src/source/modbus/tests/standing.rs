@@ -126,6 +126,34 @@ async fn a_peer_that_is_not_there_has_all_its_devices_down() {
 }
 
 #[tokio::test]
+async fn a_peer_that_closes_a_new_connection_has_all_its_devices_down() {
+    let (listener, address) = listen().await;
+    let (mut bench, mut commits) = bench(&address, TWO);
+    let states = bench.link.watch();
+    let script = async {
+        let mut wire = Wire::accept(&listener).await;
+        for _ in 0..2 {
+            let asked = wire.asked().await;
+            wire.answer(asked, 5).await;
+            commits.event().await;
+        }
+        assert_eq!(boiler(&states), up());
+        drop(wire);
+        // It has restarted, and is not ready yet.
+        let mut wire = Wire::accept(&listener).await;
+        wire.asked().await;
+    };
+    let run = bench.source.run(&mut bench.intake, &mut bench.link, &bench.stop);
+    let (end, ()) = tokio::join!(run, script);
+    assert_eq!(end.unwrap_err().to_string(), format!("{address} closed the connection"));
+    let (standing, why) = boiler(&states);
+    assert_eq!(standing, Some(Standing::Down));
+    assert!(why.starts_with(&format!("{address} closed the connection")), "{why}");
+    let (first, second) = (commits.event().await, commits.event().await);
+    assert_eq!((first.quality, second.quality), (Quality::Timeout, Quality::Timeout));
+}
+
+#[tokio::test]
 async fn a_device_that_lacks_an_address_is_degraded_and_says_which() {
     let (listener, address) = listen().await;
     let (mut bench, _commits) = bench(&address, ONE);
