@@ -25,6 +25,7 @@ use crate::flow;
 use crate::raw::Note;
 use crate::supervise::in_full;
 use crate::units::Period;
+use telling::Refusals;
 
 pub(super) use field::{Factor, Signal};
 
@@ -40,6 +41,7 @@ pub(super) struct Poll {
     subject: String,
     /// The same for what the device refuses for its address.
     addresses: String,
+    refusals: Refusals,
     /// What was last said about requests that are cut.
     cut: String,
     interval: Period,
@@ -141,6 +143,7 @@ impl Poll {
             told: false,
             cycles: Arc::new(Cycles::new(device.name.as_str().into(), name)),
             addresses: format!("{subject} addresses"),
+            refusals: Refusals::new(group.interval.get()),
             cut: String::new(),
             subject,
             interval: group.interval,

@@ -104,7 +104,7 @@ impl Source {
         }
         let device = self.devices.get(index)?;
         let mut groups = self.groups.iter().filter(|group| group.device == index);
-        link.fault_of(&device.name).or_else(|| groups.find_map(|group| group.refusal(link)))
+        link.fault_of(&device.name).or_else(|| groups.find_map(|group| group.trouble(link)))
     }
 
     /// The peer cannot be reached, or closes what was just opened: every group says once that it has no values, and all

@@ -3,11 +3,22 @@
 
 use super::super::plan::{BITS_PER_REGISTER, Span, range};
 use super::super::sunspec::{self, Sunspec, Word};
-use super::{Instant, Poll};
+use super::{Duration, Instant, Poll};
 use crate::supervise::Link;
 
 /// Places that one line names: more of them are one mistake.
 const MOST_TOLD: usize = 5;
+
+/// What was told holds for so long, and for so many cycles, after it was last seen.
+const HOLDS: Duration = Duration::from_mins(1);
+const CYCLES: u32 = 3;
+
+/// What was said of requests that were refused, and when each was last so.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    holds: Duration,
+    told: Vec<(String, Instant)>,
+}
 
 impl Poll {
     pub(in super::super) fn tell_pace(&mut self, missed: u64, now: Instant, link: &mut Link) {
@@ -92,7 +103,7 @@ impl Poll {
     }
 
     /// What the device refuses of it, if it is said to refuse anything.
-    pub(in super::super) fn refusal(&self, link: &Link) -> Option<String> {
+    pub(in super::super) fn trouble(&self, link: &Link) -> Option<String> {
         let models = self.sunspec.is_some().then(|| sunspec::subject(&self.subject));
         let models = models.and_then(|subject| link.fault_of(&subject));
         let others = [&self.addresses, &self.subject].into_iter();
@@ -100,17 +111,45 @@ impl Poll {
         Some(format!("group {}: {what}", self.cycles.group))
     }
 
-    /// A minute of whole cycles without a refusal ends the fault.
+    /// A minute of whole cycles without a refusal ends the fault. What was told is not told
+    /// again while it comes and goes: a device that refuses now this and now that has one
+    /// fault, and not another one in each cycle.
     pub(in super::super) fn tell_refusal(
-        &self,
+        &mut self,
         refused: Option<&str>,
         whole: bool,
         link: &mut Link,
     ) {
-        match refused {
-            Some(what) => link.fault(&self.subject, what),
-            None if whole => link.settled(&self.subject),
-            None => {}
+        let Some(what) = refused else {
+            if whole {
+                link.settled(&self.subject);
+            }
+            return;
+        };
+        let current = link.fault_of(&self.subject);
+        link.fault(&self.subject, &self.refusals.word(what, current, Instant::now()));
+    }
+}
+
+impl Refusals {
+    pub(super) fn new(interval: Duration) -> Self {
+        Self { holds: HOLDS.max(interval * CYCLES), told: Vec::new() }
+    }
+
+    /// What is to be told now that this was refused, where `current` is what was.
+    fn word(&mut self, what: &str, current: Option<String>, now: Instant) -> String {
+        self.told.retain(|(_, seen)| now.duration_since(*seen) < self.holds);
+        let is_new = !self.told.iter().any(|(told, _)| told == what);
+        if is_new && self.told.len() >= MOST_TOLD {
+            // Nobody reads so many.
+            return current.unwrap_or_else(|| what.to_owned());
+        }
+        self.told.retain(|(told, _)| told != what);
+        self.told.push((what.to_owned(), now));
+        let holds = |current: &String| self.told.iter().any(|(told, _)| told == current);
+        match current.filter(holds) {
+            Some(current) if !is_new => current,
+            _ => what.to_owned(),
         }
     }
 }

@@ -154,6 +154,36 @@ async fn a_peer_that_closes_a_new_connection_has_all_its_devices_down() {
 }
 
 #[tokio::test]
+async fn exceptions_that_take_turns_are_told_once_each_until_one_has_gone() {
+    let (listener, address) = listen().await;
+    let (mut bench, mut commits) = bench(&address, ONE);
+    let states = bench.link.watch();
+    let script = async {
+        let mut wire = Wire::accept(&listener).await;
+        let mut after = async |wire: &mut Wire, code: u8| {
+            let asked = wire.asked().await;
+            wire.exception(asked, code).await;
+            commits.event().await;
+            boiler(&states)
+        };
+        let said =
+            |known: Known, what| known.0 == Some(Standing::Degraded) && known.1.contains(what);
+        assert!(said(after(&mut wire, 4).await, "exception 04"));
+        for _ in 0..9 {
+            assert!(said(after(&mut wire, 6).await, "exception 06"));
+            assert!(said(after(&mut wire, 4).await, "exception 06"), "it comes and goes");
+        }
+        tokio::time::pause();
+        tokio::time::advance(std::time::Duration::from_mins(1)).await;
+        tokio::time::resume();
+        // One that was idle for so long is not trusted.
+        let mut wire = Wire::accept(&listener).await;
+        assert!(said(after(&mut wire, 4).await, "exception 04"), "the other one has gone");
+    };
+    assert!(bench.run(script).await.0.is_ok());
+}
+
+#[tokio::test]
 async fn a_device_that_lacks_an_address_is_degraded_and_says_which() {
     let (listener, address) = listen().await;
     let (mut bench, _commits) = bench(&address, ONE);
