@@ -42,6 +42,17 @@ pub fn parse(text: &str) -> Option<Value> {
     text.parse::<f64>().ok().filter(|number| number.is_finite()).map(Value::F64)
 }
 
+/// The number that an `f32` is meant to be: of all that are nearest to it the one with the
+/// fewest digits. 23.1 has no exact `f32`, and what is nearest has, as an `f64`, the digits
+/// 23.100000381469727.
+pub fn of_f32(number: f32) -> f64 {
+    let exact = f64::from(number);
+    if !number.is_finite() || exact.fract() == 0.0 {
+        return exact;
+    }
+    zmij::Buffer::new().format_finite(number).parse().unwrap_or(exact)
+}
+
 /// `-12.50` → 1250 with scale 2 and its sign; no exponent.
 pub fn decimal(text: &str) -> Option<Decimal> {
     let (negative, digits) = match text.strip_prefix('-') {
@@ -63,7 +74,33 @@ pub fn decimal(text: &str) -> Option<Decimal> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    #[test]
+    fn an_f32_has_the_digits_that_were_meant() {
+        for (number, meant) in [(23.1_f32, 23.1_f64), (0.1, 0.1), (-1e-3, -1e-3), (8e6, 8e6)] {
+            assert_eq!(of_f32(number).to_bits(), meant.to_bits(), "{meant}");
+        }
+        assert!(of_f32(f32::NAN).is_nan() && of_f32(f32::INFINITY).is_infinite());
+        assert_eq!(of_f32(-0.0).to_bits(), (-0.0_f64).to_bits());
+    }
+
+    proptest! {
+        #[test]
+        fn every_f32_is_printed_as_the_shortest_and_comes_back(bits in any::<u32>()) {
+            let number = f32::from_bits(bits);
+            prop_assume!(number.is_finite());
+            #[expect(clippy::cast_possible_truncation, reason = "back to where it came from")]
+            let back = of_f32(number) as f32;
+            prop_assert_eq!(back.to_bits(), bits);
+            if number.fract() != 0.0 {
+                // Of two that are as short either will do.
+                prop_assert_eq!(of_f32(number).to_string().len(), number.to_string().len());
+            }
+        }
+    }
 
     #[test]
     fn a_number_keeps_its_width() {

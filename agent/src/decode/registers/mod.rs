@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use linear::Linear;
 pub use order::Order;
 
+use crate::decode::number;
 use crate::event::Value;
 
 /// What a signal's registers or bit hold.
@@ -227,7 +228,7 @@ impl Decoder {
                 self.unsigned(bcd::number(bits).ok_or(Error::Digit)?)
             }
             Type::F16 => self.float(half(bits)),
-            Type::F32 => self.float(f64::from(f32::from_bits(low_32(bits)))),
+            Type::F32 => self.float(number::of_f32(f32::from_bits(low_32(bits)))),
             Type::F64 => self.float(f64::from_bits(bits)),
             Type::String => Value::Null,
         })

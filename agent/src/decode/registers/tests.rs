@@ -312,3 +312,19 @@ proptest! {
         prop_assert!(matches!(float, Ok(Value::F64(f)) if f.to_bits() == bits || f.is_nan()));
     }
 }
+
+#[test]
+fn an_f32_is_the_decimal_that_was_meant_also_behind_a_scale() {
+    let read = |number: f32, scale: Option<f64>, offset: Option<f64>| {
+        let meaning = Linear::new(scale, offset).map_or(Meaning::Number, Meaning::Scaled);
+        let (order, absent) = (Order::Abcd, Vec::new());
+        let decoder = Decoder { kind: Type::F32, order, length: 0, absent, meaning };
+        let bytes = number.to_bits().to_be_bytes();
+        let words = [[bytes[0], bytes[1]], [bytes[2], bytes[3]]].map(u16::from_be_bytes);
+        decoder.decode(&words)
+    };
+    assert_eq!(read(23.1, None, None), Ok(Value::F64(23.1)));
+    assert_eq!(read(23.1, Some(0.1), None), Ok(Value::F64(2.31)));
+    assert_eq!(read(23.1, Some(10.0), None), Ok(Value::F64(231.0)));
+    assert_eq!(read(-0.7, None, Some(0.2)), Ok(Value::F64(-0.5)));
+}
