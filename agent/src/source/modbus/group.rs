@@ -98,12 +98,12 @@ pub(super) struct Broken {
 }
 
 /// Where each field of a group lies, in the order of the fields.
-pub(super) fn spans(device: &Device, group: &Group) -> Vec<Span> {
+pub(super) fn spans(group: &Group) -> Vec<Span> {
     let of_signal = |signal: &config::Signal| {
         // `check` refuses one that says no place.
         let place = signal.place();
         let span = place.map(|(table, address)| Span { table, address, width: signal.width() });
-        let fields = signal.fields(device.order).len();
+        let fields = signal.count();
         span.into_iter().flat_map(move |span| iter::repeat_n(span, fields))
     };
     group.signals.iter().flat_map(of_signal).collect()
@@ -111,7 +111,7 @@ pub(super) fn spans(device: &Device, group: &Group) -> Vec<Span> {
 
 /// The requests of a group, as they are planned from its signals.
 pub(super) fn requests(config: &Config, device: &Device, group: &Group) -> Vec<Request> {
-    plan(&spans(device, group), Limits::new(config, device), &Refused::default())
+    plan(&spans(group), Limits::new(config, device), &Refused::default())
 }
 
 impl Poll {
@@ -134,7 +134,7 @@ impl Poll {
         let sunspec = group.sunspec.as_ref().map(|sunspec| Sunspec::new(sunspec, &limits));
         let spans = match &sunspec {
             Some(sunspec) => sunspec.question().into_iter().collect(),
-            None => spans(device, group),
+            None => spans(group),
         };
         let name = group.name.clone().unwrap_or_else(|| number.to_string());
         let subject = format!("{} group {name}", device.name);

@@ -270,7 +270,7 @@ impl Outline {
 impl Planned {
     fn new(config: &Config, of: usize, device: &Device, number: usize, group: &Group) -> Self {
         let cost = Cost::new(config, device.latency.map(Period::get));
-        let spans = group::spans(device, group);
+        let spans = group::spans(group);
         let requests = group::requests(config, device, group).into_iter();
         Self {
             device: device.name.clone(),

@@ -122,11 +122,19 @@ impl Signal {
         if self.bits.is_empty() {
             return vec![(self.name.clone(), decoder(self.meaning()))];
         }
-        let field = |(bit, name): (i128, &str)| {
-            let bit = u8::try_from(bit).ok()?;
-            Some((field_of_bit(&self.name, name), decoder(Meaning::Bit(bit))))
-        };
-        numbered(&self.bits).into_iter().filter_map(field).collect()
+        let field =
+            |(bit, name): (u8, &str)| (field_of_bit(&self.name, name), decoder(Meaning::Bit(bit)));
+        self.named_bits().map(field).collect()
+    }
+
+    /// How many fields that are.
+    pub(super) fn count(&self) -> usize {
+        if self.bits.is_empty() { 1 } else { self.named_bits().count() }
+    }
+
+    fn named_bits(&self) -> impl Iterator<Item = (u8, &str)> {
+        let names = numbered(&self.bits).into_iter();
+        names.filter_map(|(bit, name)| Some((u8::try_from(bit).ok()?, name)))
     }
 
     fn meaning(&self) -> Meaning {
@@ -349,5 +357,27 @@ fn check_names(
             Some(_) => continue,
         };
         wrong.add(at.to_owned(), what);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_has_as_many_fields_as_it_counts() {
+        let place = r#""name": "s", "table": "holding", "address": 0"#;
+        for (more, expected) in [
+            ("", 1),
+            (r#", "values": { "0": "off", "1": "on" }"#, 1),
+            (
+                r#", "bits": { "0": "hot", "0x3": "door", "-1": "no", "word": "no", "300": "no" }"#,
+                2,
+            ),
+        ] {
+            let signal: Signal = serde_json::from_str(&format!("{{ {place}{more} }}")).unwrap();
+            assert_eq!(signal.count(), expected);
+            assert_eq!(signal.fields(Order::Abcd).len(), expected);
+        }
     }
 }
