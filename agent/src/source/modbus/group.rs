@@ -206,7 +206,10 @@ impl Poll {
     /// The device has answered again: what was silent or refused is tried again.
     pub(super) fn wake(&mut self) {
         self.requests.wake(Instant::now());
-        self.suspect();
+        // What was itself silent looks again by itself.
+        if !self.is_quick() {
+            self.suspect();
+        }
     }
 
     /// The device may be another one when it is back: what was refused is tried again.

@@ -187,6 +187,11 @@ impl Requests {
         self.asks().all(|ask| ask.health.is_silent())
     }
 
+    /// None was, and now one is asked again.
+    pub(super) fn break_silence(&self, now: Instant) -> bool {
+        self.are_silent() && self.asks().any(|ask| !ask.health.rests(now))
+    }
+
     /// At least one was not.
     pub(super) fn is_one_silent(&self) -> bool {
         self.asks().any(|ask| ask.health.is_silent())

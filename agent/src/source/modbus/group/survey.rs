@@ -36,8 +36,12 @@ impl Poll {
         self.sunspec.as_ref().is_some_and(|sunspec| sunspec.rests(now))
     }
 
-    /// Before a cycle: a device that may be another one is asked first whether it is.
+    /// Before a cycle: a device that may be another one is asked first whether it is. So
+    /// is one that was silent.
     pub(super) fn look_again(&mut self) {
+        if self.requests.break_silence(Instant::now()) {
+            self.suspect();
+        }
         if let Some(question) = self.sunspec.as_mut().and_then(super::Sunspec::begin) {
             self.question(question);
         }

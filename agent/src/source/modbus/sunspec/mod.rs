@@ -233,8 +233,8 @@ impl Sunspec {
 
     /// A cycle begins; gives the question where the device is to be looked at again.
     pub(super) fn begin(&mut self) -> Option<Span> {
-        let doubted = std::mem::take(&mut self.doubted);
-        let known = self.map.clone().filter(|_| doubted && self.survey.is_none())?;
+        let doubted = std::mem::take(&mut self.doubted) && self.survey.is_none();
+        let known = self.map.clone().filter(|_| doubted)?;
         let survey = Survey::again(self.base, self.most, known);
         Some(self.survey.insert(survey).question())
     }

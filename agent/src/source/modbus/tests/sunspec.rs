@@ -22,6 +22,8 @@ struct Device {
     delay: Cell<Duration>,
     /// With each request its current is given in another scale.
     flips: Cell<bool>,
+    /// What its gateway says for it.
+    says: Cell<Option<u8>>,
 }
 
 impl Device {
@@ -61,6 +63,7 @@ impl Device {
             asked: RefCell::default(),
             delay: Cell::new(Duration::ZERO),
             flips: Cell::default(),
+            says: Cell::default(),
         }
     }
 
@@ -82,6 +85,10 @@ impl Device {
             self.asked.borrow_mut().push((asked.unit, asked.address, asked.count));
             if !self.delay.get().is_zero() {
                 sleep(self.delay.get()).await;
+            }
+            if let Some(code) = self.says.get() {
+                wire.exception(asked, code).await;
+                continue;
             }
             if self.flips.get() {
                 let is_fine = self.words.borrow().get(&40_076) == Some(&0xFFFD);
@@ -239,6 +246,28 @@ async fn models_are_remembered_and_the_device_is_asked_once_whether_it_is_the_sa
     expected[6].1 = text("S-18");
     assert_eq!(fields(&event), expected, "it is another device");
     assert!(checkpoint.is_some(), "and that is remembered");
+}
+
+#[tokio::test]
+async fn a_device_that_was_silent_is_asked_who_it_is_before_it_is_read() {
+    let (listener, address) = listen().await;
+    let (mut bench, mut commits) = bench(&address, INVERTER);
+    let device = Device::at(40_000);
+    let script = async {
+        assert_eq!(commits.event().await.fields.last().unwrap().value, text("S-17"));
+        device.says.set(Some(0x0B));
+        while commits.event().await.quality != Quality::Timeout {}
+        // It was taken down, and another one of its kind hangs there.
+        device.put(40_052, &[0x532D, 0x3138]);
+        device.says.set(None);
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::time::resume();
+        let event = commits.event().await;
+        assert_eq!(event.quality, Quality::Good);
+        assert_eq!(event.fields.last().unwrap().value, text("S-18"));
+    };
+    device.run(&mut bench, &listener, script).await;
 }
 
 #[tokio::test]
