@@ -227,15 +227,19 @@ impl Sunspec {
 
     /// The device may be another one.
     pub(super) const fn doubt(&mut self) {
-        self.doubted = self.map.is_some();
+        self.doubted = true;
         self.rests = None;
     }
 
-    /// A cycle begins; gives the question where the device is to be looked at again.
+    /// A cycle begins; gives the question where the device is to be looked at again: also
+    /// the half of a search says nothing about another device.
     pub(super) fn begin(&mut self) -> Option<Span> {
-        let doubted = std::mem::take(&mut self.doubted) && self.survey.is_none();
-        let known = self.map.clone().filter(|_| doubted)?;
-        let survey = Survey::again(self.base, self.most, known);
+        let survey = match (&self.survey, &self.map) {
+            _ if !std::mem::take(&mut self.doubted) => return None,
+            (None, Some(known)) => Survey::again(self.base, self.most, known.clone()),
+            (Some(survey), _) if survey.is_begun() => Survey::new(self.base, self.most),
+            _ => return None,
+        };
         Some(self.survey.insert(survey).question())
     }
 

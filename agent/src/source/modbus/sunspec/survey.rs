@@ -140,6 +140,11 @@ impl Survey {
         Self { known: Some(known), ..survey }
     }
 
+    /// It knows something of the device already.
+    pub(super) const fn is_begun(&self) -> bool {
+        !self.map.models.is_empty() || !self.texts.is_empty()
+    }
+
     /// The registers that are to be read.
     pub(super) fn question(&self) -> Span {
         let (address, width) = match self.question {

@@ -24,6 +24,8 @@ struct Device {
     flips: Cell<bool>,
     /// What its gateway says for it.
     says: Cell<Option<u8>>,
+    /// When it is asked for this register its gateway hears nothing of it any more.
+    dies_at: Cell<Option<u16>>,
 }
 
 impl Device {
@@ -64,6 +66,7 @@ impl Device {
             delay: Cell::new(Duration::ZERO),
             flips: Cell::default(),
             says: Cell::default(),
+            dies_at: Cell::default(),
         }
     }
 
@@ -85,6 +88,10 @@ impl Device {
             self.asked.borrow_mut().push((asked.unit, asked.address, asked.count));
             if !self.delay.get().is_zero() {
                 sleep(self.delay.get()).await;
+            }
+            if self.dies_at.get() == Some(asked.address) {
+                self.dies_at.set(None);
+                self.says.set(Some(0x0B));
             }
             if let Some(code) = self.says.get() {
                 wire.exception(asked, code).await;
@@ -265,6 +272,27 @@ async fn a_device_that_was_silent_is_asked_who_it_is_before_it_is_read() {
         tokio::time::resume();
         let event = commits.event().await;
         assert_eq!(event.quality, Quality::Good);
+        assert_eq!(event.fields.last().unwrap().value, text("S-18"));
+    };
+    device.run(&mut bench, &listener, script).await;
+}
+
+#[tokio::test]
+async fn a_search_that_silence_broke_off_begins_anew() {
+    let (listener, address) = listen().await;
+    let (mut bench, mut commits) = bench(&address, INVERTER);
+    let device = Device::at(40_000);
+    device.dies_at.set(Some(40_070));
+    let script = async {
+        while device.says.get().is_none() {
+            tokio::task::yield_now().await;
+        }
+        device.put(40_052, &[0x532D, 0x3138]);
+        device.says.set(None);
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::time::resume();
+        let event = commits.event().await;
         assert_eq!(event.fields.last().unwrap().value, text("S-18"));
     };
     device.run(&mut bench, &listener, script).await;
