@@ -280,3 +280,28 @@ fn the_file_in_the_documentation_is_right() {
     let (text, _) = behind.split_once("```").unwrap();
     File::parse(text).unwrap();
 }
+
+/// The device's map, and a value in it, over the wire; and the configuration that reads it.
+#[tokio::test]
+async fn a_sunspec_device_says_what_it_has() {
+    let file = File::parse(
+        "[[modbus]]\nname = \"roof\"\n[[modbus.device]]\nname = \"inverter\"\n\
+         sunspec = { models = [[1, 66], [103, 50]] }\n\
+         signals = [{ name = \"W\", table = \"holding\", address = 40084, type = \"i16\", \
+         value = { constant = 1500 } }]\n",
+    );
+    let devices = start(&file.unwrap()).await;
+    let sources = sources(&devices.configuration());
+    let Some(Config::Modbus(config)) = sources.first() else { panic!("{sources:?}") };
+    let sunspec = config.devices[0].groups[0].sunspec.as_ref().unwrap();
+    assert_eq!(sunspec.base, Some(40_000));
+    let mut client = tcp::connect(config.address.parse().unwrap()).await.unwrap();
+    client.set_slave(Slave(1));
+    let mut read = async |address, count| {
+        client.read_holding_registers(address, count).await.unwrap().unwrap()
+    };
+    assert_eq!(read(40_000, 5).await, [0x5375, 0x6E53, 1, 66, 0]);
+    assert_eq!(read(40_070, 2).await, [103, 50]);
+    assert_eq!(read(40_083, 3).await, [0, 1_500, 0]);
+    assert_eq!(read(40_122, 2).await, [0xFFFF, 0]);
+}

@@ -9,7 +9,7 @@ use tidegate::source::modbus::Framing;
 use tidegate::units::Period;
 
 use super::fault::{Fault, What};
-use super::modbus::Signal;
+use super::modbus::{Map, Signal};
 use super::value::Form;
 
 /// A file that cannot be used, and why.
@@ -75,6 +75,9 @@ pub(super) struct Device {
     #[serde(default)]
     pub(super) refuses_holes: bool,
     pub(super) signals: Vec<Signal>,
+    /// Models that it has, as `SunSpec` lays them out.
+    #[serde(default)]
+    pub(super) sunspec: Option<Map>,
     #[serde(default)]
     pub(super) faults: Vec<Fault>,
 }
@@ -241,6 +244,8 @@ impl ModbusPort {
                 let what = signal.check().map(|what| format!("{place}.{}: {what}", signal.name));
                 wrong.extend(what);
             }
+            let map = device.sunspec.as_ref().and_then(Map::check);
+            wrong.extend(map.map(|what| format!("{place}: {what}")));
             for fault in &device.faults {
                 wrong.extend(fault.check().map(|what| format!("{place}: {what}")));
             }

@@ -1,6 +1,7 @@
 //! Modbus devices behind one address: TCP, or RTU and ASCII on a pseudo-terminal or over TCP.
 
 mod frame;
+mod map;
 mod registers;
 
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,6 +21,7 @@ use super::file::{Device, ModbusPort};
 use super::terminal::Terminal;
 use super::{Now, Talk};
 
+pub(super) use map::Map;
 pub(super) use registers::Signal;
 
 /// A gateway says so of a unit that does not answer it (Modbus application protocol
@@ -138,12 +140,16 @@ impl Drop for Port {
 }
 
 /// A device as the agent's configuration has it.
-fn device(Device { name, unit, signals, .. }: &Device) -> String {
-    let signals: Vec<String> = signals.iter().map(line).collect();
+fn device(Device { name, unit, signals, sunspec, .. }: &Device) -> String {
+    let lines: Vec<String> = signals.iter().map(line).collect();
+    let reads = match sunspec {
+        // It says itself what it has.
+        Some(Map { base, .. }) => format!("sunspec = {{ base = {base} }}"),
+        None => format!("signals = [\n{}]", lines.concat()),
+    };
     format!(
         "\n[[source.device]]\nname = \"{name}\"\nunit = {unit}\n[[source.device.group]]\n\
-         interval = \"1 s\"\nsignals = [\n{}]\n",
-        signals.concat()
+         interval = \"1 s\"\n{reads}\n"
     )
 }
 
@@ -178,7 +184,8 @@ fn accept(listener: &TcpListener, bus: &Arc<Bus>, ended: &AtomicBool) {
 impl Bus {
     fn new(config: &ModbusPort, now: Now, talk: Talk) -> Self {
         let units = config.devices.iter().zip(1..).map(|(device, number)| {
-            let registers = Registers::new(&device.signals, device.refuses_holes);
+            let registers = Registers::new(&device.signals, device.refuses_holes)
+                .with_map(device.sunspec.as_ref());
             let faults = Faults::new(&device.faults, number);
             let latency = device.latency.map_or(Duration::ZERO, Period::get);
             (device.unit, Mutex::new(State { registers, faults, latency }))

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use tidegate::source::modbus::{Order, Table, Type};
 
 use super::super::value::{Form, Value};
+use super::map::Map;
 
 /// Function, or address, or count, is not one that the device has (Modbus application
 /// protocol 1.1b3, 7).
@@ -67,6 +68,8 @@ impl Signal {
 #[derive(Debug)]
 pub(super) struct Registers {
     signals: Vec<(Signal, Value)>,
+    /// Holding registers of a map.
+    map: BTreeMap<u16, u16>,
     /// Whether an address that no signal has is refused, or reads as 0.
     refuses: bool,
 }
@@ -75,7 +78,11 @@ impl Registers {
     pub(super) fn new(signals: &[Signal], refuses: bool) -> Self {
         let started = signals.iter().zip(1..);
         let started = started.map(|(signal, number)| (signal.clone(), signal.value.start(number)));
-        Self { signals: started.collect(), refuses }
+        Self { signals: started.collect(), map: BTreeMap::new(), refuses }
+    }
+
+    pub(super) fn with_map(self, map: Option<&Map>) -> Self {
+        Self { map: map.map(Map::words).unwrap_or_default(), ..self }
     }
 
     /// The data bytes of a read, or the exception's code.
@@ -95,6 +102,10 @@ impl Registers {
             return Err(ILLEGAL_ADDRESS);
         }
         let mut words = BTreeMap::new();
+        if table == Table::Holding {
+            let asked = self.map.range(address..).take_while(|(known, _)| u32::from(**known) < end);
+            words.extend(asked.map(|(address, word)| (*address, *word)));
+        }
         for (signal, value) in &mut self.signals {
             let kind = signal.kind();
             let begin = u32::from(signal.address);
