@@ -270,7 +270,8 @@ impl Decoder {
 /// The bits of a number that are set, by their names.
 fn flags(number: i128, names: &BTreeMap<i128, Arc<str>>) -> Arc<str> {
     let set = (0..u64::BITS).filter(|bit| number >> bit & 1 == 1);
-    let name = |bit: u32| names.get(&bit.into()).map_or_else(|| bit.to_string(), |n| n.to_string());
+    let name =
+        |bit: u32| names.get(&bit.into()).map_or_else(|| bit.to_string(), ToString::to_string);
     set.map(name).collect::<Vec<_>>().join(",").into()
 }
 

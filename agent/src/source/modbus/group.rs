@@ -80,12 +80,26 @@ pub(super) struct Reading {
     pub(super) refused: Option<String>,
     /// Why the cycle went no further.
     pub(super) broken: Option<Broken>,
-    /// It asked for the device's models and not for values: there is no event.
-    pub(super) surveyed: bool,
-    /// The group has its next turn at once.
-    pub(super) again: bool,
+    pub(super) purpose: Purpose,
+    pub(super) next: Next,
     /// What the fields were made of, where somebody looks.
     pub(super) notes: Vec<Note>,
+}
+
+/// What a cycle was for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Values,
+    /// It asked for the device's models: there is no event.
+    Models,
+}
+
+/// When the group has its next turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    InTime,
+    /// There is another question, or there are values to be read at last.
+    AtOnce,
 }
 
 /// The device is silent or not to be understood.
@@ -270,8 +284,8 @@ impl Poll {
             refusals: 0,
             refused: None,
             broken: None,
-            surveyed: false,
-            again: false,
+            purpose: Purpose::Values,
+            next: Next::InTime,
             notes: Vec::new(),
         };
         loop {

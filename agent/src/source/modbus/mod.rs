@@ -89,7 +89,7 @@ pub use config::{
 };
 use connection::Peer;
 pub use cycles::{Counts, Cycles};
-use group::{Broken, Reading};
+use group::{Broken, Next, Purpose, Reading};
 pub use outline::{Latency, Measured, Outline, Planned, Read, Told, doubts};
 use remembered::{Remembered, checksum};
 use schedule::{Health, Schedule, Turn};
@@ -324,14 +324,15 @@ impl Source {
         group.tell_bad(link);
         group.tell_models(link);
         self.unsaved |= group.take_unsaved();
-        if reading.again {
+        if reading.next == Next::AtOnce {
             self.schedule.hasten(index, Instant::now());
         }
         // Silence that was told is not told again, nor that all is refused; a part
         // that was read is.
         let has_part = reading.broken.is_none() && !group.reads_nothing();
         let worth_telling = has_part || reading.answered || !group.told;
-        let worth_telling = worth_telling && !reading.surveyed && group.has_fields();
+        let worth_telling =
+            worth_telling && reading.purpose == Purpose::Values && group.has_fields();
         group.told = !reading.heard || group.reads_nothing();
         let silence = reading.broken.as_ref().map(Broken::reason);
         if silence.is_some() {

@@ -5,8 +5,8 @@ use tokio::time::Instant;
 use super::super::connection::{Failure, Reply};
 use super::super::plan::Span;
 use super::super::requests::Requests;
-use super::super::sunspec::{Found, Map, Next};
-use super::{Poll, Reading, exception, field, is_for_address, is_silence};
+use super::super::sunspec::{Found, Map, Step};
+use super::{Next, Poll, Purpose, Reading, exception, field, is_for_address, is_silence};
 use crate::event::{Field, Quality, Value};
 
 /// The device has no such function: it has no holding registers at all.
@@ -65,7 +65,7 @@ impl Poll {
                 reading.refusals += 1;
                 if !is_for_address(*code) && *code != ILLEGAL_FUNCTION {
                     // It is asked again in the next cycle.
-                    (reading.heard, reading.surveyed) = (true, true);
+                    (reading.heard, reading.purpose) = (true, Purpose::Models);
                     reading.refused = Some(format!("{} on asking for models", exception(*code)));
                     self.requests.unable(now);
                     return true;
@@ -74,20 +74,22 @@ impl Poll {
             }
             Ok(Reply::Bits(_)) | Err(_) => return false,
         };
-        (reading.heard, reading.surveyed) = (true, true);
+        (reading.heard, reading.purpose) = (true, Purpose::Models);
         self.requests.answered(now);
         match sunspec.answered(words, now) {
-            Some(Next::Ask(question)) => {
+            Some(Step::Ask(question)) => {
                 self.question(question);
-                reading.again = true;
+                reading.next = Next::AtOnce;
             }
-            Some(Next::Read(found)) => {
-                reading.again = found.fields > 0;
+            Some(Step::Read(found)) => {
+                if found.fields > 0 {
+                    reading.next = Next::AtOnce;
+                }
                 self.lay_out(found);
                 let kept = self.sunspec.as_mut().map(|s| std::mem::take(&mut s.facts));
                 self.requests.remember(kept.into_iter().flatten(), now);
             }
-            Some(Next::Rest(question)) => self.question(question),
+            Some(Step::Rest(question)) => self.question(question),
             None => {}
         }
         true
@@ -115,7 +117,8 @@ impl Poll {
     /// At the end of a cycle: values whose factors were read beside them, and whether the
     /// models still stand where they did. Where they do not, there is no value.
     pub(super) fn settle(&mut self, reading: &mut Reading) {
-        let Some(sunspec) = self.sunspec.as_mut().filter(|_| !reading.surveyed) else { return };
+        let is_of_values = reading.purpose == Purpose::Values;
+        let Some(sunspec) = self.sunspec.as_mut().filter(|_| is_of_values) else { return };
         if sunspec.is_surveying() {
             return;
         }
@@ -131,7 +134,7 @@ impl Poll {
             }
             let question = sunspec.moved(Instant::now());
             self.question(question);
-            reading.again = true;
+            reading.next = Next::AtOnce;
         } else if !stands.is_empty() {
             sunspec.settled();
         }

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 pub(super) use layout::{Found, Wanted};
 pub(super) use survey::Map;
-use survey::{COMMON, Step, Survey};
+use survey::{Answer, COMMON, Survey};
 
 use super::config::Mistakes;
 use super::plan::{Limits, Span};
@@ -148,7 +148,7 @@ impl Wish {
 
 /// What becomes of the group's requests.
 #[derive(Debug)]
-pub(super) enum Next {
+pub(super) enum Step {
     /// The next question, which is asked when the group has its turn again: at once.
     Ask(Span),
     /// The models are known.
@@ -264,28 +264,28 @@ impl Sunspec {
     }
 
     /// The question was answered with these registers, or refused.
-    pub(super) fn answered(&mut self, words: Option<&[u16]>, now: Instant) -> Option<Next> {
+    pub(super) fn answered(&mut self, words: Option<&[u16]>, now: Instant) -> Option<Step> {
         let survey = self.survey.as_mut()?;
-        let step = match words {
+        let answer = match words {
             Some(words) => survey.answered(words),
             None => survey.refused(),
         };
-        Some(match step {
-            Step::Ask => Next::Ask(survey.question()),
-            Step::Found(map, broken) => {
+        Some(match answer {
+            Answer::Ask => Step::Ask(survey.question()),
+            Answer::Found(map, broken) => {
                 self.survey = None;
                 self.rests = Some((now, self.rest()));
                 self.unsaved |= self.map.as_ref() != Some(&map);
                 let found = self.wanted.find(&map);
                 self.word = Some(found.word(&map, broken.as_deref()));
                 self.map = Some(map);
-                Next::Read(found)
+                Step::Read(found)
             }
-            Step::Nowhere => {
+            Answer::Nowhere => {
                 let rest = self.rest();
                 self.rests = Some((now + rest, rest));
                 self.word = Some(Word::Fault(self.nowhere()));
-                Next::Rest(self.survey.insert(Survey::new(self.base, self.most)).question())
+                Step::Rest(self.survey.insert(Survey::new(self.base, self.most)).question())
             }
         })
     }

@@ -1,7 +1,7 @@
-//! What SunSpec's models hold: a table of the usual ones, and a user's own beside it.
+//! What `SunSpec`'s models hold: a table of the usual ones, and a user's own beside it.
 //!
-//! `models.txt` is made from the definitions of the SunSpec Alliance by
-//! `scripts/sunspec.py`, and is read when a source with SunSpec is set up.
+//! `models.txt` is made from the definitions of the `SunSpec` Alliance by
+//! `scripts/sunspec.py`, and is read when a source with `SunSpec` is set up.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -63,7 +63,7 @@ pub(super) enum Scale {
 }
 
 /// What the bits of a point are, and which of them say that the device has no such value
-/// (SunSpec Device Information Model Specification 1.1, 4.2).
+/// (`SunSpec` Device Information Model Specification 1.1, 4.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// The lowest number of a signed one, all ones of another, are no value.
@@ -175,11 +175,12 @@ impl Points {
         });
         let unit = next().map(Arc::from);
         let names = next().into_iter().flat_map(|names| names.split(','));
-        let named = |pair: &str| {
+        let numbered = |pair: &str| {
             let (number, name) = pair.split_once('=')?;
             Some((number.parse().ok()?, name.into()))
         };
-        let names = names.map(|pair| named(pair).ok_or("number=NAME")).collect::<Result<_, _>>()?;
+        let names =
+            names.map(|pair| numbered(pair).ok_or("number=NAME")).collect::<Result<_, _>>()?;
         let offset = self.length;
         self.points.push(Point { name: name.into(), kind, offset, length, factor, unit, names });
         self.length = offset.checked_add(length).ok_or("place below 65,536")?;

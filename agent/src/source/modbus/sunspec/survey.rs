@@ -1,9 +1,9 @@
 //! The search for a device's models. No clock, no socket: it says what is to be read next
 //! and takes what came.
 //!
-//! Somewhere in the holding registers stands "SunS", and behind it one model after the
+//! Somewhere in the holding registers stands `SunS`, and behind it one model after the
 //! other, each with its ID and the number of registers that follow, up to an ID of 0xFFFF
-//! (SunSpec Device Information Model Specification 1.1, 6.2 and 6.3).
+//! (`SunSpec` Device Information Model Specification 1.1, 6.2 and 6.3).
 
 use super::super::plan::Span;
 use super::super::table::Table;
@@ -12,7 +12,7 @@ use super::model::HEADER;
 /// Where a map may begin, in the order in which it is looked for.
 const BASES: [u16; 3] = [40_000, 50_000, 0];
 
-/// "SunS".
+/// `SunS`.
 const MARKER: [u16; 2] = [0x5375, 0x6E53];
 
 /// ID of what stands behind the last model.
@@ -51,9 +51,9 @@ pub(super) struct Block {
     pub(super) length: u16,
 }
 
-/// What comes of an answer.
+/// What comes of what a device answered.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Answer {
     /// The next question is another one.
     Ask,
     /// The models, and why there may be more.
@@ -160,10 +160,10 @@ impl Survey {
     }
 
     /// These registers came.
-    pub(super) fn answered(&mut self, words: &[u16]) -> Step {
+    pub(super) fn answered(&mut self, words: &[u16]) -> Answer {
         match self.question {
             Question::Marker if *words == MARKER => match self.known.take() {
-                Some(known) => Step::Found(known, None),
+                Some(known) => Answer::Found(known, None),
                 None => self.header_at(u32::from(self.map.base) + 2),
             },
             Question::Marker => self.not_here(),
@@ -174,7 +174,7 @@ impl Survey {
             Question::Common { .. } => {
                 self.texts.extend_from_slice(words);
                 if self.texts.len() < usize::from(IDENTITY_LENGTH) {
-                    return Step::Ask;
+                    return Answer::Ask;
                 }
                 self.identified()
             }
@@ -182,7 +182,7 @@ impl Survey {
     }
 
     /// The device does not have these registers.
-    pub(super) fn refused(&mut self) -> Step {
+    pub(super) fn refused(&mut self) -> Answer {
         match self.question {
             Question::Marker => self.not_here(),
             Question::Header => self.broken("is refused"),
@@ -191,16 +191,16 @@ impl Survey {
         }
     }
 
-    fn header_at(&mut self, at: u32) -> Step {
+    fn header_at(&mut self, at: u32) -> Answer {
         self.at = at;
         self.question = Question::Header;
         if at + u32::from(HEADER) > 0x1_0000 {
             return self.broken("lies beyond 65535");
         }
-        Step::Ask
+        Answer::Ask
     }
 
-    fn header(&mut self, id: u16, length: u16) -> Step {
+    fn header(&mut self, id: u16, length: u16) -> Answer {
         if id == END {
             return self.found(None);
         }
@@ -217,18 +217,18 @@ impl Survey {
         match texts {
             Ok(address) if is_common(id, length) && self.texts.is_empty() => {
                 self.question = Question::Common { address };
-                Step::Ask
+                Answer::Ask
             }
             _ => self.header_at(end),
         }
     }
 
     /// The texts of the common model were read.
-    fn identified(&mut self) -> Step {
+    fn identified(&mut self) -> Answer {
         let identity = identity(&self.texts);
         if let Some(known) = self.known.take() {
             return if known.identity == identity {
-                Step::Found(known, None)
+                Answer::Found(known, None)
             } else {
                 self.afresh()
             };
@@ -238,31 +238,31 @@ impl Survey {
     }
 
     /// It is another device than before.
-    fn afresh(&mut self) -> Step {
+    fn afresh(&mut self) -> Answer {
         *self = Self::new(self.base, self.most);
-        Step::Ask
+        Answer::Ask
     }
 
-    fn not_here(&mut self) -> Step {
+    fn not_here(&mut self) -> Answer {
         if self.known.is_some() {
             return self.afresh();
         }
         match self.bases.pop() {
             Some(base) => {
                 self.map.base = base;
-                Step::Ask
+                Answer::Ask
             }
-            None => Step::Nowhere,
+            None => Answer::Nowhere,
         }
     }
 
-    fn broken(&mut self, what: &str) -> Step {
+    fn broken(&mut self, what: &str) -> Answer {
         self.found(Some(format!("its list of models breaks off: holding {} {what}", self.at)))
     }
 
-    fn found(&mut self, broken: Option<String>) -> Step {
+    fn found(&mut self, broken: Option<String>) -> Answer {
         let map = std::mem::take(&mut self.map);
-        if map.models.is_empty() { Step::Nowhere } else { Step::Found(map, broken) }
+        if map.models.is_empty() { Answer::Nowhere } else { Answer::Found(map, broken) }
     }
 }
 

@@ -33,20 +33,20 @@ impl Registers {
 }
 
 /// Asks until the search has ended; gives that, and how many questions it took.
-fn ask(mut survey: Survey, device: &Registers) -> (Step, usize) {
+fn ask(mut survey: Survey, device: &Registers) -> (Answer, usize) {
     for asked in 1..2_000 {
         let step = match device.read(survey.question()) {
             Some(words) => survey.answered(&words),
             None => survey.refused(),
         };
-        if step != Step::Ask {
+        if step != Answer::Ask {
             return (step, asked);
         }
     }
     panic!("it never ends");
 }
 
-/// "SunS", a common model whose texts say this, and these models, without an end.
+/// `SunS`, a common model whose texts say this, and these models, without an end.
 fn chain(serial: &str, models: &[(u16, u16)]) -> Vec<u16> {
     let mut words = vec![0x5375, 0x6E53, 1, 66];
     for (text, length) in [("ACME", 16), ("X", 16), ("", 8), ("1.0", 8), (serial, 16)] {
@@ -102,11 +102,11 @@ fn a_map_is_found_at_each_of_its_places_in_few_questions() {
         let mut words = chain("17", &[(103, 50), (160, 48)]);
         words.extend(END);
         let (step, asked) = ask(Survey::new(None, 125), &Registers::new(base, words));
-        assert_eq!(step, Step::Found(map(base, &[(1, 66), (103, 50), (160, 48)]), None));
+        assert_eq!(step, Answer::Found(map(base, &[(1, 66), (103, 50), (160, 48)]), None));
         assert_eq!(asked, tries + 1 + 1 + 3, "a header each, the texts, and the end");
     }
     let (step, _) = ask(Survey::new(Some(7), 125), &Registers::new(40_000, chain("17", &[])));
-    assert_eq!(step, Step::Nowhere, "it is looked for where it is said to be");
+    assert_eq!(step, Answer::Nowhere, "it is looked for where it is said to be");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn texts_are_read_in_parts_where_a_device_gives_little_at_once() {
     let mut words = chain("17", &[(103, 50)]);
     words.extend(END);
     let (step, asked) = ask(Survey::new(None, 10), &Registers::new(40_000, words));
-    assert_eq!(step, Step::Found(map(40_000, &[(1, 66), (103, 50)]), None));
+    assert_eq!(step, Answer::Found(map(40_000, &[(1, 66), (103, 50)]), None));
     assert_eq!(asked, 1 + 1 + 7 + 2);
 }
 
@@ -122,7 +122,7 @@ fn texts_are_read_in_parts_where_a_device_gives_little_at_once() {
 fn a_list_that_breaks_off_is_read_as_far_as_it_goes() {
     let broken = |words: Vec<u16>| match ask(Survey::new(None, 125), &Registers::new(40_000, words))
     {
-        (Step::Found(map, Some(why)), _) => (map.models, why),
+        (Answer::Found(map, Some(why)), _) => (map.models, why),
         (other, _) => panic!("{other:?}"),
     };
     let (models, why) = broken(chain("17", &[(103, 50)]));
@@ -146,16 +146,16 @@ fn a_device_that_is_known_is_asked_once_and_another_one_is_looked_at_anew() {
     let mut words = chain("17", &[(103, 50)]);
     words.extend(END);
     let same = ask(Survey::again(None, 125, known.clone()), &Registers::new(40_000, words));
-    assert_eq!(same, (Step::Found(known.clone(), None), 1));
+    assert_eq!(same, (Answer::Found(known.clone(), None), 1));
     let mut words = chain("18", &[(101, 50)]);
     words.extend(END);
     let (other, _) = ask(Survey::again(None, 125, known.clone()), &Registers::new(0, words));
-    let Step::Found(map, None) = other else { panic!("{other:?}") };
+    let Answer::Found(map, None) = other else { panic!("{other:?}") };
     assert_eq!((map.base, map.text("SN")), (0, Some("18")));
     let bare = Map { identity: Vec::new(), models: vec![(103, 50)], ..known };
     let same =
         ask(Survey::again(None, 125, bare.clone()), &Registers::new(40_000, [0x5375, 0x6E53]));
-    assert_eq!(same, (Step::Found(bare, None), 1), "without texts its place is all there is");
+    assert_eq!(same, (Answer::Found(bare, None), 1), "without texts its place is all there is");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_value_and_its_factor_are_one_place_wherever_that_fits() {
     let values = [(40_072, 5), (40_084, 2), (40_101, 2), (40_126, 18), (40_126, 38)];
     assert_eq!(places[..5], values);
     assert_eq!(places[5..], [(40_070, 2), (40_122, 2)]);
-    assert_eq!(found.headers, [(5, 103 << 16 | 50), (6, 160 << 16 | 48)]);
+    assert_eq!(found.headers, [(5, 0x0067_0032), (6, 0x00A0_0030)]);
     assert_eq!(found.signals[0].factor, Some(Factor::Beside(4)));
     assert_eq!((found.signals[4].skip, found.signals[4].factor), (37, Some(Factor::Beside(0))));
 }
@@ -223,7 +223,7 @@ proptest! {
             Survey::new(None, most)
         };
         let (step, _) = ask(survey, &Registers::new(40_000, all));
-        if let Step::Found(map, _) = step {
+        if let Answer::Found(map, _) = step {
             let found = Wanted::new(&Config::default(), most).find(&map);
             prop_assert_eq!(found.signals.len(), found.spans.len());
             for (signal, span) in found.signals.iter().zip(&found.spans) {

@@ -103,10 +103,9 @@ impl Device {
                 self.put(40_072, &[current]);
                 self.put(40_076, &[factor]);
             }
-            let words = self.words.borrow();
             let range = asked.address..asked.address + asked.count;
-            let read: Option<Vec<u16>> = range.map(|a| words.get(&a).copied()).collect();
-            drop(words);
+            let word = |address: u16| self.words.borrow().get(&address).copied();
+            let read: Option<Vec<u16>> = range.map(word).collect();
             match read {
                 None => wire.exception(asked, 2).await,
                 Some(read) => {
