@@ -6,6 +6,7 @@
 
 mod session;
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -80,6 +81,16 @@ impl Shared {
         taken
     }
 
+    /// What is published to these topics from now on, without a connection. `client` has no
+    /// other session here.
+    pub fn inbox(&self, client: &str, filter: &str) -> Inbox {
+        let mut sessions = self.lock();
+        let (connection, ..) = sessions.connect(client, true);
+        sessions.subscribe(client, connection, filter, QoS::AtMostOnce);
+        let (client, news) = (client.to_owned(), self.news.subscribe());
+        Inbox { shared: self.clone(), client, connection, news, ready: VecDeque::new() }
+    }
+
     /// Whether a session subscribed to this topic.
     pub fn wanted(&self, topic: &str) -> bool {
         self.lock().wanted(topic)
@@ -93,6 +104,32 @@ impl Shared {
     /// Ends all connections, without a word, as a pulled cable does.
     pub fn cut(&self) {
         self.cut.send_replace(());
+    }
+}
+
+/// A subscription of this process's own, of `QoS` 0.
+#[derive(Debug)]
+pub struct Inbox {
+    shared: Shared,
+    client: String,
+    connection: u64,
+    news: watch::Receiver<()>,
+    ready: VecDeque<Publish>,
+}
+
+impl Inbox {
+    /// Waits for the next message; `None` when the broker is gone. Nothing is lost when this
+    /// future is dropped.
+    pub async fn next(&mut self) -> Option<Publish> {
+        loop {
+            if let Some(message) = self.ready.pop_front() {
+                return Some(message);
+            }
+            self.ready.extend(self.shared.lock().next(&self.client, self.connection));
+            if self.ready.is_empty() {
+                self.news.changed().await.ok()?;
+            }
+        }
     }
 }
 

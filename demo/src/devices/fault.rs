@@ -8,11 +8,11 @@ use tidegate::units::Period;
 use super::seed;
 use crate::noise::Noise;
 
-/// `{ what = { late = "2 s" }, when = { every = 5 } }`.
+/// `{ what = { late = "2 s" }, when = { every = 5 } }`; `W` is what can go wrong.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Fault {
-    pub(super) what: What,
+pub(super) struct Fault<W = What> {
+    pub(super) what: W,
     pub(super) when: When,
 }
 
@@ -46,14 +46,14 @@ pub(super) enum When {
 
 /// The faults of one device.
 #[derive(Debug)]
-pub(super) struct Faults {
-    all: Vec<Fault>,
+pub(super) struct Faults<W = What> {
+    all: Vec<Fault<W>>,
     /// Requests or messages until now.
     count: u32,
     noise: Noise,
 }
 
-impl Fault {
+impl<W> Fault<W> {
     /// What is wrong with it.
     pub(super) fn check(&self) -> Option<String> {
         match self.when {
@@ -69,17 +69,17 @@ impl Fault {
     }
 }
 
-impl Faults {
+impl<W: Copy> Faults<W> {
     /// Of the so many-th device: none fails with the same requests as another.
-    pub(super) fn new(faults: &[Fault], number: u64) -> Self {
+    pub(super) fn new(faults: &[Fault<W>], number: u64) -> Self {
         Self { all: faults.to_vec(), count: 0, noise: Noise::new(seed(number)) }
     }
 
     /// What goes wrong with the next request or message: the first that is due.
-    pub(super) fn next(&mut self, elapsed: Duration) -> Option<What> {
+    pub(super) fn next(&mut self, elapsed: Duration) -> Option<W> {
         self.count = self.count.wrapping_add(1);
         let (count, noise) = (self.count, &mut self.noise);
-        let due = |fault: &&Fault| match fault.when {
+        let due = |fault: &&Fault<W>| match fault.when {
             When::Every(many) => count.is_multiple_of(many),
             When::Chance(chance) => f64::midpoint(noise.draw(), 1.0) < chance,
             When::During { each, lasting } => {

@@ -10,6 +10,7 @@ use tidegate::units::Period;
 
 use super::fault::{Fault, What};
 use super::modbus::{Map, Signal};
+use super::sparkplug;
 use super::value::Form;
 
 /// A file that cannot be used, and why.
@@ -40,6 +41,8 @@ pub struct File {
     pub(super) text: Vec<TextPort>,
     #[serde(default)]
     pub(super) mqtt: Vec<Publishers>,
+    #[serde(default)]
+    pub(super) sparkplug: Vec<sparkplug::Group>,
 }
 
 /// `[[modbus]]`: an address with devices behind it.
@@ -198,26 +201,24 @@ impl File {
             );
         }
         for place in &self.mqtt {
-            if let Some(address) = &place.address
-                && address.parse::<SocketAddr>().is_err()
-            {
-                let what = format!(
-                    "{}: `{address}` is no address and port, as 127.0.0.1:1883",
-                    place.name
-                );
-                wrong.push(what);
-            }
+            wrong.extend(no_address(&place.name, place.address.as_deref()));
             for device in &place.devices {
                 wrong.extend(all(&device.topic, &device.values, &device.faults));
                 let is_never = device.interval.get().is_zero();
                 wrong.extend(is_never.then(|| format!("{}: interval = 0", device.topic)));
             }
         }
+        for group in &self.sparkplug {
+            wrong.extend(no_address(&group.name, group.address.as_deref()));
+            wrong.extend(group.check());
+        }
         let mut names = BTreeSet::new();
         let modbus = self.modbus.iter().map(|port| &port.name);
         let text = self.text.iter().map(|port| &port.name);
         let mqtt = self.mqtt.iter().map(|place| &place.name);
-        let twice = modbus.chain(text).chain(mqtt).filter(|name| !names.insert(*name));
+        let sparkplug = self.sparkplug.iter().map(|group| &group.name);
+        let all = modbus.chain(text).chain(mqtt).chain(sparkplug);
+        let twice = all.filter(|name| !names.insert(*name));
         wrong.extend(twice.map(|name| format!("{name}: there are two of this name")));
         wrong
     }
@@ -252,6 +253,12 @@ impl ModbusPort {
         }
         wrong
     }
+}
+
+/// What is wrong with the address of a broker, if there is one.
+fn no_address(name: &str, address: Option<&str>) -> Option<String> {
+    let address = address.filter(|address| address.parse::<SocketAddr>().is_err())?;
+    Some(format!("{name}: `{address}` is no address and port, as 127.0.0.1:1883"))
 }
 
 /// What is wrong with values and faults of what is no Modbus.

@@ -1,5 +1,6 @@
 //! Devices that are not there, from a short TOML file: Modbus over TCP, RTU and ASCII,
-//! lines of text on a serial port, and MQTT publishers; with the faults of real ones.
+//! lines of text on a serial port, MQTT publishers and Sparkplug edge nodes; with the faults
+//! of real ones.
 //!
 //! `demo devices FILE` runs them for people without hardware, and prints what a gateway's
 //! configuration needs to read them. docs/devices.md explains the file.
@@ -11,6 +12,7 @@ mod fault;
 mod file;
 mod modbus;
 mod mqtt;
+mod sparkplug;
 mod terminal;
 mod text;
 mod value;
@@ -26,6 +28,7 @@ pub struct Devices {
     modbus: Vec<modbus::Port>,
     text: Vec<text::Port>,
     mqtt: Vec<mqtt::Place>,
+    sparkplug: Vec<sparkplug::Place>,
 }
 
 /// When it is, for the devices: since they started.
@@ -70,7 +73,8 @@ impl Devices {
     /// One of them cannot have its port, in words that name both.
     pub async fn start(file: &File, talk: Talk) -> Result<Self, Wrong> {
         let now = Now(Instant::now());
-        let mut devices = Self { modbus: Vec::new(), text: Vec::new(), mqtt: Vec::new() };
+        let mut devices =
+            Self { modbus: Vec::new(), text: Vec::new(), mqtt: Vec::new(), sparkplug: Vec::new() };
         for config in &file.modbus {
             let port = modbus::Port::start(config, now, talk);
             devices.modbus.push(port.map_err(|error| Wrong::port(&config.name, &error))?);
@@ -83,6 +87,10 @@ impl Devices {
             let place = mqtt::Place::start(config, now, talk).await;
             devices.mqtt.push(place.map_err(|error| Wrong::port(&config.name, &error))?);
         }
+        for config in &file.sparkplug {
+            let place = sparkplug::Place::start(config, now, talk).await;
+            devices.sparkplug.push(place.map_err(|error| Wrong::port(&config.name, &error))?);
+        }
         Ok(devices)
     }
 
@@ -91,7 +99,8 @@ impl Devices {
         let modbus = self.modbus.iter().map(modbus::Port::configuration);
         let mqtt = self.mqtt.iter().map(mqtt::Place::configuration);
         let text = self.text.iter().map(text::Port::configuration);
-        modbus.chain(mqtt).chain(text).collect::<Vec<_>>().join("\n")
+        let sparkplug = self.sparkplug.iter().map(sparkplug::Place::configuration);
+        modbus.chain(mqtt).chain(text).chain(sparkplug).collect::<Vec<_>>().join("\n")
     }
 
     /// The address of the port or broker of this name: host and port, or a path.
@@ -99,7 +108,8 @@ impl Devices {
         let modbus = self.modbus.iter().map(|port| (port.name(), port.address()));
         let text = self.text.iter().map(|port| (port.name(), port.address()));
         let mqtt = self.mqtt.iter().map(|place| (place.name(), place.address()));
-        let mut all = modbus.chain(text).chain(mqtt);
+        let sparkplug = self.sparkplug.iter().map(|place| (place.name(), place.address()));
+        let mut all = modbus.chain(text).chain(mqtt).chain(sparkplug);
         all.find(|(own, _)| *own == name).map(|(_, address)| address)
     }
 }
