@@ -9,8 +9,10 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use prost::Message as _;
 use rumqttc_v4::mqttbytes::QoS;
-use rumqttc_v4::mqttbytes::v4::{Connect, Packet, Subscribe};
+use rumqttc_v4::mqttbytes::v4::{Connect, Packet, Publish, Subscribe};
+use tidegate::decode::sparkplug::proto::{Metric, MetricValue, Payload};
 use tidegate::source::Config;
 use tidegate::source::modbus::{self, Measured, Outline};
 use tidegate_demo::devices::{Devices, File, Talk};
@@ -196,25 +198,92 @@ async fn messages_come_with_their_values() {
 }
 
 fn first_message(address: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    let mut bytes = bytes::BytesMut::new();
-    let mut subscribe = Subscribe::new("hall/+", QoS::AtMostOnce);
-    subscribe.pkid = 1;
-    for packet in [Packet::Connect(Connect::new("tester")), Packet::Subscribe(subscribe)] {
-        packet.write(&mut bytes, LONGEST).unwrap();
+    let mut client = Client::subscribed(address, "hall/+");
+    String::from_utf8(client.message().payload.to_vec()).unwrap()
+}
+
+/// A client of a broker, which blocks.
+struct Client {
+    stream: TcpStream,
+    bytes: bytes::BytesMut,
+}
+
+impl Client {
+    fn subscribed(address: &str, filter: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        let mut client = Self { stream, bytes: bytes::BytesMut::new() };
+        let mut subscribe = Subscribe::new(filter, QoS::AtMostOnce);
+        subscribe.pkid = 1;
+        client.send(&Packet::Connect(Connect::new("tester")));
+        client.send(&Packet::Subscribe(subscribe));
+        client
     }
-    stream.write_all(&bytes).unwrap();
-    bytes.clear();
-    let mut part = [0; 256];
-    loop {
-        let count = stream.read(&mut part).unwrap();
-        bytes.extend(part.iter().take(count));
-        while let Ok(packet) = Packet::read(&mut bytes, LONGEST) {
-            if let Packet::Publish(message) = packet {
-                return String::from_utf8(message.payload.to_vec()).unwrap();
+
+    fn send(&mut self, packet: &Packet) {
+        let mut bytes = bytes::BytesMut::new();
+        packet.write(&mut bytes, LONGEST).unwrap();
+        self.stream.write_all(&bytes).unwrap();
+    }
+
+    fn message(&mut self) -> Publish {
+        let mut part = [0; 256];
+        loop {
+            while let Ok(packet) = Packet::read(&mut self.bytes, LONGEST) {
+                if let Packet::Publish(message) = packet {
+                    return message;
+                }
             }
+            let count = self.stream.read(&mut part).unwrap();
+            assert!(count > 0, "the broker ended the connection");
+            self.bytes.extend(part.iter().take(count));
         }
     }
+}
+
+#[tokio::test]
+async fn a_host_that_comes_late_asks_an_edge_node_for_its_births() {
+    let text = "[[sparkplug]]\nname = \"hall\"\ngroup = \"plant\"\n\
+                [[sparkplug.node]]\nname = \"press\"\ninterval = \"20 ms\"\n\
+                [[sparkplug.node.device]]\nname = \"pump\"\n\
+                values = [{ name = \"bar\", value = { counter = { every = \"1 ms\" } } }]\n";
+    let devices = start(&File::parse(text).unwrap()).await;
+    let address = devices.address("hall").unwrap();
+    let printed = devices.configuration();
+    for line in ["type = \"sparkplug\"", "groups = [\"plant\"]", &format!("\"{address}\"")] {
+        assert!(printed.contains(line), "{printed}");
+    }
+    let late = tokio::task::spawn_blocking(move || late_host(&address));
+    let (data, births) = late.await.unwrap();
+    assert_eq!(data.topic, "spBv1.0/plant/DDATA/press/pump");
+    let topics: Vec<_> = births.iter().map(|birth| birth.topic.clone()).collect();
+    assert_eq!(topics, ["spBv1.0/plant/NBIRTH/press", "spBv1.0/plant/DBIRTH/press/pump"]);
+    let payload = |message: &Publish| Payload::decode(message.payload.clone()).unwrap();
+    let (node, device) = (payload(&births[0]), payload(&births[1]));
+    assert_eq!((node.seq, device.seq), (Some(0), Some(1)));
+    assert_eq!(device.metrics[0].name(), "bar");
+    assert_eq!(device.metrics[0].alias, payload(&data).metrics[0].alias);
+}
+
+/// Takes the first data, asks for births, and takes two.
+fn late_host(address: &str) -> (Publish, Vec<Publish>) {
+    let mut client = Client::subscribed(address, "spBv1.0/plant/#");
+    let data = client.message();
+    let rebirth = Metric {
+        name: Some("Node Control/Rebirth".to_owned()),
+        value: Some(MetricValue::Boolean(true)),
+        ..Metric::default()
+    };
+    let payload = Payload { metrics: vec![rebirth], ..Payload::default() }.encode_to_vec();
+    let command = Publish::new("spBv1.0/plant/NCMD/press", QoS::AtMostOnce, payload);
+    client.send(&Packet::Publish(command));
+    let mut births = Vec::new();
+    while births.len() < 2 {
+        let message = client.message();
+        if String::from_utf8_lossy(&message.topic).contains("BIRTH") {
+            births.push(message);
+        }
+    }
+    (data, births)
 }
 
 /// The program, for a file of this text.

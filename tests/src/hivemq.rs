@@ -1,4 +1,4 @@
-//! One real HiveMQ CE, the embedded edition: a plain listener, and one for TLS with client
+//! One real `HiveMQ` CE, the embedded edition: a plain listener, and one for TLS with client
 //! certificates. `peers/hivemq/Broker.java` is its program, which java compiles as it starts.
 //!
 //! It keeps in files what it acknowledges, over its own SIGKILL too, which mosquitto does not:

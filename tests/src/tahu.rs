@@ -97,7 +97,7 @@ impl Listener {
     }
 
     /// Waits for the next message.
-    pub fn next(&mut self) -> Message {
+    pub fn message(&mut self) -> Message {
         loop {
             let line = self.client.log.wait(self.read, "next message", DELIVERY, |_| true);
             self.read += 1;

@@ -1,4 +1,4 @@
-//! The MQTT source against HiveMQ CE, a broker that may be killed: it keeps each message that
+//! The MQTT source against `HiveMQ` CE, a broker that may be killed: it keeps each message that
 //! it acknowledges. It gives freed packet ids again at once, so that QoS 1 may come twice, as
 //! README.md says, and QoS 2 may not.
 
@@ -20,7 +20,7 @@ const PART: u64 = 200;
 /// Of the broker and of the agent.
 const KILLS: usize = 3;
 
-/// Messages that HiveMQ sends to a client before their acknowledgements.
+/// Messages that `HiveMQ` sends to a client before their acknowledgements.
 const ON_THE_WAY: usize = 50;
 
 /// Protocol and quality of each source, and whether it reads over TLS.

@@ -32,11 +32,12 @@ impl Pair {
     /// The node's next message, without what other nodes say meanwhile.
     fn next(&mut self) -> (String, Payload) {
         loop {
-            let message = self.listener.next();
-            let words: Vec<&str> = message.topic.split('/').collect();
-            if words.get(3) == Some(&self.name) && words.get(2) != Some(&"NCMD") {
+            let message = self.listener.message();
+            let mut levels = message.topic.split('/').skip(2);
+            let (kind, node) = (levels.next(), levels.next());
+            if let Some(kind) = kind.filter(|kind| *kind != "NCMD" && node == Some(self.name)) {
                 let payload = Payload::decode(message.payload.as_slice()).expect("it is a payload");
-                return (words[2].to_owned(), payload);
+                return (kind.to_owned(), payload);
             }
         }
     }
@@ -54,17 +55,16 @@ fn metric<'a>(payload: &'a Payload, name: &str) -> &'a Metric {
 }
 
 /// What `EdgeNode.java` gives its device. Signed integers are two's complement, 32 bits where
-/// they fit; a UInt32 is a `long_value` (6.4.16 lets both); arrays are bytes, little-endian
+/// they fit; Tahu writes a `UInt32` as a `long_value`; arrays are bytes, little-endian
 /// (6.4.17), and one of booleans has its count before its bits, the first the highest.
-#[expect(clippy::too_many_lines, reason = "a table")]
 fn expected() -> Vec<(&'static str, DataType, Option<Value>)> {
     let text = |text: &str| Some(Value::String(text.to_owned()));
     let bytes = |bytes: &[u8]| Some(Value::Bytes(bytes.to_vec()));
     let uuid = "123e4567-e89b-12d3-a456-426614174000";
     let when: u64 = 1_764_300_000_123;
     vec![
-        ("i8", DataType::Int8, Some(Value::Int(-128_i32 as u32))),
-        ("i16", DataType::Int16, Some(Value::Int(-32_768_i32 as u32))),
+        ("i8", DataType::Int8, Some(Value::Int((-128_i32).cast_unsigned()))),
+        ("i16", DataType::Int16, Some(Value::Int((-32_768_i32).cast_unsigned()))),
         ("i32", DataType::Int32, Some(Value::Int(1 << 31))),
         ("i64", DataType::Int64, Some(Value::Long(1 << 63))),
         ("u8", DataType::UInt8, Some(Value::Int(255))),
@@ -131,32 +131,30 @@ fn the_agents_messages_read_every_type_out_of_tahus_births() {
     properties.sort_by(|(one, _), (other, _)| one.cmp(other));
     let unit = ("engUnit".to_owned(), Some(Property::String("degC".to_owned())));
     assert_eq!(properties, [("Quality".to_owned(), Some(Property::Int(192))), unit]);
-    table(&metric(&birth, "table").value);
-    pump(&metric(&birth, "pump").value);
+    let Some(Value::DataSet(table)) = &metric(&birth, "table").value else { panic!("{birth:?}") };
+    check_table(table);
+    let Some(Value::Template(pump)) = &metric(&birth, "pump").value else { panic!("{birth:?}") };
+    check_pump(pump);
 }
 
 #[track_caller]
-fn table(value: &Option<Value>) {
-    let Some(Value::DataSet(DataSet { num_of_columns, columns, types, rows })) = value else {
-        panic!("{value:?}")
-    };
+fn check_table(table: &DataSet) {
+    let DataSet { num_of_columns, columns, types, rows } = table;
     assert_eq!((num_of_columns, columns.len()), (&Some(3), 3));
     let kinds = [DataType::String, DataType::Double, DataType::Int32].map(|kind| kind as u32);
     assert_eq!(types, &kinds);
     let rows = rows.iter().map(|row| row.elements.iter().map(|cell| cell.value.clone()));
     let rows: Vec<Vec<_>> = rows.map(Iterator::collect).collect();
     let row = |name: &str, bar, count: i32| {
-        let count = Cell::Int(count as u32);
+        let count = Cell::Int(count.cast_unsigned());
         vec![Some(Cell::String(name.to_owned())), Some(Cell::Double(bar)), Some(count)]
     };
     assert_eq!(rows, [row("north", 2.5, -4), row("south", 3.5, 5)]);
 }
 
 #[track_caller]
-fn pump(value: &Option<Value>) {
-    let Some(Value::Template(Template { template_ref, metrics, parameters, .. })) = value else {
-        panic!("{value:?}")
-    };
+fn check_pump(pump: &Template) {
+    let Template { template_ref, metrics, parameters, .. } = pump;
     assert_eq!(template_ref.as_deref(), Some("pump_type"));
     let values: Vec<_> = metrics.iter().map(|m| (m.name(), m.value.clone())).collect();
     let running = ("running", Some(Value::Boolean(true)));
@@ -174,7 +172,7 @@ fn tahu_leaves_out_names_counts_seq_and_answers_a_rebirth_request_of_ours() {
         pair.node.tell(command);
     }
     let expected = [
-        ("DDATA", 2, &device, "i16", Some(Value::Int(-7_i32 as u32))),
+        ("DDATA", 2, &device, "i16", Some(Value::Int((-7_i32).cast_unsigned()))),
         ("NDATA", 3, &node, "uptime", Some(Value::Long(2))),
         ("DDATA", 5, &device, "f64", Some(Value::Double(2.5))),
         ("DDATA", 6, &device, "i32", None),
@@ -200,6 +198,20 @@ fn tahu_leaves_out_names_counts_seq_and_answers_a_rebirth_request_of_ours() {
     assert_eq!(metric(&death, "bdSeq").value, metric(&node, "bdSeq").value);
 }
 
+#[test]
+fn tahu_is_born_when_its_primary_host_is_online_and_dies_when_it_goes() {
+    let listener = Listener::started(&MOSQUITTO, "primary-listener");
+    let node = EdgeNode::waiting(MOSQUITTO.port, "primary", "d1", "host");
+    let mut pair = Pair { name: "primary", node, listener };
+    let state = |state: &str| publish("spBv1.0/STATE/host", &["-r", "-q", "1", "-m", state]);
+    state(r#"{"online":true,"timestamp":1}"#);
+    pair.expect("NBIRTH");
+    pair.expect("DBIRTH");
+    state(r#"{"online":false,"timestamp":1}"#);
+    pair.expect("DDEATH");
+    pair.expect("NDEATH");
+}
+
 /// A host's command, in the agent's own messages.
 fn request_rebirth(node: &str) {
     let rebirth = Metric {
@@ -211,9 +223,14 @@ fn request_rebirth(node: &str) {
     let payload = Payload { metrics: vec![rebirth], ..Payload::default() };
     let file = folder("tahu-rebirth").join("payload");
     std::fs::write(&file, payload.encode_to_vec()).expect("the folder is writable");
-    let mut publish = Command::new("mosquitto_pub");
-    publish.args(["-p", &MOSQUITTO.port.to_string(), "-t", &format!("spBv1.0/plant/NCMD/{node}")]);
-    publish.arg("-f").arg(&file);
-    let mut publish = Process::start("mosquitto_pub", &publish);
-    assert!(publish.wait(Duration::from_mins(1)).success(), "{}", publish.log.tail());
+    let file = file.to_str().expect("it has a name in UTF-8");
+    publish(&format!("spBv1.0/plant/NCMD/{node}"), &["-f", file]);
+}
+
+/// By mosquitto's client.
+fn publish(topic: &str, words: &[&str]) {
+    let mut client = Command::new("mosquitto_pub");
+    client.args(["-p", &MOSQUITTO.port.to_string(), "-t", topic]).args(words);
+    let mut client = Process::start("mosquitto_pub", &client);
+    assert!(client.wait(Duration::from_mins(1)).success(), "{}", client.log.tail());
 }

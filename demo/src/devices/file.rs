@@ -42,7 +42,7 @@ pub struct File {
     #[serde(default)]
     pub(super) mqtt: Vec<Publishers>,
     #[serde(default)]
-    pub(super) sparkplug: Vec<sparkplug::Group>,
+    pub(super) sparkplug: Vec<sparkplug::EdgeNodes>,
 }
 
 /// `[[modbus]]`: an address with devices behind it.

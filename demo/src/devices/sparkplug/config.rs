@@ -11,7 +11,7 @@ use crate::devices::value::Form;
 /// `[[sparkplug]]`: a broker, and a group of edge nodes that publish on it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(in crate::devices) struct Group {
+pub(in crate::devices) struct EdgeNodes {
     pub(in crate::devices) name: String,
     /// Host and port. Default: a free port of this machine.
     #[serde(default)]
@@ -92,7 +92,7 @@ pub(super) enum What {
     Disconnect,
 }
 
-impl Group {
+impl EdgeNodes {
     pub(super) fn group(&self) -> &str {
         self.group.as_deref().unwrap_or(&self.name)
     }

@@ -14,7 +14,7 @@ use tidegate::clock::Clock;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-pub(super) use config::Group;
+pub(super) use config::EdgeNodes;
 use config::What;
 use node::{At, Node};
 
@@ -25,13 +25,13 @@ use crate::broker::{Broker, Shared};
 /// A broker and its edge nodes; they end when it is dropped.
 #[derive(Debug)]
 pub(super) struct Place {
-    config: Group,
+    config: EdgeNodes,
     broker: Broker,
     _nodes: JoinSet<()>,
 }
 
 impl Place {
-    pub(super) async fn start(config: &Group, now: Now, talk: Talk) -> io::Result<Self> {
+    pub(super) async fn start(config: &EdgeNodes, now: Now, talk: Talk) -> io::Result<Self> {
         let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let address = config.address.as_ref().and_then(|address| address.parse().ok());
         let broker = Broker::start(address.unwrap_or(any)).await?;
@@ -53,7 +53,7 @@ impl Place {
 
     /// The agent's `[[source]]` that reads all of it.
     pub(super) fn configuration(&self) -> String {
-        let Group { name, .. } = &self.config;
+        let EdgeNodes { name, .. } = &self.config;
         format!(
             "[[source]]\ntype = \"sparkplug\"\nname = \"{name}\"\naddress = \"{}\"\n\
              protocol = \"3.1.1\"\ngroups = [\"{}\"]\nstream = \"{name}\"\n",
