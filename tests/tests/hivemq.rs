@@ -8,8 +8,9 @@ use tidegate_e2e::agent::Agent;
 use tidegate_e2e::hivemq::HiveMq;
 use tidegate_e2e::judge::{self, Judge};
 use tidegate_e2e::kafka::Kafka;
+use tidegate_e2e::proxy::{Mode, Proxy};
 use tidegate_e2e::publisher::Publisher;
-use tidegate_e2e::{folder, settings};
+use tidegate_e2e::{folder, outage, settings};
 
 const DELIVERY: Duration = Duration::from_mins(2);
 
@@ -23,16 +24,20 @@ const KILLS: usize = 3;
 /// Messages that `HiveMQ` sends to a client before their acknowledgements.
 const ON_THE_WAY: usize = 50;
 
-/// Protocol and quality of each source, and whether it reads over TLS.
+/// Several commits of the agent.
+const COMMITTED: Duration = Duration::from_secs(1);
+
+/// Protocol and quality of each source, and whether it reads over TLS or over
+/// a line that can be cut.
 const SOURCES: [(&str, u8, bool); 4] =
-    [("3.1.1", 1, false), ("3.1.1", 2, false), ("5", 1, true), ("5", 2, true)];
+    [("5", 1, true), ("5", 2, true), ("3.1.1", 1, false), ("3.1.1", 2, false)];
 
 /// Its name, its stream, and what stands before the device in its topics.
 fn name(protocol: &str, qos: u8) -> String {
     format!("hive-{}-{qos}", protocol.replace('.', ""))
 }
 
-fn source(broker: &HiveMq, (protocol, qos, is_secure): (&str, u8, bool)) -> String {
+fn source(broker: &HiveMq, line: &Proxy, (protocol, qos, is_secure): (&str, u8, bool)) -> String {
     let name = name(protocol, qos);
     let way = if is_secure {
         let (port, ours) = (broker.tls_port, &broker.certificates);
@@ -44,7 +49,7 @@ fn source(broker: &HiveMq, (protocol, qos, is_secure): (&str, u8, bool)) -> Stri
             ours.client.key.display()
         )
     } else {
-        format!("address = \"{}\"", broker.address())
+        format!("address = \"{}\"", line.address())
     };
     let stream = settings::stream(&name, 1);
     format!(
@@ -82,9 +87,14 @@ fn publish(broker: &HiveMq, counts: &mut [u64; 4], qualities: &[u8]) {
     }
 }
 
-fn wait_up(agent: &mut Agent) {
+/// Waits until all sources are up, by what the agent says from its `mark`-th line on.
+fn wait_up(agent: &mut Agent, mark: usize) {
+    let log = agent.process().log.clone();
     for (protocol, qos, _) in SOURCES {
-        agent.wait_line(&["source is up", &name(protocol, qos)], DELIVERY);
+        let source = format!("\"{}\"", name(protocol, qos));
+        log.wait(mark, &format!("{source} that is up"), DELIVERY, |line| {
+            line.contains("source is up") && line.contains(&source)
+        });
     }
 }
 
@@ -97,24 +107,32 @@ fn nothing_is_lost_and_qos_2_comes_once_when_broker_and_agent_are_killed() {
         (kafka.join().expect("Kafka starts"), broker)
     });
     let mut config = settings::head("hivemq", &folder, &settings::plain(&kafka.brokers()));
-    config.extend(SOURCES.map(|each| source(&broker, each)));
+    let line = Proxy::to(broker.port);
+    config.extend(SOURCES.map(|each| source(&broker, &line, each)));
     let mut agent = Agent::new(&folder, &config);
     agent.start();
-    wait_up(&mut agent);
+    wait_up(&mut agent, 0);
 
     let mut counts = [0; 4];
     // Killed in the middle of QoS 2, HiveMQ forgets its last PUBRELs and publishes again what it
     // has released, which no client can tell from a new message.
     publish(&broker, &mut counts, &[1]);
+    let mark = agent.process().log.len();
     broker.kill();
     broker.start();
+    wait_up(&mut agent, mark);
     publish(&broker, &mut counts, &[1, 2]);
+    // What the agent has committed, and what the broker does not hear of.
+    line.set(Mode::BlackHole);
+    outage(COMMITTED);
     agent.kill();
+    line.cut();
+    line.set(Mode::Forward);
     publish(&broker, &mut counts, &[1, 2]);
     broker.kill();
     broker.start();
     agent.start();
-    wait_up(&mut agent);
+    wait_up(&mut agent, 0);
     publish(&broker, &mut counts, &[1, 2]);
 
     for ((protocol, qos, _), count) in SOURCES.into_iter().zip(counts) {

@@ -181,6 +181,7 @@ fn tahu_leaves_out_names_counts_seq_and_answers_a_rebirth_request_of_ours() {
         let payload = pair.expect(kind);
         let [one] = payload.metrics.as_slice() else { panic!("{payload:?}") };
         assert_eq!((payload.seq, one.alias), (Some(seq), metric(birth, name).alias), "{name}");
+        assert!(one.alias.is_some(), "{name}");
         assert_eq!((&one.name, one.datatype, &one.value), (&None, None, &value), "{name}");
         assert_eq!(one.is_historical.unwrap_or_default(), name == "f64");
     }
