@@ -1,7 +1,8 @@
 //! Sparkplug edge nodes of Eclipse Tahu: `peers/tahu/EdgeNode.java`, which says what it
-//! publishes and is told what to do; and what goes over the broker, by mosquitto's client.
+//! publishes and is told what to do; a host of Tahu's, `Host.java`, which says what it hears;
+//! and what goes over the broker, by mosquitto's client.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -38,13 +39,7 @@ impl EdgeNode {
     }
 
     fn launched(port: u16, words: &[&str]) -> Self {
-        let jars = cache().join(FETCHED);
-        assert!(jars.is_dir(), "no {}: run scripts/setup.sh", jars.display());
-        let sources = sources();
-        let mut java = Command::new("java");
-        java.args(["-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]);
-        java.arg(format!("-Dlogback.configurationFile={}", sources.join("logback.xml").display()));
-        java.arg("-cp").arg(jars.join("*")).arg(sources.join("EdgeNode.java"));
+        let mut java = java("EdgeNode.java");
         java.arg(format!("tcp://127.0.0.1:{port}")).arg("plant").args(words);
         Self(Process::start_to_be_told("tahu", &java))
     }
@@ -66,8 +61,29 @@ impl EdgeNode {
     }
 }
 
-fn sources() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/tahu")
+/// A host; dropped, it is killed. Its log has a line for each thing that it hears.
+#[derive(Debug)]
+pub struct Host(pub Process);
+
+impl Host {
+    /// Connects to a broker at this address.
+    pub fn started(address: &str, name: &str) -> Self {
+        let mut java = java("Host.java");
+        java.arg(format!("tcp://{address}")).arg(name);
+        Self(Process::start("tahu host", &java))
+    }
+}
+
+/// What runs one of our programs on Tahu's jars.
+fn java(program: &str) -> Command {
+    let jars = cache().join(FETCHED);
+    assert!(jars.is_dir(), "no {}: run scripts/setup.sh", jars.display());
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/tahu");
+    let mut java = Command::new("java");
+    java.args(["-Xmx64m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]);
+    java.arg(format!("-Dlogback.configurationFile={}", sources.join("logback.xml").display()));
+    java.arg("-cp").arg(jars.join("*")).arg(sources.join(program));
+    java
 }
 
 /// A message as it went over the broker.

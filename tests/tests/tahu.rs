@@ -9,10 +9,13 @@ use prost::Message as _;
 use tidegate::decode::sparkplug::proto::{
     Argument, Cell, DataSet, DataType, Metric, MetricValue as Value, Payload, Property, Template,
 };
-use tidegate_e2e::folder;
 use tidegate_e2e::mosquitto::Mosquitto;
 use tidegate_e2e::process::Process;
-use tidegate_e2e::tahu::{EdgeNode, Listener};
+use tidegate_e2e::tahu::{EdgeNode, Host, Listener};
+use tidegate_e2e::{folder, target};
+
+/// Until something has been heard that comes within seconds.
+const DELIVERY: Duration = Duration::from_mins(1);
 
 static MOSQUITTO: LazyLock<Mosquitto> = LazyLock::new(|| Mosquitto::started("tahu-mosquitto"));
 
@@ -213,6 +216,52 @@ fn tahu_is_born_when_its_primary_host_is_online_and_dies_when_it_goes() {
     pair.expect("NDEATH");
 }
 
+/// As docs/devices.md has it, but faster.
+const SIMULATED: &str = r#"
+[[sparkplug]]
+name = "plant"
+[[sparkplug.node]]
+name = "press"
+interval = "100 ms"
+values = [{ name = "uptime", type = "int64", value = { counter = { every = "1 s" } } }]
+faults = [{ what = "late_will", when = { every = 20 } }]
+[[sparkplug.node.device]]
+name = "pump"
+values = [{ name = "speed", type = "int32", value = { counter = { from = -9, every = "100 ms" } } }]
+faults = [{ what = "death", when = { every = 15 } }]
+"#;
+
+#[test]
+fn tahus_host_reads_the_simulated_edge_nodes_and_is_not_taken_in_by_a_late_will() {
+    let file = folder("tahu-host").join("plant.toml");
+    std::fs::write(&file, SIMULATED).expect("the folder is writable");
+    let mut demo = Command::new(target().join("debug/demo"));
+    demo.arg("devices").arg(&file);
+    let demo = Process::start("demo devices", &demo);
+    let line = demo.wait_line("address = ", DELIVERY);
+    let address = line.split('"').nth(1).expect("it stands in quotes");
+    let host = Host::started(address, "host");
+    let mut mark = 0;
+    let mut hear = |words: &[&str]| {
+        for word in words {
+            let is_it = |line: &str| line.starts_with(word);
+            host.0.log.wait(mark, &format!("{word} from Tahu's host"), DELIVERY, is_it);
+            let lines = host.0.log.lines();
+            let place = lines.iter().skip(mark).position(|line| is_it(line));
+            mark += place.expect("it was there") + 1;
+        }
+    };
+    // It has asked: what was born before it came, nobody keeps.
+    hear(&["NodeBirthComplete plant/press", "DeviceBirthComplete plant/press/pump"]);
+    hear(&["DataMetric plant/press/pump speed Int32 ", "DeviceDeath plant/press/pump"]);
+    hear(&["Stale plant/press/pump speed Int32 ", "DeviceBirthComplete plant/press/pump"]);
+    // A new session, and behind its births the last will of the old one.
+    hear(&["NodeBirthComplete plant/press", "DataMetric plant/press uptime Int64 "]);
+    hear(&["DataMetric plant/press/pump speed Int32 "]);
+    let deaths = host.0.log.matching(0, |line| line.starts_with("NodeDeath"));
+    assert_eq!(deaths, Vec::<String>::new());
+}
+
 /// A host's command, in the agent's own messages.
 fn request_rebirth(node: &str) {
     let rebirth = Metric {
@@ -233,5 +282,5 @@ fn publish(topic: &str, words: &[&str]) {
     let mut client = Command::new("mosquitto_pub");
     client.args(["-p", &MOSQUITTO.port.to_string(), "-t", topic]).args(words);
     let mut client = Process::start("mosquitto_pub", &client);
-    assert!(client.wait(Duration::from_mins(1)).success(), "{}", client.log.tail());
+    assert!(client.wait(DELIVERY).success(), "{}", client.log.tail());
 }

@@ -1,11 +1,10 @@
+import com.fasterxml.jackson.databind.ObjectMapper;
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.math.BigInteger;
 import java.util.ArrayList;
 import java.util.Date;
-import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Map;
 import org.eclipse.paho.client.mqttv3.MqttMessage;
 import org.eclipse.tahu.edge.EdgeClient;
 import org.eclipse.tahu.edge.api.MetricHandler;
@@ -24,6 +23,7 @@ import org.eclipse.tahu.message.model.ParameterDataType;
 import org.eclipse.tahu.message.model.PropertyDataType;
 import org.eclipse.tahu.message.model.PropertySet.PropertySetBuilder;
 import org.eclipse.tahu.message.model.PropertyValue;
+import org.eclipse.tahu.message.model.Row;
 import org.eclipse.tahu.message.model.Row.RowBuilder;
 import org.eclipse.tahu.message.model.SparkplugBPayload;
 import org.eclipse.tahu.message.model.SparkplugBPayload.SparkplugBPayloadBuilder;
@@ -60,11 +60,6 @@ import org.eclipse.tahu.util.PayloadUtil;
  * </pre>
  */
 public final class EdgeNode implements MetricHandler, ClientCallback {
-    private static final MetricDataType[] READ = {
-        MetricDataType.Int8, MetricDataType.Int16, MetricDataType.Int32, MetricDataType.Int64,
-        MetricDataType.Double, MetricDataType.Boolean, MetricDataType.String,
-    };
-
     private final EdgeNodeDescriptor node;
     private final String device;
     private final EdgeClient client;
@@ -90,6 +85,10 @@ public final class EdgeNode implements MetricHandler, ClientCallback {
         thread.start();
         BufferedReader commands = new BufferedReader(new InputStreamReader(System.in));
         for (String line; (line = commands.readLine()) != null && !line.equals("quit"); ) {
+            // Until just after its births Tahu drops data without a word.
+            while (!client.isConnectedToPrimaryHost()) {
+                Thread.sleep(5);
+            }
             act(line.split(" ", 3));
         }
         client.shutdown();
@@ -161,7 +160,7 @@ public final class EdgeNode implements MetricHandler, ClientCallback {
         throw new IllegalArgumentException("no value of the type " + type);
     }
 
-    private List<Metric> nodeMetrics() throws Exception {
+    private static List<Metric> nodeMetrics() throws Exception {
         List<Metric> metrics = new ArrayList<>();
         metrics.add(metric("uptime", MetricDataType.Int64, 1L));
         metrics.add(metric("pump_type", MetricDataType.Template, new TemplateBuilder()
@@ -201,7 +200,8 @@ public final class EdgeNode implements MetricHandler, ClientCallback {
         metrics.add(metric("u8s", MetricDataType.UInt8Array, new Short[] {255, 1}));
         metrics.add(metric("u16s", MetricDataType.UInt16Array, new Integer[] {65535, 1}));
         metrics.add(metric("u32s", MetricDataType.UInt32Array, new Long[] {4294967295L, 1L}));
-        metrics.add(metric("u64s", MetricDataType.UInt64Array, new BigInteger[] {BigInteger.TWO.pow(64).subtract(BigInteger.ONE)}));
+        metrics.add(metric("u64s", MetricDataType.UInt64Array, new BigInteger[] {
+            new BigInteger("18446744073709551615")}));
         metrics.add(metric("f32s", MetricDataType.FloatArray, new Float[] {-0.5f, 1.25f}));
         metrics.add(metric("f64s", MetricDataType.DoubleArray, new Double[] {-0.5, 1.25}));
         metrics.add(metric("flags", MetricDataType.BooleanArray, new Boolean[] {
@@ -234,7 +234,7 @@ public final class EdgeNode implements MetricHandler, ClientCallback {
         return metric;
     }
 
-    private static org.eclipse.tahu.message.model.Row row(String name, double bar, int count) {
+    private static Row row(String name, double bar, int count) {
         return new RowBuilder()
             .addValue(new Value<>(DataSetDataType.String, name))
             .addValue(new Value<>(DataSetDataType.Double, bar))
@@ -282,7 +282,7 @@ public final class EdgeNode implements MetricHandler, ClientCallback {
             MqttServerName server, MqttServerUrl url, MqttClientId id, String topic, MqttMessage message) {
         try {
             if (topic.startsWith("spBv1.0/STATE/")) {
-                StatePayload state = new com.fasterxml.jackson.databind.ObjectMapper()
+                StatePayload state = new ObjectMapper()
                     .readValue(message.getPayload(), StatePayload.class);
                 client.handleStateMessage(topic.substring("spBv1.0/STATE/".length()), state);
             } else if (topic.contains("/NCMD/")) {

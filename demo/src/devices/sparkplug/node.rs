@@ -38,6 +38,9 @@ pub(super) struct Node {
     /// Counts sessions from 0, as seq around after 255.
     session: u8,
     seq: u8,
+    /// The last alias of this session's births. A device that is born again has others: Tahu's
+    /// host refuses an alias that was given before.
+    alias: u64,
     /// The node itself, then its devices.
     parts: Vec<Part>,
 }
@@ -61,6 +64,7 @@ enum Life {
 #[derive(Debug)]
 struct Known {
     name: String,
+    /// That of its last birth.
     alias: u64,
     kind: Kind,
     value: Value,
@@ -72,15 +76,15 @@ impl Node {
     /// Not yet born.
     pub(super) fn new(group: &str, config: &config::Node) -> Self {
         let devices = config.devices.iter().map(|device| (Some(&device.name), &device.values));
-        let mut alias = 0;
+        let mut number = 0;
         let parts = [(None, &config.values)].into_iter().chain(devices).map(|(device, values)| {
             let metrics = values.iter().map(|metric| {
-                alias += 1;
+                number += 1;
                 Known {
                     name: metric.name.clone(),
-                    alias,
+                    alias: 0,
                     kind: metric.kind,
-                    value: metric.value.start(alias),
+                    value: metric.value.start(number),
                     told: None,
                 }
             });
@@ -88,7 +92,8 @@ impl Node {
         });
         // The first birth begins session 0.
         let (session, parts) = (u8::MAX, parts.collect());
-        Self { group: group.to_owned(), name: config.name.clone(), session, seq: 0, parts }
+        let (group, name) = (group.to_owned(), config.name.clone());
+        Self { group, name, session, seq: 0, alias: 0, parts }
     }
 
     /// What the node (0) or a device (from 1) publishes in its turn.
@@ -140,7 +145,7 @@ impl Node {
     }
 
     fn births(&mut self, at: At) -> Vec<Publish> {
-        self.seq = 0;
+        (self.seq, self.alias) = (0, 0);
         (0..self.parts.len()).map(|number| self.birth(number, at)).collect()
     }
 
@@ -158,7 +163,10 @@ impl Node {
         }
         if let Some(part) = self.parts.get_mut(number) {
             part.life = Life::Born;
-            metrics.extend(part.metrics.iter_mut().map(|known| known.born(at)));
+            for known in &mut part.metrics {
+                self.alias += 1;
+                metrics.push(known.born(self.alias, at));
+            }
         }
         self.message("BIRTH", number, metrics, at)
     }
@@ -236,8 +244,8 @@ fn session(number: u8, at: At) -> Metric {
 }
 
 impl Known {
-    fn born(&mut self, at: At) -> Metric {
-        self.told = None;
+    fn born(&mut self, alias: u64, at: At) -> Metric {
+        (self.alias, self.told) = (alias, None);
         Metric {
             name: Some(self.name.clone()),
             datatype: Some(self.kind.number()),

@@ -129,6 +129,21 @@ fn each_fault_is_what_its_name_says() {
 }
 
 #[test]
+fn a_device_that_is_back_has_other_aliases_until_the_node_is_born() {
+    let mut node = press();
+    turn(&mut node, 0, WELL);
+    turn(&mut node, 1, [None, Some(What::Death)]);
+    let aliases = |messages: Vec<(String, Payload)>| -> Vec<Option<u64>> {
+        messages.iter().map(|(_, payload)| payload.metrics[0].alias).collect()
+    };
+    let again = [2, 3].map(|second| aliases(turn(&mut node, second, WELL)));
+    assert_eq!(again, [[Some(3)], [Some(3)]]);
+    let at = At { elapsed: Duration::from_secs(4), millis: 4_000 };
+    let births = node.command(&rebirth(), at).iter().map(read).collect();
+    assert_eq!(aliases(births), [None, Some(2)], "the first of the node is its session");
+}
+
+#[test]
 fn an_unknown_alias_comes_with_what_is_known() {
     let mut node = press();
     turn(&mut node, 0, WELL);
