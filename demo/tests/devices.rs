@@ -267,7 +267,11 @@ async fn a_host_that_comes_late_asks_an_edge_node_for_its_births() {
 /// Takes the first data, asks for births, and takes two.
 fn late_host(address: &str) -> (Publish, Vec<Publish>) {
     let mut client = Client::subscribed(address, "spBv1.0/plant/#");
-    let data = client.message();
+    let mut data = client.message();
+    // It may have come before the node.
+    while is_birth(&data) {
+        data = client.message();
+    }
     let rebirth = Metric {
         name: Some("Node Control/Rebirth".to_owned()),
         value: Some(MetricValue::Boolean(true)),
@@ -279,11 +283,15 @@ fn late_host(address: &str) -> (Publish, Vec<Publish>) {
     let mut births = Vec::new();
     while births.len() < 2 {
         let message = client.message();
-        if String::from_utf8_lossy(&message.topic).contains("BIRTH") {
+        if is_birth(&message) {
             births.push(message);
         }
     }
     (data, births)
+}
+
+fn is_birth(message: &Publish) -> bool {
+    String::from_utf8_lossy(&message.topic).contains("BIRTH")
 }
 
 /// The program, for a file of this text.
