@@ -14,6 +14,7 @@ use twox_hash::XxHash64;
 use crate::collect::SourceId;
 use crate::source::modbus::Cycles;
 use crate::source::serial::Frames;
+use crate::source::sparkplug::Counts;
 use crate::{flow, supervise};
 
 /// What a source was made of. The same again needs no other source.
@@ -78,6 +79,8 @@ pub(super) struct Running {
     pub cycles: Vec<Arc<Cycles>>,
     /// What it counts of the frames of its line.
     pub frames: Option<Arc<Frames>>,
+    /// What it counts of edge nodes.
+    pub sparkplug: Option<Arc<Counts>>,
     pub stop: CancellationToken,
     pub task: AbortHandle,
     /// Closed when the task has ended.

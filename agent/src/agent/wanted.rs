@@ -94,6 +94,7 @@ impl Agent {
         let (alive, ended) = oneshot::channel::<()>();
         let (gateway, clock) = (&self.config.gateway.id, &self.clock);
         let (mut shown, mut cycles, mut frames) = (None, Vec::new(), None);
+        let mut sparkplug = None;
         let task = match kind {
             Kind::Source(packed) => {
                 let saved = saved.map(|saved| match saved {
@@ -101,6 +102,7 @@ impl Agent {
                 });
                 let source = set_up(&packed.config(), gateway, &mut self.flows, clock, saved, lost);
                 (cycles, frames) = (source.cycles(), source.frames());
+                sparkplug = source.sparkplug();
                 let link = Link::new(Arc::clone(&info.name));
                 shown = Some(link.watch());
                 let run = supervise::supervise(source, intake, link, stop.clone());
@@ -131,6 +133,7 @@ impl Agent {
             link: shown,
             cycles,
             frames,
+            sparkplug,
             stop,
             task,
             ended,
@@ -151,6 +154,11 @@ impl Agent {
                 .running
                 .iter()
                 .filter_map(|running| Some((Arc::clone(&running.name), running.frames.clone()?)))
+                .collect(),
+            sparkplug: self
+                .running
+                .iter()
+                .filter_map(|it| Some((Arc::clone(&it.name), it.sparkplug.clone()?)))
                 .collect(),
             streams: self.flows.rules().map(|rules| rules.stream.name.clone()).collect(),
             pulses: self.pulses(),

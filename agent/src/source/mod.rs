@@ -189,6 +189,14 @@ impl Source {
         }
     }
 
+    /// Of a Sparkplug host, the counts of what it saw.
+    pub fn sparkplug(&self) -> Option<Arc<sparkplug::Counts>> {
+        match self {
+            Self::Mqtt(source) => source.counts(),
+            Self::Modbus(_) | Self::Serial(_) | Self::Sqlite(_) => None,
+        }
+    }
+
     /// Runs one connection. `Ok` only after `stop` was cancelled and what was
     /// read has been handed over; any other end is an error. It is called
     /// again on the same value, so that what must outlive a connection stands

@@ -32,6 +32,7 @@ use crate::clock::Clock;
 use crate::pulse::Pulse;
 use crate::source::modbus::Cycles;
 use crate::source::serial::Frames;
+use crate::source::sparkplug::Counts;
 use crate::{forward, supervise};
 
 /// `[status]`: figures and health for machines, over HTTP.
@@ -93,6 +94,8 @@ pub struct Seen {
     pub cycles: Vec<(Arc<str>, Vec<Arc<Cycles>>)>,
     /// The frames of each source that reads a line, with its name.
     pub frames: Vec<(Arc<str>, Arc<Frames>)>,
+    /// What each Sparkplug host saw, with the source's name.
+    pub sparkplug: Vec<(Arc<str>, Arc<Counts>)>,
     /// Names of the streams that the configuration defines or uses.
     pub streams: Vec<String>,
     /// How the threads get on.

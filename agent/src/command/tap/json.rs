@@ -103,7 +103,13 @@ fn raw(raw: &Raw) -> Json {
             json!({ "table": table, "address": address, "nothing": why })
         }
         Raw::Message(message) => {
-            let (key, payload) = payload(&message.payload);
+            let (key, payload) = match words::sparkplug(message) {
+                Some(shown) => ("sparkplug", shown),
+                None => {
+                    let (key, text) = payload(&message.payload);
+                    (key, text.into())
+                }
+            };
             json!({
                 "topic": message.topic,
                 key: payload,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 
 use tidegate::clock::Clock;
-use tidegate::decode::escaped;
+use tidegate::decode::{escaped, sparkplug};
 use tidegate::event::{Timestamp, Value};
 use tidegate::raw::{Message, Raw};
 use tidegate::supervise::State;
@@ -81,8 +81,16 @@ fn message(message: &Message) -> String {
     let retained = if message.retained { ", retained" } else { "" };
     let properties = message.properties.iter().map(|(name, value)| format!(", {name}: {value}"));
     let properties: String = properties.collect();
-    let payload = payload(&message.payload);
+    let payload = match sparkplug(message) {
+        Some(shown) => shown.to_string(),
+        None => payload(&message.payload),
+    };
     format!("{}, QoS {}{retained}{properties}: {payload}", message.topic, message.qos)
+}
+
+/// The payload of an edge node of Sparkplug, decoded.
+pub(super) fn sparkplug(message: &Message) -> Option<serde_json::Value> {
+    message.topic.starts_with("spBv1.0/").then(|| sparkplug::show(&message.payload)).flatten()
 }
 
 /// Bytes as text where they are, else as hexadecimal digits.

@@ -21,7 +21,7 @@ use super::frame::Frames;
 use super::numbering::Kind;
 use super::stream::Stream;
 use super::window::Window;
-use crate::collect::{Checkpoint, DeadLetter, Delivery, Intake, Stopping};
+use crate::collect::{DeadLetter, Delivery, Intake, Stopping};
 use crate::event::Event;
 use crate::raw::Note;
 use crate::source::Error;
@@ -298,11 +298,13 @@ impl Connection<'_> {
             return Ok(());
         }
         let held = batch.bytes;
+        let (checkpoint, idle) = self.mqtt.checkpoints();
+        let session = &mut self.mqtt.session;
         let delivery = Delivery {
             events: batch.events,
             dead: batch.dead,
-            checkpoint: Some(Checkpoint::Session(session.checkpoint().into())),
-            idle: session.idle().map(|idle| Checkpoint::Session(idle.into())),
+            checkpoint: Some(checkpoint),
+            idle,
             bytes: held,
             urgent: false,
             notes: batch.notes,

@@ -133,3 +133,7 @@ impl Connection<'_> {
 
 /// Packet id of what we publish with QoS 1.
 const PUBLISH_ID: u16 = 2;
+
+#[cfg(test)]
+#[path = "hosted_tests.rs"]
+mod tests;

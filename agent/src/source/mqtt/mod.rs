@@ -35,12 +35,13 @@ pub(crate) mod wire;
 use std::hash::Hasher as _;
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
 
 use crate::clock::Clock;
-use crate::collect::Intake;
+use crate::collect::{Checkpoint, Intake};
 use crate::decode::topic::unshared;
 use crate::source::sparkplug::{self, Counts, Host};
 use crate::source::{Error, Setup};
@@ -86,7 +87,10 @@ impl Mqtt {
     /// A Sparkplug host: its topics and messages are its own. The configuration must have
     /// passed [`sparkplug::Config::check`].
     pub fn host(config: &sparkplug::Config, setup: Setup<'_>) -> Self {
-        let host = Host::new(config, setup.flows);
+        let mut host = Host::new(config, setup.flows);
+        if let Some(saved) = &setup.saved {
+            host.restore(saved, Instant::now(), setup.clock.now());
+        }
         let filters = config.filters().into_iter().map(|filter| (filter, Qos::AtLeastOnce));
         let config = config.connection();
         let routes = Routes::new(&config, setup.flows);
@@ -116,8 +120,9 @@ impl Mqtt {
             good: vec![None; filters.len() + 1],
             filters,
             routes,
+            // A host's checkpoint is its own: it begins each session anew.
+            session: Session::restore(setup.saved.as_deref().filter(|_| host.is_none())),
             host,
-            session: Session::restore(setup.saved.as_deref()),
             tapped: false,
             config,
         }
@@ -143,6 +148,19 @@ impl Mqtt {
     /// Whether the session at the broker begins and ends with the connection.
     const fn is_clean(&self) -> bool {
         self.tapped || self.host.is_some()
+    }
+
+    /// What is saved with a delivery, and what may stand there in its place while that is in
+    /// memory only.
+    fn checkpoints(&self) -> (Checkpoint, Option<Checkpoint>) {
+        let session = |bytes: Vec<u8>| Checkpoint::Session(bytes.into());
+        let idle = self.session.idle();
+        let Some(host) = &self.host else {
+            return (session(self.session.checkpoint()), idle.map(session));
+        };
+        let held = host.checkpoint();
+        let idle = idle.filter(|_| held.is_empty()).map(|_| session(Vec::new()));
+        (session(held), idle)
     }
 
     /// Of a Sparkplug host, what it saw.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::counts::{Count, Counts};
+use super::held::Raw;
 use crate::event::{Event, Timestamp};
 use crate::flow;
 use crate::supervise::Standing;
@@ -63,8 +64,27 @@ pub(super) struct Context<'a> {
     pub(super) time: Timestamp,
     pub(super) found: &'a mut Found,
     pub(super) counts: &'a Counts,
-    /// Bytes held of all nodes.
-    pub(super) held: &'a mut usize,
+    pub(super) held: &'a mut InAll,
+}
+
+/// Bytes that are held of all nodes.
+#[derive(Debug, Default)]
+pub(super) struct InAll {
+    pub(super) bytes: usize,
+    /// Those of them that stand in each checkpoint.
+    pub(super) saved: usize,
+}
+
+impl InAll {
+    pub(super) fn add(&mut self, raw: &Raw) {
+        self.bytes += raw.bytes();
+        self.saved += if raw.is_saved { raw.bytes() } else { 0 };
+    }
+
+    pub(super) fn remove(&mut self, raw: &Raw) {
+        self.bytes -= raw.bytes();
+        self.saved -= if raw.is_saved { raw.bytes() } else { 0 };
+    }
 }
 
 impl Context<'_> {

@@ -52,7 +52,7 @@ impl Count {
 }
 
 impl Counts {
-    pub(super) fn add(&self, count: Count) {
+    pub(crate) fn add(&self, count: Count) {
         if let Some(place) = self.0.get(count as usize) {
             place.fetch_add(1, Ordering::Relaxed);
         }

@@ -1,5 +1,9 @@
 //! Messages of one edge node that cannot be read yet, as they came, in order and bounded.
 //! No clock.
+//!
+//! What came with QoS 1 or 2 is acknowledged with the commit that takes it. While it is
+//! held that commit keeps it in the source's checkpoint ([`Saved`]): the broker has
+//! forgotten it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,6 +24,8 @@ pub(super) struct Raw {
     /// When it was read.
     pub(super) read: Timestamp,
     pub(super) since: Instant,
+    /// It is acknowledged, and so must not be lost by a crash.
+    pub(super) is_saved: bool,
 }
 
 impl Raw {
@@ -48,6 +54,10 @@ impl Held {
     pub(super) fn push(&mut self, raw: Raw) {
         self.bytes += raw.bytes();
         self.messages.push_back(raw);
+    }
+
+    pub(super) fn saved(&self) -> impl Iterator<Item = &Raw> {
+        self.messages.iter().filter(|raw| raw.is_saved)
     }
 
     /// The oldest.
@@ -82,4 +92,26 @@ pub(super) enum Of<'a> {
     All,
     /// Of a device, or with `None` of the node itself.
     Only(Option<&'a str>),
+}
+
+/// What a checkpoint keeps of what is held.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Saved {
+    #[prost(message, repeated, tag = "1")]
+    pub(super) messages: Vec<SavedMessage>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct SavedMessage {
+    #[prost(string, tag = "1")]
+    pub(super) group: String,
+    #[prost(string, tag = "2")]
+    pub(super) node: String,
+    #[prost(string, optional, tag = "3")]
+    pub(super) device: Option<String>,
+    #[prost(bytes = "vec", tag = "4")]
+    pub(super) payload: Vec<u8>,
+    /// In ns since 1970.
+    #[prost(sint64, tag = "5")]
+    pub(super) read: i64,
 }

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use twox_hash::XxHash3_64;
 
 use super::config::Config;
-use super::context::{Context, Found, Hold, Rules};
+use super::context::{Context, Found, Hold, InAll, Rules};
 use super::counts::{Count, Counts};
-use super::held::Of;
+use super::held::{Of, Saved};
 use super::node::{Message, Node};
 use super::state::State;
 use super::topic::{self, Kind, Topic};
@@ -30,8 +30,7 @@ pub(crate) struct Host {
     asks: bool,
     state: State,
     nodes: BTreeMap<String, Node>,
-    /// Bytes held of all nodes.
-    held: usize,
+    held: InAll,
     found: Found,
     out: Vec<Outgoing>,
     counts: Arc<Counts>,
@@ -73,12 +72,33 @@ impl Host {
             asks: config.request_rebirth,
             state: State::new(config.host_id.as_deref()),
             nodes: BTreeMap::new(),
-            held: 0,
+            held: InAll::default(),
             found: Found::default(),
             out: Vec::new(),
             counts: Arc::default(),
             next: None,
         }
+    }
+
+    /// Gives out what a crash left in the checkpoint. What cannot be read of it is nothing
+    /// that anybody wrote.
+    pub(crate) fn restore(&mut self, saved: &[u8], now: Instant, time: Timestamp) {
+        let Ok(saved) = Saved::decode(saved) else { return };
+        let Self { rules, found, counts, held, .. } = self;
+        let mut context = Context { rules, now, time, found, counts, held };
+        for message in &saved.messages {
+            let node = Node::new(&message.group, &message.node, context.rules);
+            node.restore(message, &mut context);
+        }
+    }
+
+    /// What a crash must not lose: what is held and acknowledged. Empty for nothing.
+    pub(crate) fn checkpoint(&self) -> Vec<u8> {
+        if self.held.saved == 0 {
+            return Vec::new();
+        }
+        let messages = self.nodes.values().flat_map(Node::saved).collect();
+        Saved { messages }.encode_to_vec()
     }
 
     pub(crate) fn counts(&self) -> Arc<Counts> {
@@ -244,7 +264,7 @@ fn to_node(
         bytes: arrived.payload,
         payload,
         hash: XxHash3_64::oneshot_with_seed(XxHash3_64::oneshot(arrived.topic), arrived.payload),
-        acknowledged: arrived.qos > 0,
+        is_acknowledged: arrived.qos > 0,
     };
     if topic.kind != Kind::NodeDeath && node.is_known(&message) {
         context.count(Count::Passed);

@@ -15,20 +15,24 @@ use std::time::Duration;
 use prost::Message as _;
 use tokio::time::Instant;
 
-use super::context::{Context, Rules};
+use super::context::{Context, InAll, Rules};
 use super::counts::Count;
 use super::device::{self, Device, Life};
 use super::events::{self, Ident};
-use super::held::{Held, Of, Raw};
+use super::held::{Held, Of, Raw, SavedMessage};
 use super::rebirth::Rebirth;
 use super::table::Definitions;
 use super::topic;
 use crate::decode::sparkplug::flat;
 use crate::decode::sparkplug::proto::Payload;
-use crate::event::{Field, Value};
+use crate::event::{Field, Timestamp, Value};
 
 /// Devices of one node.
 const MOST_DEVICES: usize = 10_000;
+
+/// Bytes of all nodes that are held and acknowledged: they stand in each checkpoint until
+/// their birth, and cost a write each time.
+const MOST_SAVED: usize = 64 * 1024;
 
 /// Messages among which one that comes again is recognised: what a publisher with QoS 1
 /// has on its way.
@@ -64,8 +68,8 @@ pub(super) struct Message<'a> {
     pub(super) payload: Payload,
     /// A hash of topic and payload.
     pub(super) hash: u64,
-    /// The broker may deliver it again: it must not wait in memory.
-    pub(super) acknowledged: bool,
+    /// It is acknowledged with the next commit.
+    pub(super) is_acknowledged: bool,
 }
 
 impl Node {
@@ -284,24 +288,23 @@ impl Node {
         context: &mut Context<'_>,
     ) {
         let device = device.map(device::shared);
-        let raw = Raw { device, payload, read: context.time, since: context.now };
+        let is_saved = message.is_acknowledged;
+        let raw = Raw { device, payload, read: context.time, since: context.now, is_saved };
         let (hold, bytes) = (context.rules.hold, raw.bytes());
-        if message.acknowledged || bytes > hold.bytes.min(hold.total) || hold.messages == 0 {
-            return self.give_up_one(&raw, context);
-        }
-        let is_full = |held: &Held, total: usize| {
+        let is_full = |held: &Held, all: &InAll| {
             held.len() + 1 > hold.messages
                 || held.bytes() + bytes > hold.bytes
-                || total + bytes > hold.total
+                || all.bytes + bytes > hold.total
+                || (is_saved && all.saved + bytes > MOST_SAVED)
         };
-        while is_full(&self.held, *context.held) {
+        while is_full(&self.held, context.held) {
             if self.held.len() == 0 {
                 return self.give_up_one(&raw, context);
             }
             self.give_up_oldest(context);
         }
         context.count(Count::Held);
-        *context.held += bytes;
+        context.held.add(&raw);
         self.held.push(raw);
     }
 
@@ -326,9 +329,32 @@ impl Node {
         }
     }
 
+    /// What was held when the agent ended: nobody knows what came in between.
+    pub(super) fn restore(&self, saved: &SavedMessage, context: &mut Context<'_>) {
+        let raw = Raw {
+            device: saved.device.as_deref().map(device::shared),
+            payload: saved.payload.as_slice().into(),
+            read: Timestamp(saved.read),
+            since: context.now,
+            is_saved: true,
+        };
+        self.give_up_one(&raw, context);
+    }
+
+    /// What of the held must not be lost by a crash.
+    pub(super) fn saved(&self) -> impl Iterator<Item = SavedMessage> {
+        self.held.saved().map(|raw| SavedMessage {
+            group: self.group.to_string(),
+            node: self.name.to_string(),
+            device: raw.device.as_deref().map(str::to_owned),
+            payload: raw.payload.to_vec(),
+            read: raw.read.0,
+        })
+    }
+
     fn give_up_oldest(&mut self, context: &mut Context<'_>) {
         let Some(raw) = self.held.pop() else { return };
-        *context.held -= raw.bytes();
+        context.held.remove(&raw);
         self.give_up_one(&raw, context);
     }
 
@@ -349,7 +375,7 @@ impl Node {
 
     fn taken(&mut self, of: Of<'_>, context: &mut Context<'_>) -> Vec<Raw> {
         let taken = self.held.take(of);
-        *context.held -= taken.iter().map(Raw::bytes).sum::<usize>();
+        taken.iter().for_each(|raw| context.held.remove(raw));
         taken
     }
 

@@ -23,6 +23,7 @@ use crate::buffer::{Reason, Stats};
 use crate::forward;
 use crate::source::modbus::Counts;
 use crate::source::serial::Frames;
+use crate::source::sparkplug::Count;
 use crate::supervise::Standing;
 
 /// All figures as they are now.
@@ -53,6 +54,7 @@ impl Collector for Figures {
         sources(&mut sheet, board)?;
         cycles(&mut sheet, board)?;
         frames(&mut sheet, board)?;
+        sparkplug(&mut sheet, board)?;
         let kafka = board.forward.borrow().clone();
         forward(&mut sheet, &kafka)?;
         aside(&mut sheet, board, &kafka)?;
@@ -186,6 +188,30 @@ fn frames(sheet: &mut Sheet<'_>, board: &Board) -> Result<(), Error> {
     figure("serial_unread_frames", help, Frames::unread)?;
     let help = "Frames of a serial port that were lost because the buffer took nothing";
     figure("serial_dropped_frames", help, Frames::dropped)
+}
+
+fn sparkplug(sheet: &mut Sheet<'_>, board: &Board) -> Result<(), Error> {
+    let seen = board.seen.borrow();
+    for count in Count::ALL {
+        let help = match count {
+            Count::Births => "Births of edge nodes and devices",
+            Count::Deaths => "Deaths of edge nodes and devices",
+            Count::Gaps => "Gaps in the sequence numbers of edge nodes",
+            Count::Rebirths => "Requests to edge nodes to be born again",
+            Count::Held => "Messages that were kept raw until a birth",
+            Count::Unresolved => {
+                "Messages that went out as stale, in part or whole, for want of a birth"
+            }
+            Count::Passed => {
+                "Messages that were passed over: retained ones, double ones, late deaths of an \
+                 earlier session"
+            }
+        };
+        let hosts = seen.sparkplug.iter();
+        let rows = hosts.map(|(of, counts)| ([("source", &**of)], counts.get(count)));
+        sheet.counters(&format!("sparkplug_{}", count.as_str()), help, rows)?;
+    }
+    Ok(())
 }
 
 fn forward(sheet: &mut Sheet<'_>, kafka: &forward::Status) -> Result<(), Error> {

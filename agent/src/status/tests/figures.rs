@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::page::{self, Family};
 use super::*;
+use crate::source::sparkplug::Count;
 use crate::status::metrics;
 
 /// The value of the sample that begins so.
@@ -94,6 +95,8 @@ async fn what_the_stages_say_stands_under_its_name() {
     bench.frames.add_read();
     (0..2).for_each(|_| bench.frames.add_unread());
     bench.frames.add_dropped(3);
+    bench.counts.add(Count::Gaps);
+    (0..2).for_each(|_| bench.counts.add(Count::Passed));
     let of = "{source=\"plc\",device=\"boil\\\"er\\\\\\n1\",group=\"fast\"}";
     let text = metrics::text(&bench.board);
     for (figure, expected) in [
@@ -111,6 +114,8 @@ async fn what_the_stages_say_stands_under_its_name() {
             ("tidegate_serial_read_frames_total{source=\"plc\"}", 1.0),
             ("tidegate_serial_unread_frames_total{source=\"plc\"}", 2.0),
             ("tidegate_serial_dropped_frames_total{source=\"plc\"}", 3.0),
+            ("tidegate_sparkplug_gaps_total{source=\"plc\"}", 1.0),
+            ("tidegate_sparkplug_passed_total{source=\"plc\"}", 2.0),
             ("tidegate_source_up{source=\"plc\"}", 1.0),
             ("tidegate_source_faults{source=\"plc\"}", 1.0),
             ("tidegate_device_state{source=\"plc\",device=\"pump\",state=\"down\"}", 1.0),

@@ -17,6 +17,7 @@ use crate::event::{Event, Quality, Timestamp};
 use crate::flow::{self, Flows, Lane, Stream};
 use crate::source::modbus::Counts;
 use crate::source::serial::Frames;
+use crate::source::sparkplug;
 use crate::supervise::{Link, Standing};
 use crate::units::{Period, Room};
 
@@ -39,6 +40,7 @@ struct Bench {
     link: Link,
     cycles: Arc<Cycles>,
     frames: Arc<Frames>,
+    counts: Arc<sparkplug::Counts>,
     _folder: tempfile::TempDir,
 }
 
@@ -65,10 +67,12 @@ impl Bench {
         link.way("10.0.0.5:502", None);
         let cycles = Arc::new(Cycles::new(STRANGE.into(), "fast".to_owned()));
         let frames = Arc::new(Frames::default());
+        let counts = Arc::<sparkplug::Counts>::default();
         let seen = Seen {
             sources: vec![link.watch()],
             cycles: vec![("plc".into(), vec![Arc::clone(&cycles)])],
             frames: vec![("plc".into(), Arc::clone(&frames))],
+            sparkplug: vec![("plc".into(), Arc::clone(&counts))],
             streams: vec!["plant".to_owned()],
             pulses: vec![writer.clone()],
         };
@@ -96,6 +100,7 @@ impl Bench {
             link,
             cycles,
             frames,
+            counts,
             _folder: folder,
         }
     }

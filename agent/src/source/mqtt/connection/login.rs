@@ -12,7 +12,7 @@ use super::super::session::Session;
 use super::super::stream::Stream;
 use super::super::window::Window;
 use super::{Batch, Connection, End, READ};
-use crate::collect::{Checkpoint, Delivery, Intake};
+use crate::collect::{Delivery, Intake};
 use crate::source::Error;
 use crate::supervise::Link;
 use crate::units::Period;
@@ -35,8 +35,8 @@ pub(super) async fn open<'a>(
     let stream =
         timeout(limit, Stream::connect(&mqtt.config)).await.map_err(|_| late(&mqtt.config))??;
     if mqtt.session.begin_login() {
-        let checkpoint = Some(Checkpoint::Session(mqtt.session.checkpoint().into()));
-        let idle = mqtt.session.idle().map(|idle| Checkpoint::Session(idle.into()));
+        let (checkpoint, idle) = mqtt.checkpoints();
+        let checkpoint = Some(checkpoint);
         let ticket = intake.deliver(Delivery { checkpoint, idle, ..Delivery::default() }).await?;
         mqtt.session.delivered(Some(ticket), 0);
     }

@@ -207,10 +207,31 @@ fn bytes_that_are_held_are_bounded_for_one_node_and_for_all() {
 }
 
 #[test]
-fn data_that_the_broker_would_deliver_again_does_not_wait() {
+fn what_is_held_and_acknowledged_stands_in_the_checkpoint_until_it_goes_out() {
     let (mut bench, mut edge) = (Bench::new(), Edge::new());
-    let events = bench.hear_with(&by_alias(&mut edge, 1), false, 1);
-    assert_eq!(told(&events), ["stale n alias_7=1"]);
+    assert!(bench.hear(&by_alias(&mut edge, 1)).is_empty());
+    assert!(bench.host.checkpoint().is_empty(), "QoS 0 is not acknowledged");
+    assert!(bench.hear_with(&by_alias(&mut edge, 2), false, 1).is_empty());
+    let saved = bench.host.checkpoint();
+    let mut after_crash = Bench::new();
+    after_crash.host.restore(&saved, bench.now, bench.time);
+    let events = after_crash.host.take_events();
+    assert_eq!(told(&events), ["stale n alias_7=2"]);
+    assert_eq!(events[0].read_at, Some(bench.time));
+    let events = bench.hear(&edge.birth(temp(3)));
+    assert_eq!(told(&events), ["good n temp=3", "good n temp=1", "good n temp=2"]);
+    assert!(bench.host.checkpoint().is_empty());
+}
+
+#[test]
+fn no_more_is_held_in_a_checkpoint_than_each_commit_can_bear() {
+    let (mut bench, mut edge) = (Bench::new(), Edge::new());
+    let mut out = 0;
+    for value in 0..900 {
+        out += bench.hear_with(&by_alias(&mut edge, value), false, 1).len();
+    }
+    assert!(bench.host.checkpoint().len() <= 64 * 1024);
+    assert!((100..400).contains(&out), "{out}");
 }
 
 #[test]
