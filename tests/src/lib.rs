@@ -28,10 +28,12 @@ pub mod mosquitto;
 pub mod proxy;
 pub mod token;
 
+pub mod edge;
 pub mod line;
 pub mod modbus;
 pub mod peer;
 pub mod publisher;
+pub mod sparkplug;
 pub mod table;
 pub mod tahu;
 

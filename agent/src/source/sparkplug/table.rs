@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::decode::sparkplug::flat::{self, Flat, Types};
 use crate::decode::sparkplug::property;
 use crate::decode::sparkplug::proto::{Metric, MetricValue, Template};
-use crate::event::{Field, Timestamp, Value};
+use crate::event::{Field, Quality, Timestamp, Value};
 
 /// Metrics that one birth may have.
 pub(super) const MOST_METRICS: usize = 100_000;
@@ -117,7 +117,7 @@ impl Table {
             },
             unit: known.unit.clone(),
             value: value.value,
-            quality: value.quality.or(said),
+            quality: value.quality.or(said).filter(|quality| *quality != Quality::Good),
         };
         let fields: Vec<Field> = values.into_iter().map(field).collect();
         if metric.is_historical != Some(true) && time >= known.at {
