@@ -7,7 +7,8 @@
 //!   1.02, 2.5.1.1). After a time-out or something that was no frame it must be
 //!   silent for longer, and all that comes until then is thrown away.
 //! - Where an adapter of a 2-wire line hears its own sending, the request comes
-//!   back first: it is compared and swallowed.
+//!   back first: it is compared and swallowed. Where nobody expects that it is no answer,
+//!   even if it looks like one.
 //! - A frame of nobody who was asked is passed over, and the time for the answer
 //!   runs on (the same, 2.4.1); with transaction ids it ends the exchange.
 //!
@@ -38,6 +39,10 @@ const LOOK: Duration = Duration::from_millis(1);
 /// One that must not fail, and one of the other kind where it was refused: what
 /// is in doubt after that waits for the next cycle, for the line has others.
 pub(super) const MOST_PROBES: u32 = 2;
+
+/// What is said where the request is all that comes.
+const ECHOED: &str =
+    "the request itself came back: the adapter hears its own sending (`echo = true`),";
 
 /// Longer than any frame.
 const PIECE: usize = 600;
@@ -244,6 +249,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
                 Decoded::Incomplete => self.more(request).await?,
                 Decoded::Broken(_) => return Err(self.broken(request)),
                 Decoded::Whole(frame, length) => {
+                    // The request for 17 to 24 bits at 768 to 1023 is, as it stands, the frame
+                    // of an answer to itself: a byte of its address looks like the byte count.
+                    let taken = self.buffer.get(..length).unwrap_or_default();
+                    if !self.echo && taken.ends_with(request) {
+                        return Err(Trouble::Unexpected(ECHOED.to_owned()));
+                    }
                     self.buffer.drain(..length.min(self.buffer.len()));
                     match self.take(late, query, transaction, &frame)? {
                         Taken::Answer => return Ok(Some(frame.body)),
@@ -341,7 +352,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
 
     fn broken(&self, request: &[u8]) -> Trouble {
         let what = if self.buffer.starts_with(request) {
-            "the request itself came back: the adapter hears its own sending (`echo = true`),"
+            ECHOED
         } else {
             self.framing.broken(&self.buffer)
         };

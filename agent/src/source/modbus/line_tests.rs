@@ -30,6 +30,14 @@ fn registers(query: Query, values: &[u16]) -> Vec<u8> {
     Framing::Rtu.wrap(&[&[query.unit, query.function, count], data.as_slice()].concat(), 0)
 }
 
+/// The frame that these bytes are.
+fn whole(framing: Framing, bytes: &[u8]) -> (Frame, usize) {
+    match framing.decode(bytes) {
+        Decoded::Whole(frame, length) => (frame, length),
+        other => unreachable!("{other:?}"),
+    }
+}
+
 /// The next request of RTU: unit, function, address, count.
 async fn asked(far: &mut DuplexStream) -> Query {
     let mut b = [0; 8];
@@ -259,6 +267,28 @@ async fn an_echo_is_swallowed_if_it_is_right_and_named_if_nobody_expects_it() {
             (None, end) => assert_eq!(end.unwrap(), [0, 1, 0, 2]),
             (Some(said), Err(Trouble::Unexpected(what))) => assert!(what.contains(said), "{what}"),
             (Some(said), end) => unreachable!("{said}: {end:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_comes_back_is_no_answer_even_where_it_looks_like_one() {
+    // The high byte of the address, 3, stands where an answer says how many bytes it has.
+    let coils = query(7, 1, 784, 24);
+    for framing in [Framing::Rtu, Framing::Ascii] {
+        for noise in [&[][..], &[0, 0xFF]] {
+            let (mut line, mut far) = pair(framing);
+            let mut late = Late::default();
+            let request = framing.request(coils, 0);
+            let (frame, _) = whole(framing, &request);
+            assert_eq!(coils.judge(&frame, 0), Judged::Answer);
+            let script = async {
+                far.read_exact(&mut vec![0; request.len()]).await.unwrap();
+                far.write_all(&[noise, &request].concat()).await.unwrap();
+            };
+            let (end, ()) = tokio::join!(line.exchange(&mut late, coils), script);
+            let Err(Trouble::Unexpected(what)) = end else { unreachable!("{framing}: {end:?}") };
+            assert!(what.starts_with("the request itself came back"), "{what}");
         }
     }
 }
