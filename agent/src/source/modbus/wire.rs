@@ -19,12 +19,23 @@ impl Place {
 
     /// What is sent comes back from it.
     pub(super) const fn echoes(&self) -> bool {
-        matches!(self, Self::Port(_, Serial { echo: true, .. }))
+        match self {
+            Self::Host(_) => false,
+            Self::Port(_, serial) => serial.echo,
+            #[cfg(test)]
+            Self::Memory(_, serial) => matches!(serial, Some(Serial { echo: true, .. })),
+        }
     }
 
     pub(super) fn timing(&self, framing: Framing, timeout: Duration) -> Timing {
         match self {
             Self::Host(_) => Timing::stream(timeout),
+            #[cfg(test)]
+            Self::Memory(_, None) => Timing::stream(timeout),
+            #[cfg(test)]
+            Self::Memory(_, Some(serial)) => {
+                Timing::serial(serial.baud, serial.setting(framing).bits(), timeout)
+            }
             Self::Port(_, serial) => {
                 Timing::serial(serial.baud, serial.setting(framing).bits(), timeout)
             }
@@ -35,6 +46,8 @@ impl Place {
         match self {
             Self::Host(host) => host.connect(timeout).await.map(Wire::Tcp),
             Self::Port(path, serial) => Port::open(path, serial.setting(framing)).map(Wire::Serial),
+            #[cfg(test)]
+            Self::Memory(plug, _) => plug.open().map(Wire::Memory),
         }
     }
 }

@@ -11,6 +11,8 @@
 
 mod address;
 mod host;
+#[cfg(test)]
+pub(super) mod memory;
 mod place;
 #[cfg(test)]
 pub(super) mod pty;

@@ -14,6 +14,8 @@ use super::Port;
 pub(in crate::source) enum Wire {
     Tcp(TcpStream),
     Serial(Port),
+    #[cfg(test)]
+    Memory(tokio::io::DuplexStream),
 }
 
 impl AsyncRead for Wire {
@@ -25,6 +27,8 @@ impl AsyncRead for Wire {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Serial(port) => Pin::new(port).poll_read(context, buffer),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_read(context, buffer),
         }
     }
 }
@@ -38,6 +42,8 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Serial(port) => Pin::new(port).poll_write(context, bytes),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_write(context, bytes),
         }
     }
 
@@ -45,6 +51,8 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(context),
             Self::Serial(port) => Pin::new(port).poll_flush(context),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_flush(context),
         }
     }
 
@@ -52,6 +60,8 @@ impl AsyncWrite for Wire {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Serial(port) => Pin::new(port).poll_shutdown(context),
+            #[cfg(test)]
+            Self::Memory(pipe) => Pin::new(pipe).poll_shutdown(context),
         }
     }
 }

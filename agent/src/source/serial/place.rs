@@ -49,6 +49,8 @@ impl Place {
                 Ok(Wire::Tcp(stream))
             }
             Self::Port(path, setting) => Port::open(path, *setting).map(Wire::Serial),
+            #[cfg(test)]
+            Self::Memory(plug, _) => plug.open().map(Wire::Memory),
         }
     }
 }

@@ -8,6 +8,7 @@ mod outline;
 mod polling;
 mod refused;
 mod serial;
+mod simulator;
 mod standing;
 mod sunspec;
 mod values;
