@@ -41,4 +41,6 @@ pub mod notify;
 pub mod tap;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod simulator;

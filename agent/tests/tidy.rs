@@ -144,6 +144,16 @@ fn every_rule_of_safety_has_a_row_and_every_test_in_it_exists() {
     none(&gone, "docs/safety-tests.md names tests that are there");
 }
 
+#[test]
+fn every_corpus_is_that_of_a_target() {
+    let code: String = sources().into_iter().map(|(_, text)| text).collect();
+    let corpora = std::fs::read_dir(root().join("agent/fuzz")).unwrap();
+    let names = corpora.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let lost: Vec<String> =
+        names.filter(|name| !code.contains(&format!("check(\"{name}\""))).collect();
+    none(&lost, "nothing reads these folders of agent/fuzz");
+}
+
 /// The modules of this crate that a text names in code, with their lines.
 /// What stands behind `mod tests` may name anything.
 fn used(text: &str) -> Vec<(usize, String)> {

@@ -26,6 +26,8 @@ mod evict;
 mod failure;
 mod file;
 mod forget;
+#[cfg(test)]
+mod fuzz;
 mod held;
 mod lock;
 mod own;

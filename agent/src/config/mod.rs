@@ -3,6 +3,8 @@
 mod check;
 mod document;
 mod environment;
+#[cfg(test)]
+mod fuzz;
 mod load;
 mod problem;
 mod rules;

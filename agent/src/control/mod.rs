@@ -11,6 +11,8 @@
 
 mod answer;
 mod ask;
+#[cfg(test)]
+mod fuzz;
 mod serve;
 #[cfg(test)]
 mod tests;

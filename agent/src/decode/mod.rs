@@ -5,6 +5,8 @@
 pub mod cbor;
 pub mod columns;
 pub mod escaped;
+#[cfg(test)]
+mod fuzz;
 pub mod json;
 pub mod layout;
 pub mod names;

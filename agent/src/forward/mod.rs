@@ -17,6 +17,8 @@ mod backfill;
 mod config;
 mod context;
 mod core;
+#[cfg(test)]
+mod fuzz;
 mod line;
 mod lineup;
 mod link;

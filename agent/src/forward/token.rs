@@ -90,13 +90,13 @@ fn ask(login: &Login) -> Result<Answer, Error> {
 }
 
 #[derive(Deserialize)]
-struct Claims {
+pub(super) struct Claims {
     exp: Option<f64>,
     sub: Option<String>,
 }
 
 /// The claims of a JWT; they are not verified, the broker does that.
-fn claims(token: &str) -> Option<Claims> {
+pub(super) fn claims(token: &str) -> Option<Claims> {
     let part = token.split('.').nth(1)?;
     let bytes =
         base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part.trim_end_matches('=')).ok()?;

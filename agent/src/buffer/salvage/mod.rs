@@ -16,6 +16,8 @@
 
 mod cells;
 mod finish;
+#[cfg(test)]
+mod fuzz;
 mod letters;
 mod pages;
 mod rules;

@@ -54,6 +54,8 @@ mod connection;
 mod cost;
 mod cycles;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod group;
 mod late;
 mod line;

@@ -15,6 +15,8 @@
 pub mod config;
 mod connection;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod hosted;
 mod numbering;
 mod packet;

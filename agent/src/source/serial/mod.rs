@@ -26,6 +26,8 @@
 mod checksum;
 mod config;
 mod frames;
+#[cfg(test)]
+mod fuzz;
 mod place;
 mod split;
 mod take;

@@ -13,6 +13,8 @@
 //! * One page at a time is in memory; the next is read after it was handed over.
 
 mod cursor;
+#[cfg(test)]
+mod fuzz;
 pub mod sqlite;
 
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,185 @@
+//! Every decoder under any bytes: `Ok` or `Err`, never a panic, never without end.
+//!
+//! A target is one call of [`check`] in a test of a module that is called `fuzz`: its
+//! name, and what reads the bytes. With every run of the tests it takes each file of its
+//! corpus (`agent/fuzz/NAME/`: frames of the documentation and of other tests, and what
+//! once went wrong), [`CASES`] changed ones, the same each time, and any bytes and texts
+//! that proptest thinks of.
+//!
+//! `make fuzz` (and `make test-long`) runs each for `FUZZ_SECONDS`, built so that it is
+//! counted which branches an input takes ([`coverage`]): one that takes another is changed
+//! further, and kept in `target/fuzz/NAME/` for the next run. What a decoder stumbles over
+//! is written into its corpus, so that every later run of the tests takes it first.
+//!
+//! Not libFuzzer, AFL or bolero (ARCHITECTURE.md): the counters are LLVM's, come with a
+//! stable compiler, and are only built into the agent itself.
+
+mod coverage;
+mod mutate;
+
+use std::cell::RefCell;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestError, TestRunner};
+
+use crate::forward::simulator::chance::Chance;
+use coverage::Coverage;
+use mutate::mutate;
+
+/// Changed inputs of each target with every run of the tests: a second for all together.
+const CASES: u64 = 2_000;
+
+/// Reading one input takes microseconds; nothing may be made to read for this long.
+const LONGEST: Duration = Duration::from_secs(5);
+
+/// Gives the target `name` all inputs that this run has for it.
+pub(crate) fn check(name: &str, read: impl FnMut(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(name);
+    let found = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/fuzz").join(name);
+    let mut inputs = files(&corpus);
+    assert!(!inputs.is_empty(), "{name} has no corpus: put a few inputs in {}", corpus.display());
+    let mut target = Target { name, corpus, read };
+    for input in &inputs {
+        target.take(input);
+    }
+    let seconds = std::env::var("FUZZ_SECONDS").ok().filter(|text| !text.is_empty());
+    let Some(seconds) = seconds else {
+        let mut chance = Chance::of(0);
+        for _ in 0..CASES {
+            target.take(&mutate(&inputs, &mut chance));
+        }
+        return target.take_any();
+    };
+    let seconds = seconds.parse().expect("FUZZ_SECONDS is a number");
+    inputs.extend(files(&found));
+    target.search(inputs, &found, Duration::from_secs(seconds));
+}
+
+struct Target<'n, R> {
+    name: &'n str,
+    corpus: PathBuf,
+    read: R,
+}
+
+impl<R: FnMut(&[u8])> Target<'_, R> {
+    /// Any bytes, and any text; the shortest of those that go wrong.
+    fn take_any(&mut self) {
+        let bytes = prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..300),
+            ".{0,60}".prop_map(String::into_bytes),
+        ];
+        let config = Config { failure_persistence: None, ..Config::default() };
+        let read = RefCell::new(&mut self.read);
+        let end = TestRunner::new(config).run(&bytes, |bytes| {
+            (read.borrow_mut())(&bytes);
+            Ok(())
+        });
+        match end {
+            Err(TestError::Fail(_, shortest)) => self.take(&shortest),
+            other => other.unwrap(),
+        }
+    }
+
+    /// Changes inputs and keeps those that reach what none before has reached.
+    fn search(&mut self, mut inputs: Vec<Vec<u8>>, found: &Path, time: Duration) {
+        let mut coverage = Coverage::begin();
+        for input in &inputs {
+            coverage.clear();
+            self.take(input);
+            coverage.is_new();
+        }
+        let (begin, known) = (Instant::now(), inputs.len());
+        // Each run goes other ways; one that fails is told by its bytes.
+        let mut chance = Chance::of(std::process::id().into());
+        let mut count = 0_u64;
+        while begin.elapsed() < time {
+            let input = mutate(&inputs, &mut chance);
+            coverage.clear();
+            self.take(&input);
+            count += 1;
+            if coverage.is_new() {
+                fs::create_dir_all(found).unwrap();
+                fs::write(found.join(named(&input)), &input).unwrap();
+                inputs.push(input);
+            }
+        }
+        println!(
+            "fuzz {}: {count} inputs, {known} known and {} found, {} branches of {}",
+            self.name,
+            inputs.len() - known,
+            coverage.reached(),
+            coverage.branches()
+        );
+    }
+
+    /// Reads one input; what goes wrong with it goes into the corpus.
+    fn take(&mut self, input: &[u8]) {
+        let begin = Instant::now();
+        let end = catch_unwind(AssertUnwindSafe(|| (self.read)(input)));
+        let took = begin.elapsed();
+        let wrong = match end {
+            Ok(()) if took < LONGEST => return,
+            Ok(()) => format!("takes {took:?}"),
+            Err(_) => "panics".to_owned(),
+        };
+        let path = self.corpus.join(named(input));
+        fs::write(&path, input).unwrap();
+        panic!(
+            "{} {wrong} with {} (again: cargo test -p tidegate --lib fuzz::)",
+            self.name,
+            path.display()
+        );
+    }
+}
+
+/// The same bytes have the same name.
+fn named(input: &[u8]) -> String {
+    format!("{:016x}", twox_hash::XxHash64::oneshot(0, input))
+}
+
+/// In the order of their names, so that a run can be repeated.
+fn files(folder: &Path) -> Vec<Vec<u8>> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.into_iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// What the bytes are as text.
+pub(crate) fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
+
+/// The bytes before and behind the first newline: for what reads one thing by another.
+pub(crate) fn halves(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let at = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    (&bytes[..at], bytes.get(at + 1..).unwrap_or_default())
+}
+
+#[test]
+#[should_panic(expected = "stumbles panics with")]
+fn a_panic_is_found_told_and_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |bytes: &[u8]| assert_ne!(bytes, b"five");
+    let mut target = Target { name: "stumbles", corpus: folder.path().to_owned(), read };
+    target.take(b"four");
+    assert!(files(folder.path()).is_empty());
+    let found = catch_unwind(AssertUnwindSafe(|| target.take(b"five")));
+    assert_eq!(files(folder.path()), [b"five"]);
+    std::panic::resume_unwind(found.unwrap_err());
+}
+
+#[test]
+#[should_panic(expected = "stumbles panics with")]
+fn of_any_bytes_that_go_wrong_the_shortest_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |bytes: &[u8]| assert!(bytes.len() < 5);
+    let mut target = Target { name: "stumbles", corpus: folder.path().to_owned(), read };
+    let found = catch_unwind(AssertUnwindSafe(|| target.take_any()));
+    assert_eq!(files(folder.path()).iter().map(Vec::len).collect::<Vec<_>>(), [5]);
+    std::panic::resume_unwind(found.unwrap_err());
+}
