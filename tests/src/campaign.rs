@@ -102,6 +102,9 @@ impl Broker for Mosquitto {
 enum Fault {
     /// The agent is killed and started.
     Kill,
+    /// The line is cut, and the agent is killed as soon as it has logged in again, before
+    /// the first commit of the new connection, and started.
+    KilledAtLogin,
     /// The broker is stopped and started.
     Restart,
     /// The agent is killed, and is away while the broker restarts.
@@ -112,8 +115,14 @@ enum Fault {
     Cut,
 }
 
-const FAULTS: [Fault; 5] =
-    [Fault::Kill, Fault::Restart, Fault::Both, Fault::KilledWhileAway, Fault::Cut];
+const FAULTS: [Fault; 6] = [
+    Fault::Kill,
+    Fault::KilledAtLogin,
+    Fault::Restart,
+    Fault::Both,
+    Fault::KilledWhileAway,
+    Fault::Cut,
+];
 
 /// One campaign.
 #[derive(Debug, Clone, Copy)]
@@ -268,6 +277,13 @@ topic = \"{name}/{{device}}\"
                 scene.kill();
                 scene.agent.start();
             }
+            Fault::KilledAtLogin => {
+                let ups = scene.ups();
+                scene.cut();
+                scene.wait_up(ups);
+                scene.kill();
+                scene.agent.start();
+            }
             Fault::Restart => {
                 scene.stop_broker();
                 self.start_broker(scene);
@@ -284,10 +300,7 @@ topic = \"{name}/{{device}}\"
                 scene.agent.start();
                 self.start_broker(scene);
             }
-            Fault::Cut => {
-                scene.line.cut();
-                scene.report.cuts += 1;
-            }
+            Fault::Cut => scene.cut(),
         }
     }
 
@@ -354,6 +367,11 @@ impl<B: Broker> Scene<'_, B> {
     fn kill(&mut self) {
         self.agent.kill();
         self.report.kills += 1;
+    }
+
+    fn cut(&mut self) {
+        self.line.cut();
+        self.report.cuts += 1;
     }
 
     fn stop_broker(&mut self) {
