@@ -49,6 +49,9 @@ const JUST_AFTER: Duration = Duration::from_millis(100);
 /// How long a stop may wait for the last commit.
 pub(super) const GOODBYE: Duration = Duration::from_secs(2);
 
+/// How long a broker may take to close the connection after our goodbye.
+const CLOSES: Duration = Duration::from_secs(1);
+
 /// Why the loop ended.
 pub(super) enum End {
     /// `stop`, or the agent goes down.
@@ -393,5 +396,21 @@ impl Connection<'_> {
             }
         })
         .await;
+        if self.mqtt.config.last_will.is_some() {
+            let _late = timeout(CLOSES, self.wait_closed()).await;
+        }
+    }
+
+    /// Reads on until the broker has closed the connection. Closed by us while something is
+    /// on its way to us, the connection is reset, the broker never reads our goodbye, and
+    /// publishes the last will.
+    async fn wait_closed(&mut self) {
+        loop {
+            match self.stream.read(&mut self.buffer) {
+                Ok(Some(1..)) => {}
+                Ok(None) if self.stream.ready(true, false).await.is_ok() => {}
+                _ => return,
+            }
+        }
     }
 }
