@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prost::Message as _;
 
+use crate::panic_with;
 use crate::sparkplug::Said;
 
 /// Whoever is silent for so long is broken.
@@ -131,12 +132,13 @@ impl Edge {
             if kind >> 4 != 3 {
                 continue;
             }
-            let (length, rest) = body.split_at(2);
-            let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
-            let (topic, payload) = rest.split_at(length);
+            let (length, rest) = body.split_first_chunk::<2>().expect("a topic has a length");
+            let (topic, payload) = rest.split_at(usize::from(u16::from_be_bytes(*length)));
             assert_eq!(topic, format!("spBv1.0/{}/NCMD/{}", self.group, self.node).as_bytes());
             let payload = Payload::decode(payload).expect("a command is a payload");
-            let [metric] = &payload.metrics[..] else { panic!("one metric: {payload:?}") };
+            let [metric] = &*payload.metrics else {
+                panic_with(&format!("not one metric: {payload:?}"));
+            };
             assert_eq!(metric.name.as_deref(), Some("Node Control/Rebirth"));
             assert_eq!((metric.boolean, payload.seq), (Some(true), None));
             return;

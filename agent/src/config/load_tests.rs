@@ -439,3 +439,21 @@ signals = [{{ name = "a", table = "holding", address = 0 }}]
                 already, all devices of a port are [[source.device]] of one source";
     assert!(told[0].ends_with(said), "{told:?}");
 }
+
+#[test]
+fn two_sparkplug_hosts_of_one_name_are_told() {
+    let source = |name: &str| {
+        format!(
+            "\n[[source]]\ntype = \"sparkplug\"\nname = \"{name}\"\naddress = \"b:1883\"\n\
+             host_id = \"tidegate\"\n"
+        )
+    };
+    let text = format!("{SMALLEST}{}{}", source("a"), source("b"));
+    let Err(problems) = with_env(&text, &[]) else { panic!("two hosts have one name") };
+    let told: Vec<String> = problems.0.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("source[1].host_id: the host `tidegate` is source[0].host_id"),
+        "{told:?}"
+    );
+}

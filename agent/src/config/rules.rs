@@ -51,6 +51,7 @@ pub(crate) fn check(parts: &Parts, document: &Document, problems: &mut Vec<Probl
         problems.push(make(&at.below(&found.key), found.message, String::new()));
     }
     ports(&parts.sources, problems);
+    hosts(&parts.sources, problems);
     for (at, source) in &parts.sources {
         let wrong = source.check();
         let doubts = if wrong.is_empty() { source.doubts() } else { Vec::new() };
@@ -364,6 +365,24 @@ fn ports(sources: &[(KeyPath, source::Config)], problems: &mut Vec<Problem>) {
             problems.push(Problem::new(&at, what, remedy));
         } else {
             seen.insert(port, at);
+        }
+    }
+}
+
+/// Two hosts of one name would each answer the other's `offline` for ever.
+fn hosts(sources: &[(KeyPath, source::Config)], problems: &mut Vec<Problem>) {
+    let mut seen: BTreeMap<&str, KeyPath> = BTreeMap::new();
+    for (at, source) in sources {
+        let source::Config::Sparkplug(host) = source else { continue };
+        let Some(name) = host.host_id.as_deref() else { continue };
+        let at = at.key("host_id");
+        if let Some(first) = seen.get(name) {
+            let what = format!("the host `{name}` is {first} already");
+            let remedy =
+                "a Sparkplug host has a name of its own; without one a source only listens";
+            problems.push(Problem::new(&at, what, remedy));
+        } else {
+            seen.insert(name, at);
         }
     }
 }

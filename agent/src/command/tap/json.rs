@@ -103,12 +103,11 @@ fn raw(raw: &Raw) -> Json {
             json!({ "table": table, "address": address, "nothing": why })
         }
         Raw::Message(message) => {
-            let (key, payload) = match words::sparkplug(message) {
-                Some(shown) => ("sparkplug", shown),
-                None => {
-                    let (key, text) = payload(&message.payload);
-                    (key, text.into())
-                }
+            let (key, payload) = if let Some(shown) = words::sparkplug(message) {
+                ("sparkplug", shown)
+            } else {
+                let (key, text) = payload(&message.payload);
+                (key, text.into())
             };
             json!({
                 "topic": message.topic,

@@ -85,7 +85,7 @@ fn message(seq: u64, name: Option<&str>, value: i32) -> Vec<u8> {
     Payload { timestamp: Some(1), metrics, seq, ..Payload::default() }.encode_to_vec()
 }
 
-fn host(listener: &TcpListener, more: serde_json::Value) -> Mqtt {
+fn host(listener: &TcpListener, more: &serde_json::Value) -> Mqtt {
     let mut config = serde_json::json!({
         "name": "s",
         "address": listener.local_addr().unwrap().to_string(),
@@ -153,7 +153,7 @@ fn told(delivery: &Delivery) -> Vec<(Quality, String)> {
 async fn a_primary_host_is_online_after_its_subscription_and_offline_before_its_goodbye() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (intake, mut commits) = Intake::for_test(16);
-    let mqtt = host(&listener, serde_json::json!({ "host_id": "h", "groups": ["g"] }));
+    let mqtt = host(&listener, &serde_json::json!({ "host_id": "h", "groups": ["g"] }));
     let script = async |stop: &CancellationToken| {
         let mut peer = Peer::accept(&listener).await;
         let will = peer.will.take().unwrap();
@@ -221,8 +221,8 @@ async fn data_before_its_birth_asks_for_one_and_is_decoded_by_it() {
         let topic = committed(&mut commits, again).await;
         assert_eq!(topic, "spBv1.0/g/NCMD/n", "one that was there is asked");
     };
-    let mqtt = host(&listener, serde_json::json!({ "rebirth_interval": "1 s" }));
-    let (_, link) = beside(mqtt, intake, script).await;
+    let mqtt = host(&listener, &serde_json::json!({ "rebirth_interval": "1 s" }));
+    let ((), link) = beside(mqtt, intake, script).await;
     let device = link.watch().borrow().devices["n"].clone();
     assert_eq!(
         (device.standing, &*device.reason),
@@ -250,5 +250,5 @@ async fn what_waits_too_long_goes_out_by_itself_and_at_a_stop_all_does() {
         let last = delivery(&mut commits).await;
         assert_eq!(told(&last), [(Quality::Stale, "alias_7=I64(2)".to_owned())]);
     };
-    beside(host(&listener, serde_json::json!({})), intake, script).await;
+    beside(host(&listener, &serde_json::json!({})), intake, script).await;
 }

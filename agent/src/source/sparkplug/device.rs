@@ -87,12 +87,11 @@ impl Device {
         for metric in payload.metrics.iter().filter(|metric| is_data(metric)) {
             let time = time_of(metric, payload, raw.read);
             let known = self.table.find(metric).or_else(|| self.table.adopt(metric));
-            match known.filter(|_| self.table.agrees(&self.before, metric)) {
-                Some(at) => self.take(at, metric, time, &mut groups, context),
-                None => {
-                    is_whole = false;
-                    groups.add_unresolved(metric, time);
-                }
+            if let Some(at) = known.filter(|_| self.table.agrees(&self.before, metric)) {
+                self.take(at, metric, time, &mut groups, context);
+            } else {
+                is_whole = false;
+                groups.add_unresolved(metric, time);
             }
         }
         if !is_whole {

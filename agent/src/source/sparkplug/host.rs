@@ -227,7 +227,9 @@ impl Host {
     ) {
         let Self { rules, nodes, held, found, counts, .. } = self;
         let mut context = Context { rules, now, time, found, counts, held };
-        nodes.values_mut().for_each(|node| turn(node, &mut context));
+        for node in nodes.values_mut() {
+            turn(node, &mut context);
+        }
     }
 
     pub(crate) fn take_events(&mut self) -> Vec<Event> {

@@ -375,7 +375,9 @@ impl Node {
 
     fn taken(&mut self, of: Of<'_>, context: &mut Context<'_>) -> Vec<Raw> {
         let taken = self.held.take(of);
-        taken.iter().for_each(|raw| context.held.remove(raw));
+        for raw in &taken {
+            context.held.remove(raw);
+        }
         taken
     }
 

@@ -73,7 +73,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_node_is_asked_at_once_and_then_once_in_an_interval_with_jitter() {
-        let interval = Duration::from_secs(60);
+        let interval = Duration::from_mins(1);
         let mut rebirth = Rebirth::default();
         let start = Instant::now();
         let mut asked = Vec::new();
@@ -93,7 +93,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_was_born_again_is_not_asked_and_the_interval_holds_all_the_same() {
-        let interval = Duration::from_secs(60);
+        let interval = Duration::from_mins(1);
         let (mut rebirth, now) = (Rebirth::default(), Instant::now());
         rebirth.want();
         assert!(rebirth.take(now, interval, "n"));

@@ -92,10 +92,10 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new() -> Self {
-        Self::with(serde_json::json!({}))
+        Self::with(&serde_json::json!({}))
     }
 
-    pub(super) fn with(keys: serde_json::Value) -> Self {
+    pub(super) fn with(keys: &serde_json::Value) -> Self {
         let mut config = serde_json::json!({ "name": "s", "address": "b:1883" });
         config.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
         let config: Config = serde_json::from_value(config).unwrap();

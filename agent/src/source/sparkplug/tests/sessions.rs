@@ -178,7 +178,7 @@ fn what_no_birth_explains_in_time_goes_out_as_stale() {
 
 #[test]
 fn what_is_held_is_bounded_and_the_oldest_goes_first() {
-    let mut bench = Bench::with(serde_json::json!({ "hold": { "messages": 2 } }));
+    let mut bench = Bench::with(&serde_json::json!({ "hold": { "messages": 2 } }));
     let mut edge = Edge::new();
     assert!(bench.hear(&by_alias(&mut edge, 1)).is_empty());
     assert!(bench.hear(&by_alias(&mut edge, 2)).is_empty());
@@ -194,7 +194,7 @@ fn bytes_that_are_held_are_bounded_for_one_node_and_for_all() {
         serde_json::json!({ "bytes": "240 B", "total_bytes": "4 KiB" }),
         serde_json::json!({ "bytes": "240 B", "total_bytes": "240 B" }),
     ] {
-        let mut bench = Bench::with(serde_json::json!({ "hold": hold }));
+        let mut bench = Bench::with(&serde_json::json!({ "hold": hold }));
         let mut edge = Edge::new();
         let mut out = 0;
         for value in 1..=10 {
@@ -302,7 +302,7 @@ fn a_device_that_is_not_born_again_with_its_node_is_stale_in_the_end() {
 
 #[test]
 fn a_primary_host_says_that_it_is_there_and_answers_who_says_that_it_is_not() {
-    let mut bench = Bench::with(serde_json::json!({ "host_id": "tidegate" }));
+    let mut bench = Bench::with(&serde_json::json!({ "host_id": "tidegate" }));
     let say = |bench: &mut Bench| {
         let said = bench.said().into_iter();
         let text = |out: crate::source::sparkplug::Outgoing| {

@@ -92,7 +92,7 @@ fn properties_are_quality_and_unit() {
 
 #[test]
 fn only_the_metrics_that_are_asked_for_go_out() {
-    let mut bench = Bench::with(serde_json::json!({ "metrics": ["Motor/*", "temp"] }));
+    let mut bench = Bench::with(&serde_json::json!({ "metrics": ["Motor/*", "temp"] }));
     let mut edge = Edge::new();
     let names = ["temp", "temperature", "Motor/Speed", "Node Control/Reboot"];
     let birth: Vec<Metric> = names.iter().map(|name| metric(Some(name), None, 1)).collect();
@@ -103,7 +103,7 @@ fn only_the_metrics_that_are_asked_for_go_out() {
 #[test]
 fn devices_are_named_as_the_configuration_says() {
     let keys = serde_json::json!({ "node": "{group}.{node}", "device": "{device}@{group}" });
-    let (mut bench, mut edge) = (Bench::with(keys), Edge::new());
+    let (mut bench, mut edge) = (Bench::with(&keys), Edge::new());
     let events = bench.hear(&edge.birth(vec![metric(Some("a"), None, 1)]));
     assert_eq!(told(&events), ["good g.n a=1"]);
     let birth = edge.send("DBIRTH/n/{group}", vec![metric(Some("a"), None, 1)]);
@@ -139,7 +139,7 @@ fn members_of_an_instance_have_the_types_of_their_definition() {
 
 #[test]
 fn without_requests_a_birth_that_comes_by_itself_decodes_what_waits() {
-    let mut bench = Bench::with(serde_json::json!({ "request_rebirth": false }));
+    let mut bench = Bench::with(&serde_json::json!({ "request_rebirth": false }));
     let mut edge = Edge::new();
     assert!(bench.hear(&edge.send("NDATA/n", vec![metric(None, Some(1), 1)])).is_empty());
     bench.pass(Duration::from_secs(5));
