@@ -58,10 +58,12 @@ impl Config {
         }
     }
 
-    /// The files that it names besides what it reads: certificates, keys, secrets.
+    /// The files that it names besides what it reads: certificates, keys, secrets,
+    /// models.
     pub fn files(&self) -> Vec<PathBuf> {
         match self {
-            Self::Modbus(_) | Self::Sqlite(_) => Vec::new(),
+            Self::Sqlite(_) => Vec::new(),
+            Self::Modbus(c) => c.files(),
             Self::Serial(c) => c.files(),
             Self::Mqtt(c) => c.files(),
             Self::Sparkplug(c) => c.files(),

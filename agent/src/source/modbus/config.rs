@@ -2,6 +2,7 @@
 //! with it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -153,6 +154,11 @@ impl Mistakes {
     pub(super) fn add(&mut self, key: String, what: impl Into<String>) {
         self.0.push((key, what.into()));
     }
+
+    #[cfg(test)]
+    pub(super) fn told(&self) -> &[(String, String)] {
+        &self.0
+    }
 }
 
 impl Config {
@@ -277,6 +283,13 @@ impl Config {
 
     pub(super) fn is_serial(&self) -> bool {
         is_path(&self.address)
+    }
+
+    /// The files that define models.
+    pub(in crate::source) fn files(&self) -> Vec<PathBuf> {
+        let groups = self.devices.iter().flat_map(|device| &device.groups);
+        let sunspec = groups.filter_map(|group| group.sunspec.as_ref());
+        sunspec.flat_map(|sunspec| sunspec.definitions.iter().cloned()).collect()
     }
 
     /// The serial ports that it opens, one at a time, by the keys that name them.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::super::config::Table;
 use super::super::group::{Factor, Signal};
 use super::super::plan::Span;
-use super::model::{self, HEADER, Model, Point, Points, Scale, Tail};
+use super::model::{HEADER, Model, Point, Points, Scale, Tail};
 use super::survey::{Block, IDENTITY};
 use super::{COMMON, Config, Map, Word, who};
 use crate::decode::registers::{Decoder, Meaning, Order, Type};
@@ -44,7 +44,7 @@ pub(in super::super) struct Found {
 
 impl Wanted {
     pub(super) fn new(config: &Config, most: u16) -> Self {
-        let models = model::known().into_iter().filter(|model| config.wants(model)).collect();
+        let models = config.defined().into_iter().filter(|model| config.wants(model)).collect();
         Self { config: config.clone(), models, most }
     }
 
@@ -114,7 +114,9 @@ impl Wanted {
     ) {
         let head = block.address.saturating_add(HEADER);
         let mut lay = |points: &Points, begin: u16, prefix: &str| {
-            for point in points.points.iter().filter(|point| self.wants(&point.name)) {
+            // A text that is longer than the device gives at once is not read.
+            let wanted = |point: &&Point| self.wants(&point.name) && point.length <= self.most;
+            for point in points.points.iter().filter(wanted) {
                 let Some(decoder) = point.decoder() else { continue };
                 let address = begin.saturating_add(point.offset);
                 let own = Span { table: Table::Holding, address, width: point.length };

@@ -10,6 +10,7 @@
 //! start and silence, by one request, and the headers of the models are read with the
 //! values: what stands elsewhere than it did is never taken for a value.
 
+mod definition;
 mod layout;
 mod model;
 mod survey;
@@ -17,6 +18,7 @@ mod survey;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +44,9 @@ pub struct Config {
     /// Names of the points that are read, as the models have them: `"W"`. Default: all.
     #[serde(default)]
     pub points: BTreeSet<String>,
+    /// Files with models that are not known here, in the JSON of the `SunSpec` Alliance.
+    #[serde(default)]
+    pub definitions: Vec<PathBuf>,
     /// Holding register at which the device's map begins. Default: it is looked for at
     /// 40000, 50000 and 0.
     #[serde(default)]
@@ -100,7 +105,14 @@ impl schemars::JsonSchema for Wish {
 
 impl Config {
     pub(super) fn check(&self, at: &str, wrong: &mut Mistakes) {
-        let models = model::known();
+        let mut models = Vec::new();
+        for (index, file) in self.definitions.iter().enumerate() {
+            match definition::read(file) {
+                Ok(model) => models.push(model),
+                Err(what) => wrong.add(format!("{at}.definitions[{index}]"), what),
+            }
+        }
+        models.extend(model::known());
         for (index, wish) in self.models.iter().enumerate() {
             let is_known = models.iter().any(|model| wish.is_for(model));
             if is_known {
@@ -114,7 +126,10 @@ impl Config {
             };
             wrong.add(
                 format!("{at}.models[{index}]"),
-                format!("{what}: give its number, or one of {}", words.join(", ")),
+                format!(
+                    "{what}: give its number, or one of {}; or its file as one of `definitions`",
+                    words.join(", ")
+                ),
             );
         }
         if !models.iter().any(|model| self.wants(model) && !model.ids.contains(&COMMON)) {
@@ -130,6 +145,13 @@ impl Config {
         if self.base.is_some_and(|base| base > u16::MAX - 4) {
             wrong.add(format!("{at}.base"), "leaves no room for a model before 65535");
         }
+    }
+
+    /// The user's own models, which go before those of the same number, and the others.
+    fn defined(&self) -> Vec<model::Model> {
+        // What cannot be read any more is passed over like what nobody knows.
+        let own = self.definitions.iter().filter_map(|file| definition::read(file).ok());
+        own.chain(model::known()).collect()
     }
 
     fn wants(&self, model: &model::Model) -> bool {

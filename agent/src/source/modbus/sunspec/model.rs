@@ -225,7 +225,7 @@ pub(super) fn known() -> Vec<Model> {
     parse(TABLE).unwrap_or_default()
 }
 
-fn parse(text: &str) -> Result<Vec<Model>, Mistake> {
+pub(super) fn parse(text: &str) -> Result<Vec<Model>, Mistake> {
     let mut models: Vec<Model> = Vec::new();
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.starts_with('#')) {
         let mistake = |expected| Mistake { line: number, text: line.to_owned(), expected };

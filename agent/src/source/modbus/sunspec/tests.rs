@@ -188,6 +188,25 @@ fn a_factor_that_lies_too_far_is_a_signal_of_its_own() {
 }
 
 #[test]
+fn a_model_of_the_users_own_goes_before_one_of_the_same_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.json");
+    let text = r#"{ "group": { "name": "pump", "points": [{ "value": 103 }, {},
+      { "name": "Flow", "type": "uint16", "size": 1 }] } }"#;
+    std::fs::write(&file, text).unwrap();
+    let text = format!("models = [\"pump\"]\ndefinitions = [\"{}\"]", file.display());
+    let mut wrong = Mistakes::default();
+    config(&text).check("sunspec", &mut wrong);
+    assert_eq!(wrong.told(), []);
+    let found = wanted(&text).find(&map(40_000, &[(1, 66), (103, 1)]));
+    assert_eq!((&*found.signals[0].name, found.spans[0].address), ("pump_Flow", 40_072));
+    std::fs::remove_file(file).unwrap();
+    let mut wrong = Mistakes::default();
+    config(&text).check("sunspec", &mut wrong);
+    assert_eq!(wrong.told()[0].0, "sunspec.definitions[0]");
+}
+
+#[test]
 fn two_models_of_a_kind_are_told_apart_and_what_is_not_known_is_passed_over() {
     let models =
         [(1, 66), (103, 50), (1, 66), (203, 105), (1, 66), (203, 105), (64_001, 9), (704, 3)];
@@ -228,6 +247,7 @@ proptest! {
             prop_assert_eq!(found.signals.len(), found.spans.len());
             for (signal, span) in found.signals.iter().zip(&found.spans) {
                 prop_assert!(span.address >= map.base && span.end() <= 0x1_0000);
+                prop_assert!(span.width <= most.max(2));
                 prop_assert!(signal.skip + signal.decoder.width() <= span.width);
             }
         }
