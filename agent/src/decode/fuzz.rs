@@ -2,8 +2,10 @@
 
 use super::names::Names;
 use super::registers::{self, Meaning, Order, Type};
+use super::tree::{Node, Opened};
 use super::{
-    columns, escaped, json, layout, nmea, number, pattern, scalar, sparkplug, text, time, topic,
+    cbor, columns, escaped, json, layout, nmea, number, pattern, payload, protobuf, scalar,
+    sparkplug, text, time, topic,
 };
 use crate::event::Value;
 use crate::fuzz::{check, halves, text as as_text};
@@ -17,6 +19,62 @@ fn config<C: serde::de::DeserializeOwned>(json: serde_json::Value) -> C {
 fn json() {
     let mut names = Names::default();
     check("json", |bytes| drop(json::decode(bytes, &mut names, &mut Vec::new())));
+}
+
+/// All that is done with a payload as a tree.
+fn walk(tree: &Node<'static>, names: &mut Names) {
+    drop(tree.flatten(names, &Opened::of(["a.0"].into_iter()), &mut Vec::new()));
+    let _json: serde_json::Value = serde_json::from_str(&tree.to_json()).unwrap();
+    for path in [".", "a", "a.b"] {
+        if let Ok((beside, elements)) = tree.clone().split(path) {
+            drop(beside.flatten(names, &Opened::default(), &mut Vec::new()));
+            for element in elements {
+                drop(element.flatten(names, &Opened::default(), &mut Vec::new()));
+            }
+        }
+    }
+}
+
+#[test]
+fn cbor() {
+    let mut names = Names::default();
+    check("cbor", |bytes| {
+        if let Ok(tree) = cbor::tree(bytes) {
+            walk(&tree, &mut names);
+        }
+    });
+}
+
+#[test]
+fn protobuf() {
+    let decoder = protobuf::tests::decoder();
+    let mut names = Names::default();
+    check("protobuf", |bytes| {
+        if let Ok(tree) = decoder.tree(bytes) {
+            walk(&tree, &mut names);
+        }
+    });
+}
+
+/// Payloads of several events.
+#[test]
+fn records() {
+    let ways = [
+        (serde_json::json!({"as": "json"}), Some("a")),
+        (serde_json::json!({"as": "json"}), Some(".")),
+        (serde_json::json!({"as": "columns", "header": true}), None),
+        (serde_json::json!({"as": "columns", "rows": true, "fields": [{"name": "a"}]}), None),
+    ];
+    let mut ways = ways.map(|(keys, each)| (payload::Parser::new(&config(keys)), each));
+    check("records", |bytes| {
+        for (parser, each) in &mut ways {
+            let Ok(records) = parser.split(bytes, *each) else { continue };
+            for record in &records.list {
+                drop(parser.record(record, &mut Vec::new()));
+                record.to_line();
+            }
+        }
+    });
 }
 
 #[test]
@@ -179,5 +237,13 @@ fn escaped() {
 #[test]
 fn sparkplug() {
     use prost::Message as _;
-    check("sparkplug", |bytes| drop(sparkplug::proto::Payload::decode(bytes)));
+    check("sparkplug", |bytes| {
+        sparkplug::show(bytes);
+        let Ok(payload) = sparkplug::proto::Payload::decode(bytes) else { return };
+        for metric in &payload.metrics {
+            sparkplug::flat::flatten("m", metric, &sparkplug::flat::Types::new(), &mut Vec::new());
+            metric.properties.as_ref().map(sparkplug::property::quality);
+            metric.properties.as_ref().map(sparkplug::property::unit);
+        }
+    });
 }

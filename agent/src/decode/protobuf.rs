@@ -281,4 +281,4 @@ fn well_known(message: &DynamicMessage, name: &str) -> Option<Value> {
 
 #[cfg(test)]
 #[path = "protobuf_tests.rs"]
-mod tests;
+pub(super) mod tests;

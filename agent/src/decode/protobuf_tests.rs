@@ -104,7 +104,7 @@ fn config(folder: &tempfile::TempDir, file: &[u8], message: &str) -> Config {
     Config { descriptor, message: message.to_owned() }
 }
 
-fn decoder() -> Decoder {
+pub(in crate::decode) fn decoder() -> Decoder {
     let folder = tempfile::tempdir().unwrap();
     let config = config(&folder, &described(), "plant.v1.Reading");
     assert_eq!(config.check(), []);

@@ -2,7 +2,8 @@
 
 use super::frame::{Decoded, Framing};
 use super::remembered::Remembered;
-use crate::fuzz::check;
+use super::sunspec;
+use crate::fuzz::{check, text as as_text};
 
 #[test]
 fn frames() {
@@ -21,4 +22,11 @@ fn frames() {
 #[test]
 fn remembered() {
     check("modbus-remembered", |bytes| drop(Remembered::load(bytes)));
+}
+
+#[test]
+fn sunspec() {
+    check("sunspec-definitions", |bytes| {
+        sunspec::is_definition(&as_text(bytes));
+    });
 }

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::config::Protocol;
 use super::frame::{Frame, Frames};
 use super::session::Session;
-use super::{packet, v5};
+use super::{packet, property, v5};
 use crate::fuzz::check;
 
 #[test]
@@ -42,5 +42,18 @@ fn session() {
     check("mqtt-session", |bytes| {
         let again = Session::restore(Some(bytes)).checkpoint();
         assert_eq!(Session::restore(Some(&again)).checkpoint(), again);
+    });
+}
+
+#[test]
+fn properties() {
+    let keys = serde_json::json!({
+        "user": ["*"], "prefix": "u_", "content_type": "a", "response_topic": "b",
+        "correlation_data": "c", "message_expiry_interval": "d",
+    });
+    let mut reader = property::Reader::new(&serde_json::from_value(keys).unwrap());
+    check("mqtt-properties", |bytes| {
+        reader.read(bytes, &mut Vec::new());
+        reader.read(bytes, &mut Vec::new());
     });
 }

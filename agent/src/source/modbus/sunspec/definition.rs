@@ -22,7 +22,8 @@ pub(super) fn read(path: &Path) -> Result<Model, String> {
     model(&text).map_err(|what| format!("{name} is no model in SunSpec's JSON: {what}"))
 }
 
-fn model(text: &str) -> Result<Model, String> {
+/// The same of a text.
+pub(super) fn model(text: &str) -> Result<Model, String> {
     let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
     let group = value.get("group").ok_or("it has no `group`")?;
     let all = points(group);

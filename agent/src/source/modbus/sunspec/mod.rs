@@ -351,3 +351,9 @@ fn who(map: &Map) -> String {
 pub(super) fn subject(group: &str) -> Arc<str> {
     format!("{group} sunspec").into()
 }
+
+/// Whether a text defines a model.
+#[cfg(test)]
+pub(super) fn is_definition(text: &str) -> bool {
+    definition::model(text).is_ok()
+}
