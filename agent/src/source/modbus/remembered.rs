@@ -157,6 +157,9 @@ mod tests {
             let mut remembered = Remembered::default();
             for (name, sum, facts) in devices {
                 remembered.add(&name, sum, facts.into_iter());
+                let models = vec![(1, 66), (103, 50)];
+                let map = Map { base: 40_000, models, identity: vec![name.clone()] };
+                remembered.add_map(&name, sum, (sum % 2 == 0).then_some(&map));
             }
             let saved = remembered.save().unwrap();
             prop_assert_eq!(Remembered::load(&saved).unwrap(), remembered);
@@ -190,6 +193,18 @@ mod tests {
         let mut saved = remembered.save().unwrap();
         saved[1] = 2;
         assert!(matches!(Remembered::load(&saved), Err(Unreadable::Version(2))));
+    }
+
+    #[test]
+    fn what_was_saved_before_there_were_models_is_read() {
+        let places = Places::from([(Table::Holding, vec![(5, 1)])]);
+        let mut bytes = Vec::new();
+        let old = (VERSION, vec![("boiler", 7_u32, places, Places::new())]);
+        ciborium::into_writer(&old, &mut bytes).unwrap();
+        let remembered = Remembered::load(&bytes).unwrap();
+        let fact = Fact::Bad(Span { table: Table::Holding, address: 5, width: 1 });
+        assert_eq!(remembered.of("boiler", 7).collect::<Vec<_>>(), [fact]);
+        assert_eq!(remembered.map("boiler", 7), None);
     }
 
     #[test]

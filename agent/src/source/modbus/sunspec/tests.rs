@@ -194,7 +194,7 @@ fn a_model_of_the_users_own_goes_before_one_of_the_same_number() {
     let text = r#"{ "group": { "name": "pump", "points": [{ "value": 103 }, {},
       { "name": "Flow", "type": "uint16", "size": 1 }] } }"#;
     std::fs::write(&file, text).unwrap();
-    let text = format!("models = [\"pump\"]\ndefinitions = [\"{}\"]", file.display());
+    let text = format!("models = [103]\ndefinitions = [\"{}\"]", file.display());
     let mut wrong = Mistakes::default();
     config(&text).check("sunspec", &mut wrong);
     assert_eq!(wrong.told(), []);
