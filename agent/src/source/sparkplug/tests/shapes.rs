@@ -29,6 +29,7 @@ fn metrics_of_one_time_are_one_event_and_historical_ones_are_marked() {
         vec![
             at(5_000, metric(None, Some(1), 1)),
             historical(at(3_000, metric(None, Some(1), 2))),
+            historical(at(9_000, metric(None, Some(3), 6))),
             at(5_000, metric(None, Some(2), 3)),
             metric(None, Some(3), 4),
             at(5_000, metric(None, Some(1), 5)),
@@ -37,10 +38,16 @@ fn metrics_of_one_time_are_one_event_and_historical_ones_are_marked() {
     let events = bench.hear(&data);
     assert_eq!(
         told(&events),
-        ["good n is_historical=Bool(true) a=2", "good n c=4", "good n a=1 b=3", "good n a=5",]
+        [
+            "good n is_historical=Bool(true) a=2",
+            "good n is_historical=Bool(true) c=6",
+            "good n c=4",
+            "good n a=1 b=3",
+            "good n a=5",
+        ]
     );
     let times: Vec<i64> = events.iter().map(|event| event.time.0 / 1_000_000).collect();
-    assert_eq!(times, [3_000, 1_002, 5_000, 5_000]);
+    assert_eq!(times, [3_000, 9_000, 1_002, 5_000, 5_000]);
     assert!(events.iter().all(|event| event.read_at == Some(Timestamp(bench.time.0))));
     // What is historical is not the last value.
     let stale = told(&bench.hear(&edge.death()));
