@@ -3,6 +3,7 @@
 
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::Mqtt;
 use super::config::{LastWill, Qos};
@@ -12,7 +13,7 @@ use super::raw::Seen;
 use crate::collect::Intake;
 use crate::event::Timestamp;
 use crate::raw::Of;
-use crate::source::sparkplug::{Arrived, Outgoing};
+use crate::source::sparkplug::Arrived;
 use crate::supervise::Link;
 
 impl Mqtt {
@@ -90,12 +91,14 @@ impl Connection<'_> {
 
     fn say(&mut self) {
         let Some(host) = &mut self.mqtt.host else { return };
-        for Outgoing { topic, payload, qos, retain } in host.take_packets() {
+        let (protocol, source) = (self.mqtt.config.protocol, &self.mqtt.config.name);
+        for message in host.take_packets() {
             // Of QoS 1 there are only those about the host itself, each of which stands
             // for all before: one id serves them, beside that of the SUBSCRIBE.
-            let id = (qos > 0).then_some(PUBLISH_ID);
-            let protocol = self.mqtt.config.protocol;
-            packet::publish_to(&mut self.out, protocol, &topic, id, retain, &payload);
+            match packet::outgoing(protocol, message, PUBLISH_ID) {
+                Ok(packet) => self.out.extend_from_slice(&packet),
+                Err(error) => warn!(%source, error, "cannot make a PUBLISH"),
+            }
         }
     }
 

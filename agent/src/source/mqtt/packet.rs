@@ -5,6 +5,7 @@ use bytes::{Bytes, BytesMut};
 use super::config::{Config, Protocol, Qos};
 use super::frame::Parts;
 use super::{v4, v5};
+use crate::source::sparkplug::Outgoing;
 
 #[derive(Debug)]
 pub(super) enum Packet {
@@ -71,6 +72,14 @@ pub(super) fn subscribe(protocol: Protocol, filters: &[(String, Qos)]) -> Result
     }
 }
 
+/// A PUBLISH of our own; `id` counts with QoS 1 and 2.
+pub(super) fn outgoing(protocol: Protocol, message: Outgoing, id: u16) -> Result<BytesMut, String> {
+    match protocol {
+        Protocol::V4 => v4::publish(message, id),
+        Protocol::V5 => v5::publish(message, id),
+    }
+}
+
 /// A PUBLISH is not given to the codec: that refuses the whole packet for a
 /// topic or a property that is not UTF-8, and what is not acknowledged comes
 /// again for ever.
@@ -105,39 +114,6 @@ fn publish(frame: &Bytes, properties: bool) -> Option<Publish> {
         properties: frame.slice_ref(parts.properties),
         payload: frame.slice_ref(parts.payload),
     })
-}
-
-/// Appends a PUBLISH of our own: QoS 1 with this packet id, else QoS 0.
-pub(super) fn publish_to(
-    out: &mut Vec<u8>,
-    protocol: Protocol,
-    topic: &str,
-    id: Option<u16>,
-    retain: bool,
-    payload: &[u8],
-) {
-    let mut rest = Vec::with_capacity(topic.len() + payload.len() + 5);
-    // Names of nodes are as long as the topics that they came in.
-    let length = u16::try_from(topic.len()).unwrap_or(u16::MAX);
-    rest.extend_from_slice(&length.to_be_bytes());
-    rest.extend_from_slice(topic.as_bytes());
-    rest.extend(id.iter().flat_map(|id| id.to_be_bytes()));
-    if protocol == Protocol::V5 {
-        rest.push(0);
-    }
-    rest.extend_from_slice(payload);
-    out.push(0x30 | u8::from(id.is_some()) << 1 | u8::from(retain));
-    let mut left = rest.len();
-    loop {
-        let more = left >> 7;
-        let low = u8::try_from(left & 0x7F).unwrap_or_default();
-        out.push(low | if more > 0 { 0x80 } else { 0 });
-        left = more;
-        if more == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&rest);
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 use bytes::BytesMut;
 use rumqttc_v4::mqttbytes::QoS;
 use rumqttc_v4::mqttbytes::v4::{
-    Connect, ConnectAuth, ConnectReturnCode, LastWill, Packet as Wire, Subscribe, SubscribeFilter,
-    SubscribeReasonCode,
+    Connect, ConnectAuth, ConnectReturnCode, LastWill, Packet as Wire, Publish, Subscribe,
+    SubscribeFilter, SubscribeReasonCode,
 };
 
 use super::config::{Config, Qos};
 use super::packet::{Connected, Login, Packet};
+use crate::source::sparkplug::Outgoing;
 
 const fn qos(qos: Qos) -> QoS {
     match qos {
@@ -46,6 +47,12 @@ pub(super) fn subscribe(filters: &[(String, Qos)]) -> Result<BytesMut, String> {
     let mut subscribe = Subscribe::new_many(filters);
     subscribe.pkid = 1;
     write(&Wire::Subscribe(subscribe))
+}
+
+pub(super) fn publish(message: Outgoing, id: u16) -> Result<BytesMut, String> {
+    let retain = message.retain;
+    let publish = Publish::new(message.topic, qos(message.qos), message.payload);
+    write(&Wire::Publish(Publish { pkid: id, retain, ..publish }))
 }
 
 pub(super) fn read(mut frame: BytesMut) -> Result<Packet, String> {

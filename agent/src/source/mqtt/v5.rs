@@ -4,11 +4,12 @@ use bytes::BytesMut;
 use rumqttc_v5::mqttbytes::QoS;
 use rumqttc_v5::mqttbytes::v5::{
     Connect, ConnectAuth, ConnectProperties, ConnectReturnCode, DisconnectReasonCode, LastWill,
-    Packet as Wire, RetainForwardRule, Subscribe, SubscribeFilter, SubscribeReasonCode,
+    Packet as Wire, Publish, RetainForwardRule, Subscribe, SubscribeFilter, SubscribeReasonCode,
 };
 
 use super::config::{Config, Qos};
 use super::packet::{Connected, Login, Packet};
+use crate::source::sparkplug::Outgoing;
 
 const fn qos(qos: Qos) -> QoS {
     match qos {
@@ -63,6 +64,12 @@ pub(super) fn subscribe(filters: &[(String, Qos)]) -> Result<BytesMut, String> {
     let mut subscribe = Subscribe::new_many(filters, None);
     subscribe.pkid = 1;
     write(&Wire::Subscribe(subscribe))
+}
+
+pub(super) fn publish(message: Outgoing, id: u16) -> Result<BytesMut, String> {
+    let retain = message.retain;
+    let publish = Publish::new(message.topic, qos(message.qos), message.payload, None);
+    write(&Wire::Publish(Publish { pkid: id, retain, ..publish }))
 }
 
 pub(super) fn read(mut frame: BytesMut) -> Result<Packet, String> {

@@ -19,6 +19,7 @@ use super::{Outgoing, rebirth};
 use crate::decode::sparkplug::proto::Payload;
 use crate::event::{Event, Timestamp};
 use crate::flow::Flows;
+use crate::source::mqtt::config::Qos;
 use crate::supervise::Link;
 
 /// Edge nodes that are known at once: whoever may publish can name as many as he likes.
@@ -185,7 +186,7 @@ impl Host {
                 out.push(Outgoing {
                     topic,
                     payload: rebirth::command(time),
-                    qos: 0,
+                    qos: Qos::AtMostOnce,
                     retain: false,
                 });
             }

@@ -28,13 +28,14 @@ pub use config::Config;
 pub use counts::{Count, Counts};
 pub(crate) use host::{Arrived, Host};
 
+use super::mqtt::config::Qos;
+
 /// A message that the host sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outgoing {
     pub(crate) topic: String,
     pub(crate) payload: Vec<u8>,
-    /// 0 or 1.
-    pub(crate) qos: u8,
+    pub(crate) qos: Qos,
     pub(crate) retain: bool,
 }
 

@@ -5,6 +5,7 @@
 use super::Outgoing;
 use super::topic;
 use crate::event::Timestamp;
+use crate::source::mqtt::config::Qos;
 
 /// Nothing is said where no host is configured.
 #[derive(Debug)]
@@ -54,6 +55,6 @@ impl State {
 
     fn say(&self, online: bool, millis: i64) -> Option<Outgoing> {
         let payload = format!(r#"{{"online":{online},"timestamp":{millis}}}"#).into_bytes();
-        Some(Outgoing { topic: self.topic.clone()?, payload, qos: 1, retain: true })
+        Some(Outgoing { topic: self.topic.clone()?, payload, qos: Qos::AtLeastOnce, retain: true })
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::edge::{Bench, Edge, Sent, metric, told};
 use crate::decode::sparkplug::proto::Payload;
 use crate::event::{Timestamp, Value};
+use crate::source::mqtt::config::Qos;
 use crate::source::sparkplug::Count;
 
 fn temp(value: i32) -> Vec<crate::decode::sparkplug::proto::Metric> {
@@ -306,7 +307,10 @@ fn a_primary_host_says_that_it_is_there_and_answers_who_says_that_it_is_not() {
     let say = |bench: &mut Bench| {
         let said = bench.said().into_iter();
         let text = |out: crate::source::sparkplug::Outgoing| {
-            assert_eq!((&*out.topic, out.qos, out.retain), ("spBv1.0/STATE/tidegate", 1, true));
+            assert_eq!(
+                (&*out.topic, out.qos, out.retain),
+                ("spBv1.0/STATE/tidegate", Qos::AtLeastOnce, true)
+            );
             String::from_utf8(out.payload).unwrap()
         };
         said.map(text).collect::<Vec<_>>()
@@ -345,7 +349,7 @@ fn the_request_is_a_command_without_a_sequence_number() {
     bench.hear(&by_alias(&mut edge, 1));
     let said = bench.said();
     let [out] = &said[..] else { panic!("{said:?}") };
-    assert_eq!((&*out.topic, out.qos, out.retain), ("spBv1.0/g/NCMD/n", 0, false));
+    assert_eq!((&*out.topic, out.qos, out.retain), ("spBv1.0/g/NCMD/n", Qos::AtMostOnce, false));
     let payload = Payload::decode(&*out.payload).unwrap();
     let metric = &payload.metrics[0];
     assert_eq!(metric.name.as_deref(), Some("Node Control/Rebirth"));
