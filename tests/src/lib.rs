@@ -36,6 +36,7 @@ pub mod publisher;
 pub mod sparkplug;
 pub mod table;
 pub mod tahu;
+pub mod tahu_values;
 
 pub mod agent;
 pub mod settings;

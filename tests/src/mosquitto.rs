@@ -129,6 +129,14 @@ keyfile {key}
         panic_with("the agent has not learned how mosquitto numbers its messages");
     }
 
+    /// Publishes by mosquitto's client, with these words for it.
+    pub fn publish(&self, topic: &str, words: &[&str]) {
+        let mut client = Command::new("mosquitto_pub");
+        client.args(["-p", &self.port.to_string(), "-t", topic]).args(words);
+        let mut client = Process::start("mosquitto_pub", &client);
+        assert!(client.wait(START).success(), "{}", client.log.tail());
+    }
+
     fn process(&self) -> &Process {
         self.broker.as_ref().expect("the broker runs")
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::cache;
 use crate::mosquitto::Mosquitto;
-use crate::process::Process;
+use crate::process::{Log, Process};
 
 /// The version that scripts/versions.sh names.
 const FETCHED: &str = "tahu-1.0.19";
@@ -53,6 +53,21 @@ impl EdgeNode {
     /// writes it, or `NCMD` with a metric's name and value.
     pub fn wait_line(&self, text: &str) -> String {
         self.0.wait_line(text, DELIVERY)
+    }
+
+    /// The same from this line of its log on.
+    pub fn wait_next(&self, mark: usize, text: &str) -> String {
+        self.log().wait(mark, &format!("`{text}` of Tahu"), DELIVERY, |line| line.contains(text))
+    }
+
+    /// What it has printed.
+    pub fn log(&self) -> &Log {
+        &self.0.log
+    }
+
+    /// How often it was asked to be born again.
+    pub fn asked(&self) -> usize {
+        self.log().matching(0, |line| line == "NCMD Node Control/Rebirth true").len()
     }
 
     /// SIGKILL: the broker publishes its will.

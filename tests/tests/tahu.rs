@@ -207,7 +207,8 @@ fn tahu_is_born_when_its_primary_host_is_online_and_dies_when_it_goes() {
     let listener = Listener::started(&MOSQUITTO, "primary-listener");
     let node = EdgeNode::waiting(MOSQUITTO.port, "primary", "d1", "host");
     let mut pair = Pair { name: "primary", node, listener };
-    let state = |state: &str| publish("spBv1.0/STATE/host", &["-r", "-q", "1", "-m", state]);
+    let state =
+        |state: &str| MOSQUITTO.publish("spBv1.0/STATE/host", &["-r", "-q", "1", "-m", state]);
     state(r#"{"online":true,"timestamp":1}"#);
     pair.expect("NBIRTH");
     pair.expect("DBIRTH");
@@ -274,13 +275,5 @@ fn request_rebirth(node: &str) {
     let file = folder("tahu-rebirth").join("payload");
     std::fs::write(&file, payload.encode_to_vec()).expect("the folder is writable");
     let file = file.to_str().expect("it has a name in UTF-8");
-    publish(&format!("spBv1.0/plant/NCMD/{node}"), &["-f", file]);
-}
-
-/// By mosquitto's client.
-fn publish(topic: &str, words: &[&str]) {
-    let mut client = Command::new("mosquitto_pub");
-    client.args(["-p", &MOSQUITTO.port.to_string(), "-t", topic]).args(words);
-    let mut client = Process::start("mosquitto_pub", &client);
-    assert!(client.wait(DELIVERY).success(), "{}", client.log.tail());
+    MOSQUITTO.publish(&format!("spBv1.0/plant/NCMD/{node}"), &["-f", file]);
 }
