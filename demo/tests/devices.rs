@@ -15,6 +15,7 @@ use rumqttc_v4::mqttbytes::v4::{Connect, Packet, Publish, Subscribe};
 use tidegate::decode::sparkplug::proto::{Metric, MetricValue, Payload};
 use tidegate::source::Config;
 use tidegate::source::modbus::{self, Measured, Outline};
+use tidegate::tap::{News, Tap};
 use tidegate_demo::devices::{Devices, File, Talk};
 use tokio_modbus::client::tcp;
 use tokio_modbus::prelude::{Reader as _, SlaveContext as _};
@@ -65,9 +66,13 @@ async fn measured(devices: &Devices, timeout: &str) -> Vec<(String, Measured)> {
 
 /// What the agent makes of the configuration that the devices print.
 fn sources(text: &str) -> Vec<Config> {
+    loaded(text).sources
+}
+
+/// The whole configuration.
+fn loaded(text: &str) -> tidegate::config::Config {
     let text = format!("[gateway]\nid = \"g\"\n[kafka]\nbrokers = \"localhost:9092\"\n{text}");
-    let loaded = tidegate::config::load_str(&text, "gateway.toml", std::iter::empty()).unwrap();
-    loaded.config.sources
+    tidegate::config::load_str(&text, "gateway.toml", std::iter::empty()).unwrap().config
 }
 
 /// Of the one request that reads all.
@@ -252,6 +257,8 @@ async fn a_host_that_comes_late_asks_an_edge_node_for_its_births() {
     for line in ["type = \"sparkplug\"", "groups = [\"plant\"]", &format!("\"{address}\"")] {
         assert!(printed.contains(line), "{printed}");
     }
+    let sources = sources(&printed);
+    assert!(matches!(&sources[..], [Config::Sparkplug(hall)] if hall.groups == ["plant"]));
     let late = tokio::task::spawn_blocking(move || late_host(&address));
     let (data, births) = late.await.unwrap();
     assert_eq!(data.topic, "spBv1.0/plant/DDATA/press/pump");
@@ -292,6 +299,68 @@ fn late_host(address: &str) -> (Publish, Vec<Publish>) {
 
 fn is_birth(message: &Publish) -> bool {
     String::from_utf8_lossy(&message.topic).contains("BIRTH")
+}
+
+/// What each value says by its millions: whose it is.
+const EDGE_NODE: &str = r#"
+[[sparkplug]]
+name = "hall"
+group = "plant"
+[[sparkplug.node]]
+name = "press"
+interval = "10 ms"
+values = [
+  { name = "strokes", type = "int64", value = { counter = { from = 1e6, every = "1 ms" } } },
+  { name = "oil", value = { counter = { from = 2e6, every = "1 ms" } } },
+]
+faults = [{ what = "late_will", when = { every = 70 } }]
+[[sparkplug.node.device]]
+name = "pump"
+values = [
+  { name = "speed", type = "int32", value = { counter = { from = 3e6, every = "1 ms" } } },
+  { name = "bar", value = { counter = { from = 4e6, every = "1 ms" } } },
+]
+faults = [{ what = "unknown_alias", when = { every = 11 } },
+          { what = "lost", when = { every = 17 } }, { what = "unborn", when = { every = 50 } }]
+"#;
+
+/// Names of that file, by the millions of their values.
+const METRICS: [(&str, &str); 4] =
+    [("press", "strokes"), ("press", "oil"), ("press/pump", "speed"), ("press/pump", "bar")];
+
+#[tokio::test]
+async fn the_agent_reads_edge_nodes_with_faults_and_no_value_under_another_s_name() {
+    let devices = start(&File::parse(EDGE_NODE).unwrap()).await;
+    let text = devices.configuration() + "rebirth_interval = \"1 s\"\n";
+    let loaded = loaded(&text);
+    let [source] = &loaded.sources[..] else { panic!("{text}") };
+    let mut tap = Tap::start(&loaded, source, false);
+    let (mut good, mut gone, mut unknown) = (0, 0, 0);
+    // Data is good again after each of the faults, and more than one of each has come.
+    while good < 400 || gone < 3 || unknown < 10 {
+        let Some(News::Read(seen, dead)) = tap.next().await else { continue };
+        assert!(dead.is_empty(), "{dead:?}");
+        for (event, field) in seen.iter().flat_map(|it| it.fields.iter().map(move |f| (it, f))) {
+            let Ok(value) = field.value.parse::<f64>() else { continue };
+            let millions = METRICS.iter().zip(1..).find_map(|(&metric, millions)| {
+                (metric == (&*event.event.device, &*field.name)).then_some(millions)
+            });
+            match millions {
+                Some(millions) => {
+                    assert_eq!((value / 1e6).trunc(), f64::from(millions), "{field:?}");
+                    let is_good = field.quality == "good";
+                    good += u32::from(is_good);
+                    gone += u32::from(!is_good);
+                }
+                None => {
+                    assert!(field.name.starts_with("alias_"), "{field:?}");
+                    assert_eq!(field.quality, "stale", "{field:?}");
+                    unknown += 1;
+                }
+            }
+        }
+    }
+    tap.stop().await;
 }
 
 /// The program, for a file of this text.
