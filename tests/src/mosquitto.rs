@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::agent::Agent;
 use crate::certificates::Certificates;
-use crate::process::Process;
+use crate::process::{Process, Signal};
 use crate::{folder, panic_with, ports, wait_until};
 
 /// The user of the listener with a password.
@@ -50,6 +50,8 @@ impl Mosquitto {
         make.arg("-c").arg("-b").arg(&passwords).args([USER, PASSWORD]);
         let mut make = Process::start("mosquitto_passwd", &path(&make));
         assert!(make.wait(START).success(), "no password file\n{}", make.log.tail());
+        let access = folder.join("access");
+        std::fs::write(&access, access_to_all_but(&[])).expect("it is writable");
         // Started as root it would become a user who cannot read the folder.
         let config = format!(
             "\
@@ -68,6 +70,7 @@ allow_anonymous true
 listener {login_port} 127.0.0.1
 allow_anonymous false
 password_file {passwords}
+acl_file {access}
 listener {tls_port} 127.0.0.1
 allow_anonymous true
 require_certificate true
@@ -76,6 +79,7 @@ certfile {certificate}
 keyfile {key}
 ",
             folder = folder.display(),
+            access = access.display(),
             passwords = passwords.display(),
             ca = certificates.ca.display(),
             certificate = certificates.server.certificate.display(),
@@ -129,6 +133,18 @@ keyfile {key}
         panic_with("the agent has not learned how mosquitto numbers its messages");
     }
 
+    /// To whoever has logged in as [`USER`] nothing comes under these topics from now on, and
+    /// he is not told.
+    pub fn lose(&self, topics: &[&str]) {
+        let access = access_to_all_but(topics);
+        std::fs::write(self.folder.join("access"), access).expect("it is writable");
+        let reloads = self.count("Reloading config");
+        self.process().signal(Signal::HUP);
+        wait_until("the broker's new rules", START, || {
+            (self.count("Reloading config") > reloads).then_some(())
+        });
+    }
+
     /// Publishes by mosquitto's client, with these words for it.
     pub fn publish(&self, topic: &str, words: &[&str]) {
         let mut client = Command::new("mosquitto_pub");
@@ -144,6 +160,13 @@ keyfile {key}
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
+}
+
+/// Rules of access for [`USER`].
+fn access_to_all_but(topics: &[&str]) -> String {
+    let denied = topics.iter().map(|topic| format!("topic deny {topic}\n"));
+    let all = format!("user {USER}\ntopic readwrite #\n");
+    std::iter::once(all).chain(denied).collect()
 }
 
 /// Debian keeps the server out of a user's path.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tidegate_e2e::agent::Agent;
 use tidegate_e2e::judge::{self, Judge, Record};
 use tidegate_e2e::kafka::Kafka;
-use tidegate_e2e::mosquitto::Mosquitto;
+use tidegate_e2e::mosquitto::{Mosquitto, PASSWORD, USER};
 use tidegate_e2e::tahu::{EdgeNode, Listener, Message};
 use tidegate_e2e::tahu_values::{self as values, Item, Transcript};
-use tidegate_e2e::{folder, settings};
+use tidegate_e2e::{folder, settings, wait_until};
 
 const DELIVERY: Duration = Duration::from_mins(1);
 
@@ -51,6 +51,16 @@ impl Told {
         self.said.read(&self.node);
     }
 
+    /// Tells it to be born, and the births are lost.
+    fn unheard(&mut self, commands: &[&str]) {
+        let (mark, said) = (self.mark(), self.said.values.len());
+        for command in commands {
+            self.node.tell(command);
+        }
+        self.wait_births(mark);
+        self.said.values.truncate(said);
+    }
+
     /// Waits until it is born behind this line.
     fn wait_births(&mut self, mark: usize) {
         self.node.wait_next(mark, "NBIRTH {");
@@ -72,8 +82,12 @@ struct Scene {
 impl Scene {
     /// Waits until all that was said has arrived.
     fn wait(&mut self, what: &str) -> &[Record] {
-        let said = [&self.line1.said, &self.line2.said];
-        self.judge.look_until(what, DELIVERY, |records| values::has_all(records, &said));
+        let Self { judge, line1, line2, .. } = self;
+        judge.look_until(what, DELIVERY, |records| {
+            line1.said.read(&line1.node);
+            line2.said.read(&line2.node);
+            values::has_all(records, &[&line1.said, &line2.said])
+        });
         &self.judge.records
     }
 
@@ -113,13 +127,15 @@ fn config(kafka: &Kafka, mosquitto: &Mosquitto, place: &Path) -> String {
 [[source]]
 type = \"sparkplug\"
 name = \"plant\"
-address = \"{}\"
+address = \"127.0.0.1:{}\"
+username = \"{USER}\"
+password = {{ env = \"MQTT_PASSWORD\" }}
 host_id = \"tidegate\"
 groups = [\"plant\"]
 rebirth_interval = \"1 s\"
 stream = \"{NAME}\"
 ",
-        mosquitto.address()
+        mosquitto.login_port
     );
     settings::head(NAME, place, &settings::plain(&kafka.brokers()))
         + &settings::stream(NAME, 1)
@@ -148,6 +164,8 @@ fn what_tahu_said_stands_in_kafka_under_the_names_that_it_meant() {
         line2: Told::new(line2, "line2"),
     };
 
+    scene.agent.environment("MQTT_PASSWORD", PASSWORD);
+
     // Born before the agent is there, and born when its primary host is.
     scene.agent.start();
     scene.agent.wait_line(&["source is up"], DELIVERY);
@@ -167,6 +185,17 @@ fn what_tahu_said_stands_in_kafka_under_the_names_that_it_meant() {
     for held in ["105", "106"] {
         assert_read_after(&scene.judge.records, &birth, held);
     }
+
+    // Births that change what aliases mean are lost between the broker and the agent.
+    mosquitto.lose(&["spBv1.0/plant/NBIRTH/line1", "spBv1.0/plant/DBIRTH/line1/d1"]);
+    let born = || mosquitto.count("'spBv1.0/plant/DBIRTH/line1/d1'");
+    let before = born();
+    scene.line1.unheard(&["other-aliases", "rebirth"]);
+    wait_until("the births in the broker", DELIVERY, || (born() > before).then_some(()));
+    mosquitto.lose(&[]);
+    scene.asks(&["data i16 116", "data i32 117"]);
+    scene.line1.say(&["data i16 118", "data i32 119"]);
+    scene.wait("what came behind the births that were lost");
 
     // The device dies, and has other aliases when it is back.
     scene.line1.node.tell("device-death");
@@ -210,7 +239,9 @@ fn what_tahu_said_stands_in_kafka_under_the_names_that_it_meant() {
 
     let records = scene.judge.look();
     let as_stale = values::assert_true(records, &[&scene.line1.said, &scene.line2.said]);
-    assert_eq!(as_stale, 0, "all were known by name");
+    // One or both of those that came between the births with other aliases: nobody can know
+    // which of the births they followed.
+    assert!((1..=2).contains(&as_stale), "{as_stale} values without a name");
     judge::assert_ids(records);
     judge::assert_gap_free(records);
     let last = stale(records, "line1/d1").last().map(|record| record.value["i16"].clone());

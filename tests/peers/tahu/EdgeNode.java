@@ -3,6 +3,7 @@ import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.math.BigInteger;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.Date;
 import java.util.List;
 import org.eclipse.paho.client.mqttv3.MqttMessage;
@@ -55,6 +56,7 @@ import org.eclipse.tahu.util.PayloadUtil;
  * all                   a DDATA of all metrics of the device, as they were born
  * gap                   a seq that is never published
  * device-death, device-birth
+ * other-aliases         each metric of the device has another's with the next birth
  * rebirth               as if a host had asked for it
  * quit                  DDEATH, NDEATH, and the end
  * </pre>
@@ -64,6 +66,8 @@ public final class EdgeNode implements MetricHandler, ClientCallback {
     private final String device;
     private final EdgeClient client;
     private long bdSeq = -1;
+    /** Places by which the device's metrics are turned: aliases are given in their order. */
+    private volatile int turned = 0;
 
     public static void main(String[] arguments) throws Exception {
         String host = arguments.length > 4 ? arguments[4] : null;
@@ -112,6 +116,7 @@ public final class EdgeNode implements MetricHandler, ClientCallback {
             case "gap" -> client.getNextSeqNum();
             case "device-death" -> client.publishDeviceDeath(device);
             case "device-birth" -> deviceBirth();
+            case "other-aliases" -> turned++;
             case "rebirth" -> client.handleRebirthRequest(true);
             default -> throw new IllegalArgumentException(words[0]);
         }
@@ -173,7 +178,7 @@ public final class EdgeNode implements MetricHandler, ClientCallback {
     }
 
     /** One of each type, where signs and lengths show. */
-    private static List<Metric> deviceMetrics() throws Exception {
+    private List<Metric> deviceMetrics() throws Exception {
         List<Metric> metrics = new ArrayList<>();
         metrics.add(metric("i8", MetricDataType.Int8, Byte.MIN_VALUE));
         metrics.add(metric("i16", MetricDataType.Int16, Short.MIN_VALUE));
@@ -219,6 +224,7 @@ public final class EdgeNode implements MetricHandler, ClientCallback {
             .addMetric(metric("running", MetricDataType.Boolean, true))
             .addParameter(new Parameter("maker", ParameterDataType.String, "ACME"))
             .createTemplate()));
+        Collections.rotate(metrics, turned);
         return metrics;
     }
 
