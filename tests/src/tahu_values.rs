@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::judge::Record;
-use crate::panic_with;
 use crate::tahu::EdgeNode;
 
 /// One value, which a data set or a template has several of.
@@ -159,20 +158,21 @@ pub fn of_quality(records: &[Record], quality: &str) -> Vec<Item> {
     records.flat_map(items).collect()
 }
 
-/// Whether each value that was said is there, under its name or its alias.
-pub fn has_all(records: &[Record], transcripts: &[&Transcript]) -> bool {
-    left(records, transcripts).is_ok_and(|left| left.is_empty())
+/// What was said and is not there, under its name or its alias, and what is there as good
+/// and nobody said; empty when all is well.
+pub fn wrong(records: &[Record], transcripts: &[&Transcript]) -> String {
+    match left(records, transcripts) {
+        Ok(left) if left.is_empty() => String::new(),
+        Ok(left) => format!("said, and not there: {left:#?}"),
+        Err(wrong) => format!("a good value that nobody said so: {wrong:#?}"),
+    }
 }
 
 /// Each good value was said so, by this device, under this name, at this time, and is there
 /// once; each other one that was said is there as stale, under its name or its alias. Gives
 /// how many those are.
 pub fn assert_true(records: &[Record], transcripts: &[&Transcript]) -> usize {
-    match left(records, transcripts) {
-        Ok(left) if left.is_empty() => {}
-        Ok(left) => panic_with(&format!("said, and not there: {left:#?}")),
-        Err(wrong) => panic_with(&format!("a good value that nobody said so: {wrong:#?}")),
-    }
+    assert_eq!(wrong(records, transcripts), "");
     let said: usize = transcripts.iter().map(|transcript| transcript.values.len()).sum();
     said - of_quality(records, "good").len()
 }
