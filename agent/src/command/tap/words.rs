@@ -81,11 +81,17 @@ fn message(message: &Message) -> String {
     let retained = if message.retained { ", retained" } else { "" };
     let properties = message.properties.iter().map(|(name, value)| format!(", {name}: {value}"));
     let properties: String = properties.collect();
+    let mut seq = String::new();
     let payload = match sparkplug(message) {
-        Some(shown) => shown.to_string(),
+        Some(mut shown) => {
+            // What tells of a gap stands where a long birth is not cut off.
+            let own = shown.as_object_mut().and_then(|shown| shown.remove("seq"));
+            seq = own.map(|number| format!(", seq {number}")).unwrap_or_default();
+            shown.to_string()
+        }
         None => payload(&message.payload),
     };
-    format!("{}, QoS {}{retained}{properties}: {payload}", message.topic, message.qos)
+    format!("{}, QoS {}{seq}{retained}{properties}: {payload}", message.topic, message.qos)
 }
 
 /// The payload of an edge node of Sparkplug, decoded.
@@ -199,6 +205,14 @@ mod tests {
             retained: true,
             properties: vec![("Content Type".into(), "x".into())],
         };
+        let data = Message {
+            topic: "spBv1.0/g/DDATA/n/d".into(),
+            // A timestamp and a seq.
+            payload: vec![0x08, 5, 0x18, 7],
+            qos: 0,
+            retained: false,
+            properties: Vec::new(),
+        };
         let row = [("id", Value::I64(7)), ("at", Value::Text("now".into())), ("x", Value::Null)];
         let row = row.map(|(name, value)| (name.into(), value)).to_vec();
         let why = "exception 02 (illegal data address)".to_owned();
@@ -211,6 +225,10 @@ mod tests {
                 "input 9: exception 02 (illegal data address)",
             ),
             (Raw::Message(message), "a/b, QoS 1, retained, Content Type: x: 0xFF00"),
+            (
+                Raw::Message(data),
+                r#"spBv1.0/g/DDATA/n/d, QoS 0, seq 7: {"metrics":[],"timestamp":5}"#,
+            ),
             (Raw::Frame(b"\x02+ 12.5 kg\r\n".to_vec()), r"\x02+ 12.5 kg\r\n"),
             (Raw::Row(row), "id=7 at='now' x=NULL"),
         ] {
