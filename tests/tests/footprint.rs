@@ -22,8 +22,9 @@ const LIBRARY: &str = "rdk:";
 /// Bytes of memory that are not the program's file: 3.1 MB are measured.
 const MEMORY: u64 = 4_000_000;
 
-/// Bytes of the program that are mapped: 22.9 MB are measured.
-const PROGRAM: u64 = 25_000_000;
+/// Bytes of the program that are mapped: 26.8 MB are measured, of a build that is hardly
+/// optimised.
+const PROGRAM: u64 = 28_000_000;
 
 /// A thread that was borrowed ends after ten seconds without work.
 const SETTLED: Duration = Duration::from_mins(2);
