@@ -262,7 +262,7 @@ impl Peer {
     /// Repeated once where a connection that served before has been closed
     /// meanwhile: reading twice changes nothing.
     pub(super) async fn exchange(&mut self, unit: u8, request: &Request) -> Result<Reply, Failure> {
-        let query = query(unit, request);
+        let query = request.query(unit);
         let is_port = self.place().is_port();
         loop {
             // Taken out, and only put back when it is clean: also a future
@@ -332,15 +332,6 @@ impl From<Trouble> for Failure {
     }
 }
 
-const fn query(unit: u8, request: &Request) -> Query {
-    Query {
-        unit,
-        function: request.table.function(),
-        address: request.address,
-        count: request.count,
-    }
-}
-
 /// The data bytes of an answer; registers have their high byte first, bits begin
 /// with the lowest (Modbus Application Protocol 1.1b3, 6.1 to 6.4).
 fn reply(query: Query, data: &[u8]) -> Reply {
@@ -377,7 +368,7 @@ mod tests {
         let mut rtu = peer(Framing::Rtu);
         assert_eq!(rtu.longest(), 3 * SECOND, "nothing is known of the line");
         rtu.fresh = false;
-        rtu.late.note(query(1, &request()));
+        rtu.late.note(request().query(1));
         assert_eq!(rtu.longest(), 4 * SECOND + 3 * SETTLE, "and two probes");
     }
 

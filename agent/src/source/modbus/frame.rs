@@ -117,6 +117,14 @@ impl Query {
         if self.is_bits() { count.div_ceil(8) } else { count * 2 }
     }
 
+    /// Whether the request is, as it stands, the frame of an answer to itself: the high byte
+    /// of its address, 3, says in an answer that three bytes of data follow, and three do.
+    /// None is ever sent. What an adapter hears of its own sending would be its answer, or
+    /// the answer, where the bits happen to be those, what an adapter hears.
+    pub(super) fn looks_like_answer(self) -> bool {
+        self.is_bits() && self.address >> 8 == 3 && self.length() == 3
+    }
+
     /// Unit and PDU of the request.
     fn body(self) -> [u8; 6] {
         let ([a, b], [c, d]) = (self.address.to_be_bytes(), self.count.to_be_bytes());

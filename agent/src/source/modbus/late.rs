@@ -198,13 +198,14 @@ impl Late {
     }
 
     /// The probe whose answer, even if it is a late one itself, says of most that
-    /// it is over.
+    /// it is over; none that looks like its answer, for it would be seen as an echo.
     fn telling(&self, query: Query, probes: impl Iterator<Item = Query>) -> Query {
         let first = |probe: &Query| {
             let shape = Shape::of(*probe);
             self.noted.iter().position(|noted| noted.shape == shape).unwrap_or(usize::MAX)
         };
-        probes.min_by_key(|probe| Reverse(first(probe))).unwrap_or(query)
+        let sent = probes.filter(|probe| !probe.looks_like_answer());
+        sent.min_by_key(|probe| Reverse(first(probe))).unwrap_or(query)
     }
 }
 

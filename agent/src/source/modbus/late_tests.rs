@@ -32,6 +32,19 @@ fn an_answer_ends_all_that_was_asked_of_its_unit_and_of_no_other() {
 }
 
 #[test]
+fn no_probe_looks_like_an_answer_to_itself() {
+    for (function, count) in (1..=2).flat_map(|f| (1..=60).map(move |count| (f, count))) {
+        let query = Query { address: 784, ..query(1, function, count) };
+        let mut late = noted(&[query]);
+        for _ in 0..8 {
+            let probe = late.probe(query);
+            assert!(!probe.looks_like_answer(), "{probe:?} for {query:?}");
+            late.note(probe);
+        }
+    }
+}
+
+#[test]
 fn an_answer_by_one_way_says_nothing_of_what_the_other_one_holds_back() {
     let (two, one) = (query(1, 3, 2), query(1, 3, 1));
     let mut late = noted(&[two]);

@@ -249,8 +249,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
                 Decoded::Incomplete => self.more(request).await?,
                 Decoded::Broken(_) => return Err(self.broken(request)),
                 Decoded::Whole(frame, length) => {
-                    // The request for 17 to 24 bits at 768 to 1023 is, as it stands, the frame
-                    // of an answer to itself: a byte of its address looks like the byte count.
+                    // From 768 to 1023 a request is, as it stands, a frame with three bytes of
+                    // data. None is sent of which that could be the answer.
                     let taken = self.buffer.get(..length).unwrap_or_default();
                     if !self.echo && taken.ends_with(request) {
                         return Err(Trouble::Unexpected(ECHOED.to_owned()));

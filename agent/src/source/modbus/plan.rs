@@ -4,12 +4,14 @@
 //! requests the one is taken that costs the line least time ([`Cost`]): a hole between
 //! two signals is read along where that takes less time than another request. A value
 //! is never split over two requests: its halves could be of two moments. What the device
-//! is known to refuse is not read, not even along.
+//! is known to refuse is not read, not even along. A request that looks like an answer to
+//! itself is none of the ways ([`Query::looks_like_answer`]).
 
 use std::time::Duration;
 
 use super::config::{Config, Device, Table};
 use super::cost::Cost;
+use super::frame::Query;
 use super::refused::Refused;
 use crate::units::Period;
 
@@ -75,10 +77,19 @@ pub(super) struct Request {
 }
 
 impl Request {
+    /// As it is asked of a unit.
+    pub(super) const fn query(&self, unit: u8) -> Query {
+        query(unit, self.table, self.address, self.count)
+    }
+
     /// For messages.
     pub(super) fn range(&self) -> String {
         range(self.table, self.address, self.count)
     }
+}
+
+const fn query(unit: u8, table: Table, address: u16, count: u16) -> Query {
+    Query { unit, function: table.function(), address, count }
 }
 
 /// For messages: `holding 100 to 109`, or `holding 100` alone.
@@ -158,7 +169,11 @@ fn ends(
     let first = row.get(from).map(|place| place.span);
     let mut end = first.map_or(0, |span| u32::from(span.address));
     let places = row.iter().enumerate().skip(from);
-    places.map_while(move |(to, Place { span, .. })| {
+    // Of bits one place is one bit: that looks like no answer.
+    let is_sent = move |(_, _, count): &(usize, u32, u16)| {
+        first.is_some_and(|span| !query(0, span.table, span.address, *count).looks_like_answer())
+    };
+    let reach = places.map_while(move |(to, Place { span, .. })| {
         let first = first?;
         let (most, longest) = limits.of(span.table);
         let begin = u32::from(span.address);
@@ -169,7 +184,8 @@ fn ends(
         let allowed = !limits.single && !refused.is_cut(*span);
         let reads = fits && allowed && !refused.is_within(first.table, first.address, count);
         (to == from || reads).then_some((to, end, count))
-    })
+    });
+    reach.filter(is_sent)
 }
 
 /// The request that reads these neighbours, which end before `end`.
@@ -316,6 +332,26 @@ pub(super) mod tests {
             (Table::Holding, 0, 1),
         ];
         check(&spans, Limits { hole: 16, ..limits() }, &expected);
+    }
+
+    #[test]
+    fn what_looks_like_an_answer_to_itself_is_never_one_request() {
+        let row = |table: Table, address: u16, count: u16| -> Vec<Span> {
+            (address..address + count).map(|address| Span { table, address, width: 1 }).collect()
+        };
+        for table in [Table::Coil, Table::Discrete] {
+            let two = [(table, 784, 16), (table, 800, 8)];
+            check(&row(table, 784, 24), limits(), &two);
+            for (address, count) in [(784, 16), (784, 25), (767, 24), (1024, 24)] {
+                check(&row(table, address, count), limits(), &[(table, address, count)]);
+            }
+            let short = [(table, 768, 16), (table, 784, 14)];
+            check(&row(table, 768, 30), Limits { bits: 20, ..limits() }, &short);
+            // The hole between two of them counts.
+            let ends = [row(table, 1_000, 1), row(table, 1_019, 1)].concat();
+            check(&ends, limits(), &[(table, 1_000, 1), (table, 1_019, 1)]);
+        }
+        check(&row(Table::Holding, 784, 24), limits(), &[(Table::Holding, 784, 24)]);
     }
 
     #[test]

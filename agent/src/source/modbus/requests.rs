@@ -364,14 +364,26 @@ impl Requests {
         };
         self.outdated = true;
         if let Some((parts, at)) = self.split(&request) {
-            let split = self.splits.len();
-            self.splits.push(Split { at, is_half_answered: false });
-            self.trials.extend(parts.map(|request| {
-                let ask = Ask { request, health: Health::default() };
-                Trial { ask, split }
-            }));
+            self.try_apart(parts, at);
         } else if let Some(span) = request.signals.first().and_then(|(i, _)| self.spans.get(*i)) {
             self.learn(Fact::Bad(*span), now);
+        }
+    }
+
+    /// Both parts are asked; one that looks like its answer never is, but its own parts as
+    /// if it had been refused.
+    fn try_apart(&mut self, parts: [Request; 2], at: Span) {
+        let split = self.splits.len();
+        self.splits.push(Split { at, is_half_answered: false });
+        for request in parts {
+            if request.query(0).looks_like_answer()
+                && let Some((parts, at)) = self.split(&request)
+            {
+                self.try_apart(parts, at);
+            } else {
+                let ask = Ask { request, health: Health::default() };
+                self.trials.push(Trial { ask, split });
+            }
         }
     }
 

@@ -141,6 +141,27 @@ proptest! {
     }
 
     #[test]
+    fn also_in_a_search_no_request_looks_like_an_answer_to_itself(
+        bits in prop::collection::btree_set(768_u16..840, 1..60),
+        lacks in prop::collection::btree_set(768_u16..840, 0..20),
+        most in prop_oneof![Just(u16::MAX), 1_u16..40],
+    ) {
+        let span = |address| Span { table: Table::Coil, address, width: 1 };
+        let spans: Vec<Span> = bits.iter().copied().map(span).collect();
+        let (device, now) = (Device { lacks, most }, Instant::now());
+        let (mut requests, mut read) = (Requests::new(spans, limits()), BTreeSet::new());
+        for _ in 0..200 {
+            let asked = cycle(&mut requests, &device, now);
+            prop_assert!(!asked.iter().any(|(request, _)| request.query(1).looks_like_answer()));
+            let given = asked.iter().filter(|(_, gives)| *gives);
+            read = given.flat_map(|(request, _)| &request.signals).map(|(at, _)| *at).collect();
+        }
+        let has = |at: &usize| requests.spans.get(*at).is_some_and(|s| !device.lacks.contains(&s.address));
+        prop_assert_eq!(read, (0..bits.len()).filter(has).collect());
+        prop_assert!(!requests.is_searching(now));
+    }
+
+    #[test]
     fn whatever_a_device_says_the_search_panics_nowhere_and_stays_bounded(
         places in prop::collection::vec((any::<u16>(), 1_u16..5), 1..40),
         said in prop::collection::vec(0_u8..4, 0..400),
