@@ -38,7 +38,8 @@
 //!   closed while idle: the request is repeated once on a new one; one that was
 //!   idle for a minute is replaced before it is used.
 //! - The **peer** cannot be reached, or closes a fresh connection: `run` ends
-//!   with an error and `supervise` opens it again. What devices are resting
+//!   with an error and `supervise` opens it again. If only one device's requests make it
+//!   close, the others are read in between, and nothing is told of them. What devices are resting
 //!   stands in [`Source`] and outlives the connection. Where there is a second way to
 //!   the devices (`fallback`) it is taken when the first cannot be opened or nothing
 //!   answers there, and given up for the first again (`ways`, `trial`).
@@ -120,6 +121,8 @@ pub struct Source {
     unsaved: bool,
     /// Until then the bus is left alone by searches.
     search_at: Instant,
+    /// Something was answered since the peer was last gone.
+    heard: bool,
     /// Of the event that is handed over next.
     notes: Vec<Note>,
 }
@@ -187,6 +190,7 @@ impl Source {
             groups,
             unsaved: false,
             search_at: Instant::now(),
+            heard: false,
             notes: Vec::new(),
         }
     }
@@ -225,7 +229,10 @@ impl Source {
         self.schedule.begin(Instant::now());
         loop {
             if let Err(end) = self.turn(intake, link).await {
-                if end.gone {
+                // One device whose requests the peer closes the connection on is no end of the
+                // others: they are down where nothing was answered since it last did so.
+                let heard = end.gone && std::mem::take(&mut self.heard);
+                if end.unreachable || (end.gone && !heard) {
                     self.tell_unreachable(&end.error, intake, link).await?;
                 }
                 return Err(end.error);

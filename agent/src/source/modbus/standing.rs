@@ -25,6 +25,7 @@ impl Source {
         failed: Option<&str>,
         link: &mut Link,
     ) {
+        self.heard |= heard;
         let Some(device) = self.devices.get_mut(index) else { return };
         if heard && device.health.is_silent() {
             device.health.answered();
@@ -107,8 +108,8 @@ impl Source {
         link.fault_of(&device.name).or_else(|| groups.find_map(|group| group.trouble(link)))
     }
 
-    /// The peer cannot be reached, or closes what was just opened: every group says once that it has no values, and all
-    /// devices are down. When it is back, it may be another one.
+    /// The peer cannot be reached, or closes what was just opened: every group says once that
+    /// it has no values, and all devices are down. When it is back, it may be another one.
     pub(super) async fn tell_unreachable(
         &mut self,
         error: &Error,

@@ -126,7 +126,7 @@ async fn a_peer_that_is_not_there_has_all_its_devices_down() {
 }
 
 #[tokio::test]
-async fn a_peer_that_closes_a_new_connection_has_all_its_devices_down() {
+async fn a_peer_that_closes_connections_and_answers_nothing_has_all_its_devices_down() {
     let (listener, address) = listen().await;
     let (mut bench, mut commits) = bench(&address, TWO);
     let states = bench.link.watch();
@@ -140,17 +140,69 @@ async fn a_peer_that_closes_a_new_connection_has_all_its_devices_down() {
         assert_eq!(boiler(&states), up());
         drop(wire);
         // It has restarted, and is not ready yet.
-        let mut wire = Wire::accept(&listener).await;
-        wire.asked().await;
+        Wire::accept(&listener).await.asked().await;
     };
     let run = bench.source.run(&mut bench.intake, &mut bench.link, &bench.stop);
     let (end, ()) = tokio::join!(run, script);
+    assert_eq!(end.unwrap_err().to_string(), format!("{address} closed the connection"));
+    // One request may be at fault, until another one has no answer either.
+    assert_eq!(boiler(&states), up());
+    let script = async { Wire::accept(&listener).await.asked().await };
+    let run = bench.source.run(&mut bench.intake, &mut bench.link, &bench.stop);
+    let (end, _) = tokio::join!(run, script);
     assert_eq!(end.unwrap_err().to_string(), format!("{address} closed the connection"));
     let (standing, why) = boiler(&states);
     assert_eq!(standing, Some(Standing::Down));
     assert!(why.starts_with(&format!("{address} closed the connection")), "{why}");
     let (first, second) = (commits.event().await, commits.event().await);
     assert_eq!((first.quality, second.quality), (Quality::Timeout, Quality::Timeout));
+}
+
+/// A device that is well, and one that the peer closes the connection on.
+const WELL_AND_ILL: &str = r#"
+timeout = "30 s"
+[[device]]
+name = "boiler"
+unit = 7
+group = [{ interval = "20 ms", signals = [{ name = "a", table = "holding", address = 0 }] }]
+[[device]]
+name = "pump"
+unit = 9
+group = [{ interval = "20 ms", signals = [{ name = "b", table = "holding", address = 0 }] }]
+"#;
+
+#[tokio::test]
+async fn a_device_on_whose_requests_the_peer_closes_is_down_alone() {
+    let (listener, address) = listen().await;
+    let (mut bench, mut commits) = bench(&address, WELL_AND_ILL);
+    let states = bench.link.watch();
+    for _ in 0..3 {
+        let peer = async {
+            loop {
+                let mut wire = Wire::accept(&listener).await;
+                let mut asked = wire.asked().await;
+                while asked.unit == 7 {
+                    wire.answer(asked, 5).await;
+                    asked = wire.asked().await;
+                }
+            }
+        };
+        let run = bench.source.run(&mut bench.intake, &mut bench.link, &bench.stop);
+        let end = tokio::select! { biased; end = run => end, () = peer => unreachable!() };
+        assert_eq!(end.unwrap_err().to_string(), format!("{address} closed the connection"));
+        assert_eq!(boiler(&states), up());
+        let pump = states.borrow().devices.get("pump").map(|device| device.standing);
+        assert_eq!(pump, Some(Standing::Down));
+        while let Ok((ticket, delivery)) = commits.deliveries.try_recv() {
+            commits.commit(ticket);
+            for event in delivery.events {
+                assert_eq!(event.quality == Quality::Good, &*event.device == "boiler");
+            }
+        }
+        tokio::time::pause();
+        tokio::time::advance(std::time::Duration::from_secs(30)).await;
+        tokio::time::resume();
+    }
 }
 
 #[tokio::test]
