@@ -146,8 +146,8 @@ const fn read(unit: u8, function: u8, address: u16, count: u16, width: u16) -> R
     Read { unit, function, address, count, width }
 }
 
-/// Reads of like and unlike shapes. The request for 24 coils from 784 on is, as it stands,
-/// the frame of an answer to itself.
+/// Reads of like and unlike shapes. The request for 24 coils from 784 on would be, as it
+/// stands, the frame of an answer to itself.
 const GROUPS: [&[Read]; 13] = [
     &[read(1, 3, 0, 2, 2), read(1, 3, 100, 2, 2)],
     &[read(1, 3, 200, 1, 1)],
@@ -280,5 +280,20 @@ fn every_value_that_is_good_is_the_one_that_was_asked_for_whatever_goes_wrong() 
     });
     let (worlds, faults) = (worlds.into_inner(), faults.into_inner());
     println!("faulty bus: {faults} answers with faults in {worlds} worlds");
+    assert!(worlds > 0, "no seed was run");
     assert!(faults >= worlds * FAULTS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_stands_still_is_told_whether_time_is_real_or_not() {
+    for real in [false, true] {
+        let way = Way { real, ..Way::of(0) };
+        let mut bus = Bus::new(way, Chance::of(0), FAULTS);
+        let (_plug, socket) = Plug::new();
+        let (_bench, mut commits) = bench("bus", &way.devices("2 s"));
+        let begin = tokio::time::Instant::now();
+        let end = bus.serve(&mut Listener::Memory(socket), &mut commits).await;
+        assert!(end.is_err_and(|why| why.starts_with("only 0 faults")));
+        assert_eq!(begin.elapsed() < Duration::from_mins(5), real);
+    }
 }
