@@ -16,14 +16,15 @@ const ZEROS: [u8; PIECE] = [0; PIECE];
 #[expect(unsafe_code, reason = "the name is SanitizerCoverage's")]
 #[unsafe(no_mangle)]
 extern "C" fn __sanitizer_cov_8bit_counters_init(begin: *mut u8, end: *mut u8) {
-    BEGIN.store(begin.addr(), Ordering::Relaxed);
-    END.store(end.addr(), Ordering::Relaxed);
+    BEGIN.store(begin.expose_provenance(), Ordering::Relaxed);
+    END.store(end.expose_provenance(), Ordering::Relaxed);
 }
 
 /// The counters of this program, and what was reached until now.
 #[derive(Debug)]
 pub(super) struct Coverage {
-    counters: &'static mut [u8],
+    /// The address of the first.
+    begin: usize,
     /// For each counter the [sizes](size) that it had.
     seen: Vec<u8>,
 }
@@ -31,14 +32,19 @@ pub(super) struct Coverage {
 impl Coverage {
     /// For who runs alone: two would take each other's branches for their own.
     pub(super) fn begin() -> Self {
-        let (begin, end) = (BEGIN.load(Ordering::Relaxed), END.load(Ordering::Relaxed));
-        Self { counters: counters(begin, end), seen: vec![0; end - begin] }
+        Self::of(BEGIN.load(Ordering::Relaxed), END.load(Ordering::Relaxed))
+    }
+
+    /// Of the counters in this range of addresses.
+    pub(super) fn of(begin: usize, end: usize) -> Self {
+        Self { begin, seen: vec![0; end - begin] }
     }
 
     pub(super) fn clear(&mut self) {
-        for piece in self.counters.chunks_mut(PIECE) {
-            if *piece != ZEROS[..piece.len()] {
-                piece.fill(0);
+        for at in (0..self.seen.len()).step_by(PIECE) {
+            let piece = (self.seen.len() - at).min(PIECE);
+            if read(self.begin + at, piece) != ZEROS {
+                zero(self.begin + at, piece);
             }
         }
     }
@@ -47,8 +53,9 @@ impl Coverage {
     /// as never before.
     pub(super) fn is_new(&mut self) -> bool {
         let mut new = false;
-        for (piece, seen) in self.counters.chunks(PIECE).zip(self.seen.chunks_mut(PIECE)) {
-            if *piece == ZEROS[..piece.len()] {
+        for (at, seen) in self.seen.chunks_mut(PIECE).enumerate() {
+            let piece = read(self.begin + at * PIECE, seen.len());
+            if piece == ZEROS {
                 continue;
             }
             for (counter, seen) in piece.iter().zip(seen) {
@@ -69,17 +76,24 @@ impl Coverage {
     }
 }
 
+/// A copy of up to [`PIECE`] counters, and zeros behind them. Nothing in the program holds a
+/// reference to one: the code under test writes there.
 #[expect(unsafe_code, reason = "the counters are the linker's, and no variable of Rust")]
-fn counters(begin: usize, end: usize) -> &'static mut [u8] {
-    if begin == end {
-        return &mut [];
-    }
+fn read(address: usize, count: usize) -> [u8; PIECE] {
+    let mut piece = ZEROS;
+    let counters = std::ptr::with_exposed_provenance::<u8>(address);
     // SAFETY: LLVM gives begin and end of one section of bytes, which lives as long as the
     // program. Who begins a search runs alone (`--test-threads=1`), and the code under
-    // test, which counts in it, never runs while this is looked at.
-    unsafe {
-        std::slice::from_raw_parts_mut(std::ptr::with_exposed_provenance_mut(begin), end - begin)
-    }
+    // test, which counts in it, never runs while this does.
+    unsafe { counters.copy_to_nonoverlapping(piece.as_mut_ptr(), count.min(PIECE)) };
+    piece
+}
+
+/// Sets so many counters to zero.
+#[expect(unsafe_code, reason = "the counters are the linker's, and no variable of Rust")]
+fn zero(address: usize, count: usize) {
+    // SAFETY: as for `read`; `count` ends within the section.
+    unsafe { std::ptr::with_exposed_provenance_mut::<u8>(address).write_bytes(0, count) };
 }
 
 /// One bit for each size of a count, so that a loop is not new with every turn.

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestError, TestRunner};
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
 use crate::forward::simulator::chance::Chance;
 use coverage::Coverage;
@@ -35,6 +35,9 @@ const CASES: u64 = 2_000;
 
 /// Reading one input takes microseconds; nothing may be made to compute for this long.
 const LONGEST: Duration = Duration::from_secs(5);
+
+/// For so many milliseconds a shorter input that goes wrong is looked for.
+const SHORTENING: u32 = 60_000;
 
 /// What this thread has computed: a busy machine makes nobody slow by it.
 fn computed() -> Duration {
@@ -48,7 +51,7 @@ pub(crate) fn check(name: &str, read: impl FnMut(&[u8])) {
     let found = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/fuzz").join(name);
     let mut inputs = files(&corpus);
     assert!(!inputs.is_empty(), "{name} has no corpus: put a few inputs in {}", corpus.display());
-    let mut target = Target { name, corpus, read };
+    let mut target = Target { name, corpus, longest: LONGEST, read };
     for input in &inputs {
         target.take(input);
     }
@@ -62,12 +65,14 @@ pub(crate) fn check(name: &str, read: impl FnMut(&[u8])) {
     };
     let seconds = seconds.parse().expect("FUZZ_SECONDS is a number");
     inputs.extend(files(&found));
-    target.search(inputs, &found, Duration::from_secs(seconds));
+    target.search(Coverage::begin(), inputs, &found, Duration::from_secs(seconds));
 }
 
 struct Target<'n, R> {
     name: &'n str,
     corpus: PathBuf,
+    /// [`LONGEST`], but in tests of this.
+    longest: Duration,
     read: R,
 }
 
@@ -78,21 +83,29 @@ impl<R: FnMut(&[u8])> Target<'_, R> {
             prop::collection::vec(any::<u8>(), 0..300),
             ".{0,60}".prop_map(String::into_bytes),
         ];
-        let config = Config { failure_persistence: None, ..Config::default() };
-        let read = RefCell::new(&mut self.read);
+        let config =
+            Config { failure_persistence: None, max_shrink_time: SHORTENING, ..Config::default() };
+        let target = RefCell::new(&mut *self);
         let end = TestRunner::new(config).run(&bytes, |bytes| {
-            (read.borrow_mut())(&bytes);
-            Ok(())
+            let wrong = target.borrow_mut().wrong(&bytes);
+            wrong.map_or(Ok(()), |wrong| Err(TestCaseError::fail(wrong)))
         });
         match end {
-            Err(TestError::Fail(_, shortest)) => self.take(&shortest),
-            other => other.unwrap(),
+            // Not read once more: what goes wrong only now and then might go well.
+            Err(TestError::Fail(wrong, shortest)) => self.keep(&shortest, wrong.message()),
+            end => end.unwrap(),
         }
     }
 
     /// Changes inputs and keeps those that reach what none before has reached.
-    fn search(&mut self, mut inputs: Vec<Vec<u8>>, found: &Path, time: Duration) {
-        let mut coverage = Coverage::begin();
+    fn search(
+        &mut self,
+        mut coverage: Coverage,
+        mut inputs: Vec<Vec<u8>>,
+        found: &Path,
+        time: Duration,
+    ) {
+        assert!(coverage.branches() > 0, "nothing counts branches: run `make fuzz`");
         for input in &inputs {
             coverage.clear();
             self.take(input);
@@ -124,14 +137,23 @@ impl<R: FnMut(&[u8])> Target<'_, R> {
 
     /// Reads one input; what goes wrong with it goes into the corpus.
     fn take(&mut self, input: &[u8]) {
+        if let Some(wrong) = self.wrong(input) {
+            self.keep(input, &wrong);
+        }
+    }
+
+    /// What goes wrong with an input, in words.
+    fn wrong(&mut self, input: &[u8]) -> Option<String> {
         let begin = computed();
         let end = catch_unwind(AssertUnwindSafe(|| (self.read)(input)));
         let took = computed().saturating_sub(begin);
-        let wrong = match end {
-            Ok(()) if took < LONGEST => return,
-            Ok(()) => format!("takes {took:?}"),
-            Err(_) => "panics".to_owned(),
-        };
+        match end {
+            Ok(()) => (took >= self.longest).then(|| format!("takes {took:?}")),
+            Err(_) => Some("panics".to_owned()),
+        }
+    }
+
+    fn keep(&self, input: &[u8], wrong: &str) -> ! {
         let path = self.corpus.join(named(input));
         fs::write(&path, input).unwrap();
         panic!(
@@ -166,12 +188,16 @@ pub(crate) fn halves(bytes: &[u8]) -> (&[u8], &[u8]) {
     (&bytes[..at], bytes.get(at + 1..).unwrap_or_default())
 }
 
+/// One of those below.
+fn stumbles<R: FnMut(&[u8])>(folder: &Path, read: R) -> Target<'static, R> {
+    Target { name: "stumbles", corpus: folder.to_owned(), longest: LONGEST, read }
+}
+
 #[test]
 #[should_panic(expected = "stumbles panics with")]
 fn a_panic_is_found_told_and_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let read = |bytes: &[u8]| assert_ne!(bytes, b"five");
-    let mut target = Target { name: "stumbles", corpus: folder.path().to_owned(), read };
+    let mut target = stumbles(folder.path(), |bytes| assert_ne!(bytes, b"five"));
     target.take(b"four");
     assert!(files(folder.path()).is_empty());
     let found = catch_unwind(AssertUnwindSafe(|| target.take(b"five")));
@@ -183,9 +209,37 @@ fn a_panic_is_found_told_and_kept() {
 #[should_panic(expected = "stumbles panics with")]
 fn of_any_bytes_that_go_wrong_the_shortest_are_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let read = |bytes: &[u8]| assert!(bytes.len() < 5);
-    let mut target = Target { name: "stumbles", corpus: folder.path().to_owned(), read };
+    let mut target = stumbles(folder.path(), |bytes| assert!(bytes.len() < 5));
     let found = catch_unwind(AssertUnwindSafe(|| target.take_any()));
     assert_eq!(files(folder.path()).iter().map(Vec::len).collect::<Vec<_>>(), [5]);
     std::panic::resume_unwind(found.unwrap_err());
+}
+
+#[test]
+#[should_panic(expected = "stumbles panics with")]
+fn any_bytes_that_go_wrong_but_once_are_told_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut is_first = true;
+    let read = |_: &[u8]| assert!(!std::mem::take(&mut is_first));
+    stumbles(folder.path(), read).take_any();
+}
+
+#[test]
+#[should_panic(expected = "stumbles takes ")]
+fn any_bytes_that_take_too_long_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |bytes: &[u8]| {
+        let begin = computed();
+        while bytes.len() > 4 && computed() - begin < Duration::from_millis(4) {}
+    };
+    let longest = Duration::from_millis(2);
+    Target { longest, ..stumbles(folder.path(), read) }.take_any();
+}
+
+#[test]
+#[should_panic(expected = "nothing counts branches")]
+fn a_search_that_sees_no_branches_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut target = stumbles(folder.path(), |_| ());
+    target.search(Coverage::of(0, 0), Vec::new(), folder.path(), Duration::ZERO);
 }
