@@ -25,6 +25,9 @@ use tokio_modbus::{ExceptionCode, Slave};
 /// Long for an answer that comes, whatever else the machine does.
 const WHOLE: &str = "1 s";
 
+/// After this long nothing comes any more: the test fails, rather than hang.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Where none comes.
 const BRIEF: &str = "100 ms";
 
@@ -217,6 +220,7 @@ struct Client {
 impl Client {
     fn subscribed(address: &str, filter: &str) -> Self {
         let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut client = Self { stream, bytes: bytes::BytesMut::new() };
         let mut subscribe = Subscribe::new(filter, QoS::AtMostOnce);
         subscribe.pkid = 1;
