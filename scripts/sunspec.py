@@ -33,13 +33,18 @@ TYPES = {
 UNITS = {"C": "°C", "Pct": "%", "Secs": "s"}
 
 
+def word(text):
+    """A text without blanks, which part the words of a line, and commas, which part names."""
+    return text.strip().replace(" ", "_").replace(",", "_")
+
+
 def line(point, prefix=""):
     kind, size = point["type"], point["size"]
     kind = TYPES.get(kind) or (f"text{size}" if kind == "string" else f"skip{size}")
     unit = UNITS.get(point.get("units"), point.get("units", "-"))
     factor = point.get("sf", "-")
-    names = ",".join(f"{s['value']}={s['name']}" for s in point.get("symbols", []))
-    words = [prefix + point["name"], kind, str(factor), unit.replace(" ", "_"), names]
+    names = ",".join(f"{s['value']}={word(s['name'])}" for s in point.get("symbols", []))
+    words = [prefix + point["name"], kind, str(factor), word(unit), names]
     while words[-1] in ("", "-"):
         words.pop()
     return " ".join(words)

@@ -12,8 +12,9 @@ use super::super::config::Table;
 use super::super::group::{Factor, Signal};
 use super::super::plan::Span;
 use super::model::{HEADER, Model, Point, Points, Scale, Tail};
+use super::survey::COMMON;
 use super::survey::{Block, IDENTITY};
-use super::{COMMON, Config, Map, Word, who};
+use super::{Config, Map, Word, who};
 use crate::decode::registers::{Decoder, Meaning, Order, Type};
 
 /// What a group reads, whatever its device has.

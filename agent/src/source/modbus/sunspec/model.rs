@@ -173,7 +173,7 @@ impl Points {
             Ok(always) => Scale::Always(always),
             Err(_) => Scale::Point(factor.into()),
         });
-        let unit = next().map(Arc::from);
+        let unit = next().map(|unit| unit.replace('_', " ").into());
         let names = next().into_iter().flat_map(|names| names.split(','));
         let numbered = |pair: &str| {
             let (number, name) = pair.split_once('=')?;
@@ -181,6 +181,9 @@ impl Points {
         };
         let names =
             names.map(|pair| numbered(pair).ok_or("number=NAME")).collect::<Result<_, _>>()?;
+        if words.next().is_some() {
+            return Err("line of five words");
+        }
         let offset = self.length;
         self.points.push(Point { name: name.into(), kind, offset, length, factor, unit, names });
         self.length = offset.checked_add(length).ok_or("place below 65,536")?;

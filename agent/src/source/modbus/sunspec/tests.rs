@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::config::Mistakes;
 use super::*;
 use crate::source::modbus::group::Factor;
 
@@ -82,6 +83,26 @@ fn the_table_holds_what_the_alliance_publishes() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!((ids.len(), count), (37, 37));
+}
+
+#[test]
+fn every_line_of_the_table_is_read_whole() {
+    let word = |line: &str| model::parse(&format!("model 7 pump\n{line}")).map(|_| ());
+    assert!(word("St enum16 - - 0=OFF,1=RUN").is_ok());
+    assert!(word("St enum16 - - 0=NO REQUEST,1=RUN").is_err(), "a blank parts the words");
+    let found = wanted("models = [802]\npoints = [\"Typ\", \"State\", \"SoC\"]")
+        .find(&map(40_000, &[(802, 62)]));
+    let decoded = |index: usize, word| found.signals[index].decoder.decode(&[word]).unwrap();
+    let text = |text: &str| crate::event::Value::Text(text.into());
+    assert_eq!(decoded(1, 0), text("NOT_APPLICABLE_UNKNOWN"));
+    assert_eq!(decoded(1, 4), text("LITHIUM_ION"));
+    assert_eq!((decoded(2, 5), decoded(2, 99)), (text("SOC_PROTECTION"), text("FAULT")));
+    assert_eq!(found.signals[0].unit.as_deref(), Some("%WHRtg"));
+    for model in model::known() {
+        let units = model.head.points.iter().filter_map(|point| point.unit.as_deref());
+        let odd: Vec<_> = units.filter(|unit| unit.contains('_') || unit.trim() != *unit).collect();
+        assert_eq!(odd, [""; 0], "model {:?}", model.ids);
+    }
 }
 
 #[test]
