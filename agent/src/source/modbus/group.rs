@@ -18,7 +18,7 @@ use super::raw;
 use super::refused::{Fact, Refused};
 use super::requests::Requests;
 use super::schedule::{LONGEST_REST, Pace};
-use super::sunspec::{Map, Sunspec};
+use super::sunspec::{Header, Map, Sunspec};
 use super::{End, Error};
 use crate::event::{Event, Field, Quality, Timestamp, Value};
 use crate::flow;
@@ -55,8 +55,8 @@ pub(super) struct Poll {
     /// How many of the signals are fields, and the fields that are not read.
     read: usize,
     texts: Vec<Field>,
-    /// What the signals behind the fields hold while all stands where it did.
-    headers: Vec<(usize, u64)>,
+    /// Where each model begins, which is read with its fields.
+    headers: Vec<Header>,
     limits: Limits,
     pace: Pace,
     /// Somebody looks at the source alone.
@@ -393,7 +393,10 @@ impl Poll {
     /// The event of a device that cannot be read.
     pub(super) fn silence(&self, device: &Arc<str>, time: Timestamp) -> Event {
         let mut fields = self.blank();
-        if self.reads_nothing() {
+        if self.rests(Instant::now()) {
+            // It answers, but not with what was read of it.
+            field::clear(&mut fields, Quality::DeviceError);
+        } else if self.reads_nothing() {
             self.mark_bad(&mut fields);
         }
         self.event(device, time, fields)

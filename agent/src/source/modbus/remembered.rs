@@ -8,8 +8,8 @@
 //! than that, so that bytes which cannot be read are passed over.
 //!
 //! CBOR: the version, and of each device its name, the checksum, its bad places, its
-//! cuts, and its models where there are any (base, ID and length of each, texts); places by
-//! table, as address and width.
+//! cuts, its models where there are any (base, ID and length of each, texts), and whether
+//! their list was read to its end; places by table, as address and width.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,9 +35,16 @@ type Places = BTreeMap<Table, Vec<(u16, u16)>>;
 /// Models as they are saved: base, ID and length of each, texts.
 type Models = (u16, Vec<(u16, u16)>, Vec<String>);
 
-/// A device as it is saved: name, checksum, bad places, cuts, models.
+/// A device as it is saved: name, checksum, bad places, cuts, models, and whether they are all.
 #[derive(Debug, Serialize, Deserialize)]
-struct Device(String, u32, Places, Places, #[serde(default)] Option<Models>);
+struct Device(
+    String,
+    u32,
+    Places,
+    Places,
+    #[serde(default)] Option<Models>,
+    #[serde(default)] bool,
+);
 
 /// What is known of each device of a source, by its name and [`checksum`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,8 +100,9 @@ impl Remembered {
     /// `None` never: writing to memory does not fail.
     pub(super) fn save(&self) -> Option<Vec<u8>> {
         let device = |((name, sum), known): (&(String, u32), &Known)| {
+            let ends = known.map.as_ref().is_some_and(|map| map.ends);
             let models = known.map.clone().map(|map| (map.base, map.models, map.identity));
-            let mut device = Device(name.clone(), *sum, Places::new(), Places::new(), models);
+            let mut device = Device(name.clone(), *sum, Places::new(), Places::new(), models, ends);
             for fact in &known.facts {
                 let (places, span) = match fact {
                     Fact::Bad(span) => (&mut device.2, span),
@@ -117,10 +125,10 @@ impl Remembered {
             return Err(Unreadable::Version(version));
         }
         let mut remembered = Self::default();
-        for Device(name, sum, bad, cuts, models) in devices {
+        for Device(name, sum, bad, cuts, models, ends) in devices {
             let bad = spans(bad).map(Fact::Bad);
             remembered.add(&name, sum, bad.chain(spans(cuts).map(Fact::Cut)));
-            let map = models.map(|(base, models, identity)| Map { base, models, identity });
+            let map = models.map(|(base, models, identity)| Map { base, models, identity, ends });
             remembered.add_map(&name, sum, map.as_ref());
         }
         Ok(remembered)
@@ -158,7 +166,8 @@ mod tests {
             for (name, sum, facts) in devices {
                 remembered.add(&name, sum, facts.into_iter());
                 let models = vec![(1, 66), (103, 50)];
-                let map = Map { base: 40_000, models, identity: vec![name.clone()] };
+                let (identity, ends) = (vec![name.clone()], sum % 4 == 0);
+                let map = Map { base: 40_000, models, identity, ends };
                 remembered.add_map(&name, sum, (sum % 2 == 0).then_some(&map));
             }
             let saved = remembered.save().unwrap();

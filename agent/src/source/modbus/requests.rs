@@ -121,6 +121,18 @@ impl Requests {
         requests
     }
 
+    /// These come in the place of `others`: a device that stays silent is asked as seldom
+    /// as before.
+    pub(super) fn stand_in_for(&mut self, others: Self) {
+        if others.are_silent()
+            && let (Some(ask), Some(silent)) =
+                (self.planned.first_mut(), others.planned.into_iter().next())
+        {
+            ask.health = silent.health;
+            ask.health.wake();
+        }
+    }
+
     /// What was found in an earlier run; what is not of this group is passed over.
     pub(super) fn remember(&mut self, facts: impl Iterator<Item = Fact>, now: Instant) {
         let own: BTreeSet<Span> = self.spans.iter().copied().collect();

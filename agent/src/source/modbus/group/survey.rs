@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::super::connection::{Failure, Reply};
 use super::super::plan::Span;
 use super::super::requests::Requests;
-use super::super::sunspec::{Found, Map, Step};
+use super::super::sunspec::{EXCEPTIONS, Found, Header, Map, SILENCES, Step};
 use super::{Next, Poll, Purpose, Reading, exception, field, is_for_address, is_silence};
 use crate::event::{Field, Quality, Value};
 
@@ -20,7 +20,7 @@ impl Poll {
 
     pub(super) fn remember_map(&mut self, map: Option<&Map>) {
         if let (Some(sunspec), Some(map)) = (&mut self.sunspec, map) {
-            let found = sunspec.remember(map.clone());
+            let found = sunspec.remember(map.clone(), Instant::now());
             self.lay_out(found);
         }
     }
@@ -39,10 +39,11 @@ impl Poll {
     /// Before a cycle: a device that may be another one is asked first whether it is. So
     /// is one that was silent.
     pub(super) fn look_again(&mut self) {
-        if self.requests.break_silence(Instant::now()) {
+        let now = Instant::now();
+        if self.requests.break_silence(now) {
             self.suspect();
         }
-        if let Some(question) = self.sunspec.as_mut().and_then(super::Sunspec::begin) {
+        if let Some(question) = self.sunspec.as_mut().and_then(|sunspec| sunspec.begin(now)) {
             self.question(question);
         }
     }
@@ -58,25 +59,33 @@ impl Poll {
             return false;
         };
         let now = Instant::now();
-        let words = match answer {
-            Ok(Reply::Words(words)) => Some(words.as_slice()),
-            Err(Failure::Exception(code)) if is_silence(*code) => return false,
+        let step = match answer {
+            Ok(Reply::Words(words)) => sunspec.answered(Some(words), now),
+            Err(Failure::Exception(code)) if is_silence(*code) => sunspec.unheard(SILENCES, now),
             Err(Failure::Exception(code)) => {
                 reading.refusals += 1;
-                if !is_for_address(*code) && *code != ILLEGAL_FUNCTION {
-                    // It is asked again in the next cycle.
-                    (reading.heard, reading.purpose) = (true, Purpose::Models);
+                if is_for_address(*code) || *code == ILLEGAL_FUNCTION {
+                    sunspec.answered(None, now)
+                } else {
+                    reading.heard = true;
                     reading.refused = Some(format!("{} on asking for models", exception(*code)));
-                    self.requests.unable(now);
-                    return true;
+                    sunspec.unheard(EXCEPTIONS, now)
                 }
-                None
             }
-            Ok(Reply::Bits(_)) | Err(_) => return false,
+            Err(Failure::Late | Failure::Unexpected(_)) => sunspec.unheard(SILENCES, now),
+            Ok(Reply::Bits(_)) | Err(Failure::Closed(_) | Failure::Unreachable(_)) => None,
         };
+        if step.is_none() {
+            if reading.heard {
+                // It is asked again in the next cycle.
+                self.requests.unable(now);
+                field::clear(&mut reading.fields, Quality::DeviceError);
+            }
+            return reading.heard;
+        }
         (reading.heard, reading.purpose) = (true, Purpose::Models);
         self.requests.answered(now);
-        match sunspec.answered(words, now) {
+        match step {
             Some(Step::Ask(question)) => {
                 self.question(question);
                 reading.next = Next::AtOnce;
@@ -101,7 +110,9 @@ impl Poll {
         if let Some(sunspec) = self.sunspec.as_mut().filter(|_| !facts.is_empty()) {
             sunspec.facts = facts;
         }
-        self.requests = Requests::new(vec![question], self.limits);
+        let next = Requests::new(vec![question], self.limits);
+        let others = std::mem::replace(&mut self.requests, next);
+        self.requests.stand_in_for(others);
     }
 
     /// The signals are these from now on.
@@ -123,20 +134,28 @@ impl Poll {
             return;
         }
         field::scale(&self.signals, &mut reading.fields);
-        let stands = |(index, expected): &(usize, u64)| match reading.fields.get(*index)?.value {
-            Value::U64(header) => Some(header == *expected),
-            _ => None,
-        };
-        let stands: Vec<bool> = self.headers.iter().filter_map(stands).collect();
-        if stands.contains(&false) {
-            for field in &mut reading.fields {
-                (field.value, field.quality) = (Value::Null, Some(Quality::DeviceError));
+        let (mut stands, mut moved) = (false, false);
+        for Header { signal, expected, fields } in &self.headers {
+            let Some(header) = reading.fields.get(*signal) else { continue };
+            match (&header.value, header.quality) {
+                (Value::U64(header), _) if header == expected => stands = true,
+                // There is another model, or none.
+                (Value::U64(_), _) | (_, Some(Quality::BadAddress)) => moved = true,
+                (_, why) => {
+                    // Nobody knows whether its values still are what they were.
+                    let own = reading.fields.get_mut(fields.clone()).unwrap_or_default();
+                    field::withhold(own, why.unwrap_or(Quality::Timeout));
+                }
             }
-            let question = sunspec.moved(Instant::now());
+        }
+        let now = Instant::now();
+        if moved {
+            field::clear(&mut reading.fields, Quality::DeviceError);
+            let question = sunspec.moved(now);
             self.question(question);
             reading.next = Next::AtOnce;
-        } else if !stands.is_empty() {
-            sunspec.settled();
+        } else if stands {
+            sunspec.settled(now);
         }
     }
 }

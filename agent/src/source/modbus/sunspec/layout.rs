@@ -6,6 +6,7 @@
 //! read in the same cycle.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::config::Table;
@@ -34,13 +35,24 @@ pub(in super::super) struct Found {
     pub(in super::super) spans: Vec<Span>,
     /// How many of the signals are fields.
     pub(in super::super) fields: usize,
-    /// What the signals behind the fields hold if the models stand where they did.
-    pub(in super::super) headers: Vec<(usize, u64)>,
+    /// Of each model that is read.
+    pub(in super::super) headers: Vec<Header>,
     /// What is known without being read: names and texts.
     pub(in super::super) texts: Vec<(Arc<str>, Arc<str>)>,
     /// Models as they are told: read, and passed over.
     read: Vec<String>,
     passed: Vec<String>,
+}
+
+/// The header of a model, which is read with its values.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct Header {
+    /// Index of the signal that reads it.
+    pub(in super::super) signal: usize,
+    /// What it holds while the model stands where it did.
+    pub(in super::super) expected: u64,
+    /// The fields that are this model's.
+    pub(in super::super) fields: Range<usize>,
 }
 
 impl Wanted {
@@ -84,7 +96,7 @@ impl Wanted {
             let before = found.signals.len();
             self.lay(block, model, repeats, &word, &mut found, &mut hidden);
             if found.signals.len() > before {
-                hidden.headers.push(block);
+                hidden.headers.push((block, before..found.signals.len()));
             }
         }
         hidden.append(&mut found);
@@ -181,7 +193,8 @@ fn over(own: Span, factor: u16) -> Option<Span> {
 struct Hidden {
     /// Addresses of factors, in the order in which they were wanted.
     factors: Vec<u16>,
-    headers: Vec<Block>,
+    /// Where a model begins, and its fields.
+    headers: Vec<(Block, Range<usize>)>,
 }
 
 impl Hidden {
@@ -204,9 +217,9 @@ impl Hidden {
         for address in self.factors {
             found.hide(address, Type::I16, vec![0x8000]);
         }
-        for Block { id, address, length } in self.headers {
+        for (Block { id, address, length }, fields) in self.headers {
             let expected = u64::from(id) << 16 | u64::from(length);
-            found.headers.push((found.signals.len(), expected));
+            found.headers.push(Header { signal: found.signals.len(), expected, fields });
             found.hide(address, Type::U32, Vec::new());
         }
     }

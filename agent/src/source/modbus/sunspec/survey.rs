@@ -39,6 +39,8 @@ pub(in super::super) struct Map {
     pub(in super::super) models: Vec<(u16, u16)>,
     /// What the texts of the common model say; empty where it has none.
     pub(in super::super) identity: Vec<String>,
+    /// Its list was read to its end: it did not break off.
+    pub(in super::super) ends: bool,
 }
 
 /// A model where it lies.
@@ -102,6 +104,12 @@ impl Map {
         })
     }
 
+    /// Where the header behind its last model stands.
+    fn end(&self) -> u32 {
+        let lengths = self.models.iter().map(|(_, length)| u32::from(HEADER) + u32::from(*length));
+        u32::from(self.base) + u32::from(HEADER) + lengths.sum::<u32>()
+    }
+
     /// Where the texts of the common model begin.
     fn common(&self) -> Option<u16> {
         let common = self.blocks().find(|block| is_common(block.id, block.length))?;
@@ -129,20 +137,74 @@ impl Survey {
         Self { base, bases, question, at: 0, map, texts, most, known: None }
     }
 
-    /// Looks first whether the device is still the one that is known, by its texts or,
-    /// where it has none, by where its map begins: one request for most.
-    pub(super) fn again(base: Option<u16>, most: u16, known: Map) -> Self {
+    /// The same, but where a map was found before it is looked for first.
+    pub(super) fn at(base: Option<u16>, most: u16, first: u16) -> Self {
         let mut survey = Self::new(base, most);
-        match known.common().filter(|_| !known.identity.is_empty()) {
-            Some(address) => survey.question = Question::Common { address },
-            None => survey.map.base = known.base,
+        if survey.map.base != first {
+            survey.bases.retain(|other| *other != first);
+            survey.bases.push(survey.map.base);
+            survey.map.base = first;
+        }
+        survey
+    }
+
+    /// Looks first whether the device is still the one that is known, by its texts or,
+    /// where it has none, by where its map begins, and whether its list of models still
+    /// ends where it did: two requests for most.
+    pub(super) fn again(base: Option<u16>, most: u16, known: Map) -> Self {
+        let mut survey = Self::at(base, most, known.base);
+        if let Some(address) = known.common().filter(|_| !known.identity.is_empty()) {
+            survey.question = Question::Common { address };
         }
         Self { known: Some(known), ..survey }
+    }
+
+    /// The same search from its beginning.
+    pub(super) fn restarted(&self) -> Self {
+        match &self.known {
+            Some(known) => Self::again(self.base, self.most, known.clone()),
+            None => Self::at(self.base, self.most, self.map.base),
+        }
+    }
+
+    /// It compares the device with what is known of it.
+    pub(super) const fn is_check(&self) -> bool {
+        self.known.is_some()
     }
 
     /// It knows something of the device already.
     pub(super) const fn is_begun(&self) -> bool {
         !self.map.models.is_empty() || !self.texts.is_empty()
+    }
+
+    /// Something was answered right before: a device that says nothing now is not
+    /// switched off.
+    pub(super) const fn is_under_way(&self) -> bool {
+        match self.question {
+            Question::Marker => false,
+            Question::Header => true,
+            Question::Common { .. } => self.known.is_none(),
+        }
+    }
+
+    /// The list of models broke off here before.
+    pub(super) fn is_at_break(&self, known: &Map) -> bool {
+        self.question == Question::Header
+            && !known.ends
+            && (self.map.base, &self.map.models) == (known.base, &known.models)
+    }
+
+    /// Nothing is said where the map is looked for: the next place comes, and behind the
+    /// last one the first again. False where there is no other.
+    pub(super) fn elsewhere(&mut self) -> bool {
+        if self.question != Question::Marker || self.known.is_some() || self.base.is_some() {
+            return false;
+        }
+        match self.bases.pop() {
+            Some(base) => self.map.base = base,
+            None => *self = Self::new(None, self.most),
+        }
+        true
     }
 
     /// The registers that are to be read.
@@ -162,14 +224,14 @@ impl Survey {
     /// These registers came.
     pub(super) fn answered(&mut self, words: &[u16]) -> Answer {
         match self.question {
-            Question::Marker if *words == MARKER => match self.known.take() {
-                Some(known) => Answer::Found(known, None),
-                None => self.header_at(u32::from(self.map.base) + 2),
-            },
+            Question::Marker if *words == MARKER && self.known.is_some() => self.is_same(),
+            Question::Marker if *words == MARKER => self.header_at(u32::from(self.map.base) + 2),
             Question::Marker => self.not_here(),
-            Question::Header => match *words {
-                [id, length] => self.header(id, length),
-                _ => self.broken("is not to be read"),
+            Question::Header => match (self.known.take(), words) {
+                (Some(known), [END, _]) => Answer::Found(known, None),
+                (Some(_), _) => self.afresh(),
+                (None, [id, length]) => self.header(*id, *length),
+                (None, _) => self.broken("is not to be read"),
             },
             Question::Common { .. } => {
                 self.texts.extend_from_slice(words);
@@ -185,8 +247,8 @@ impl Survey {
     pub(super) fn refused(&mut self) -> Answer {
         match self.question {
             Question::Marker => self.not_here(),
+            Question::Header | Question::Common { .. } if self.known.is_some() => self.afresh(),
             Question::Header => self.broken("is refused"),
-            Question::Common { .. } if self.known.is_some() => self.afresh(),
             Question::Common { .. } => self.header_at(self.at),
         }
     }
@@ -226,27 +288,35 @@ impl Survey {
     /// The texts of the common model were read.
     fn identified(&mut self) -> Answer {
         let identity = identity(&self.texts);
-        if let Some(known) = self.known.take() {
-            return if known.identity == identity {
-                Answer::Found(known, None)
-            } else {
-                self.afresh()
-            };
+        if let Some(known) = &self.known {
+            return if known.identity == identity { self.is_same() } else { self.afresh() };
         }
         self.map.identity = identity;
         self.header_at(self.at)
     }
 
-    /// It is another device than before.
+    /// It is the device that is known, and has the same models if nothing was put behind
+    /// the last of them.
+    fn is_same(&mut self) -> Answer {
+        match self.known.take() {
+            Some(known) if known.ends => {
+                let end = known.end();
+                self.known = Some(known);
+                self.header_at(end)
+            }
+            Some(known) => Answer::Found(known, None),
+            None => self.afresh(),
+        }
+    }
+
+    /// It is another device than before, or has other models.
     fn afresh(&mut self) -> Answer {
-        *self = Self::new(self.base, self.most);
+        *self = Self::at(self.base, self.most, self.map.base);
         Answer::Ask
     }
 
     fn not_here(&mut self) -> Answer {
-        if self.known.is_some() {
-            return self.afresh();
-        }
+        self.known = None;
         match self.bases.pop() {
             Some(base) => {
                 self.map.base = base;
@@ -261,7 +331,8 @@ impl Survey {
     }
 
     fn found(&mut self, broken: Option<String>) -> Answer {
-        let map = std::mem::take(&mut self.map);
+        let mut map = std::mem::take(&mut self.map);
+        map.ends = broken.is_none();
         if map.models.is_empty() { Answer::Nowhere } else { Answer::Found(map, broken) }
     }
 }

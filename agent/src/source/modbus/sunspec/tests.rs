@@ -6,18 +6,18 @@ use super::super::config::Mistakes;
 use super::*;
 use crate::source::modbus::group::Factor;
 
-fn config(text: &str) -> Config {
+fn config<T: serde::de::DeserializeOwned>(text: &str) -> T {
     let file = ::config::File::from_str(text, ::config::FileFormat::Toml);
     ::config::Config::builder().add_source(file).build().unwrap().try_deserialize().unwrap()
 }
 
 fn wanted(text: &str) -> Wanted {
-    Wanted::new(&config(text), 125)
+    Wanted::new(&config::<Config>(text), 125)
 }
 
 fn map(base: u16, models: &[(u16, u16)]) -> Map {
     let identity = ["ACME", "X", "", "1.0", "17"].map(str::to_owned).to_vec();
-    Map { base, models: models.to_vec(), identity }
+    Map { base, models: models.to_vec(), identity, ends: true }
 }
 
 /// Registers of a device by their addresses, of which the others are refused.
@@ -167,13 +167,18 @@ fn a_device_that_is_known_is_asked_once_and_another_one_is_looked_at_anew() {
     let mut words = chain("17", &[(103, 50)]);
     words.extend(END);
     let same = ask(Survey::again(None, 125, known.clone()), &Registers::new(40_000, words));
-    assert_eq!(same, (Answer::Found(known.clone(), None), 1));
+    assert_eq!(same, (Answer::Found(known.clone(), None), 2), "its texts, and the end");
     let mut words = chain("18", &[(101, 50)]);
     words.extend(END);
     let (other, _) = ask(Survey::again(None, 125, known.clone()), &Registers::new(0, words));
     let Answer::Found(map, None) = other else { panic!("{other:?}") };
     assert_eq!((map.base, map.text("SN")), (0, Some("18")));
-    let bare = Map { identity: Vec::new(), models: vec![(103, 50)], ..known };
+    let mut longer = chain("17", &[(103, 50), (203, 105)]);
+    longer.extend(END);
+    let (more, _) = ask(Survey::again(None, 125, known.clone()), &Registers::new(40_000, longer));
+    let expected = self::map(40_000, &[(1, 66), (103, 50), (203, 105)]);
+    assert_eq!(more, Answer::Found(expected, None), "a model was put behind the last one");
+    let bare = Map { identity: Vec::new(), models: vec![(103, 50)], ends: false, ..known };
     let same =
         ask(Survey::again(None, 125, bare.clone()), &Registers::new(40_000, [0x5375, 0x6E53]));
     assert_eq!(same, (Answer::Found(bare, None), 1), "without texts its place is all there is");
@@ -192,7 +197,8 @@ fn a_value_and_its_factor_are_one_place_wherever_that_fits() {
     let values = [(40_072, 5), (40_084, 2), (40_101, 2), (40_126, 18), (40_126, 38)];
     assert_eq!(places[..5], values);
     assert_eq!(places[5..], [(40_070, 2), (40_122, 2)]);
-    assert_eq!(found.headers, [(5, 0x0067_0032), (6, 0x00A0_0030)]);
+    let header = |signal, expected, fields| Header { signal, expected, fields };
+    assert_eq!(found.headers, [header(5, 0x0067_0032, 0..3), header(6, 0x00A0_0030, 3..5)]);
     assert_eq!(found.signals[0].factor, Some(Factor::Beside(4)));
     assert_eq!((found.signals[4].skip, found.signals[4].factor), (37, Some(Factor::Beside(0))));
 }
@@ -217,13 +223,13 @@ fn a_model_of_the_users_own_goes_before_one_of_the_same_number() {
     std::fs::write(&file, text).unwrap();
     let text = format!("models = [103]\ndefinitions = [\"{}\"]", file.display());
     let mut wrong = Mistakes::default();
-    config(&text).check("sunspec", &mut wrong);
+    config::<Config>(&text).check("sunspec", &mut wrong);
     assert_eq!(wrong.told(), []);
     let found = wanted(&text).find(&map(40_000, &[(1, 66), (103, 1)]));
     assert_eq!((&*found.signals[0].name, found.spans[0].address), ("pump_Flow", 40_072));
     std::fs::remove_file(file).unwrap();
     let mut wrong = Mistakes::default();
-    config(&text).check("sunspec", &mut wrong);
+    config::<Config>(&text).check("sunspec", &mut wrong);
     assert_eq!(wrong.told()[0].0, "sunspec.definitions[0]");
 }
 
@@ -245,6 +251,129 @@ fn two_models_of_a_kind_are_told_apart_and_what_is_not_known_is_passed_over() {
     assert!(
         said.ends_with("nothing is left to read of its models 1, 103, 1, 203, 1, 203, 64001, 704")
     );
+}
+
+/// Answers all questions until there are none, as if the gateway said nothing of what the
+/// device does not have; gives what was asked, and what came of it.
+fn look(sunspec: &mut Sunspec, device: &Registers, now: Instant) -> (Vec<u16>, Option<Step>) {
+    let mut asked = Vec::new();
+    while let Some(question) = sunspec.question() {
+        asked.push(question.address);
+        let step = match device.read(question) {
+            Some(words) => sunspec.answered(Some(&words), now),
+            None => sunspec.unheard(SILENCES, now),
+        };
+        if !matches!(step, Some(Step::Ask(_))) {
+            return (asked, step);
+        }
+    }
+    (asked, None)
+}
+
+fn sunspec(text: &str) -> Sunspec {
+    let bus: crate::source::modbus::Config = config(
+        "name = \"bus\"\nstream = \"plant\"\naddress = \"plc\"\n\
+         device = [{ name = \"roof\", unit = 1, group = [] }]",
+    );
+    Sunspec::new(&config(text), &Limits::new(&bus, &bus.devices[0]))
+}
+
+#[test]
+fn a_device_that_says_nothing_behind_its_last_model_is_read_as_far_as_it_answers() {
+    let (mut sunspec, mut now) = (sunspec(""), Instant::now());
+    let device = Registers::new(40_000, chain("17", &[(103, 50)]));
+    let (asked, step) = look(&mut sunspec, &device, now);
+    assert!(step.is_none() && asked.ends_with(&[40_122]), "once may be chance: {asked:?}");
+    sunspec.doubt();
+    assert_eq!(sunspec.begin(now).map(|span| span.address), Some(40_000), "it may be another");
+    let (_, step) = look(&mut sunspec, &device, now);
+    assert!(matches!(step, Some(Step::Read(found)) if found.fields > 30));
+    let Some(Word::Note(said)) = sunspec.take_word() else { panic!("nothing is said") };
+    assert!(said.ends_with("its list of models breaks off: holding 40122 is refused"), "{said}");
+    // Where it broke off before, nothing is waited for.
+    for rest in [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_mins) {
+        sunspec.settled(now + rest - Duration::from_secs(1));
+        assert_eq!(sunspec.begin(now + rest - Duration::from_millis(1)), None);
+        now += rest;
+        assert!(sunspec.begin(now).is_some());
+        let (_, step) = look(&mut sunspec, &device, now);
+        assert!(matches!(step, Some(Step::Read(_))));
+    }
+    assert_eq!(sunspec.take_word(), None, "it is said once");
+}
+
+#[test]
+fn what_was_short_once_is_read_again() {
+    for (wanted, first) in [("", &[(103, 50)]), ("models = [203]", &[(103, 50)])] {
+        let (mut sunspec, now) = (sunspec(wanted), Instant::now());
+        let mut words = chain("17", first);
+        if !wanted.is_empty() {
+            words.extend(END);
+        }
+        look(&mut sunspec, &Registers::new(40_000, words.clone()), now);
+        sunspec.doubt();
+        sunspec.begin(now);
+        look(&mut sunspec, &Registers::new(40_000, words), now);
+        assert!(!sunspec.is_surveying());
+        let mut words = chain("17", &[(103, 50), (203, 105)]);
+        words.extend(END);
+        assert!(sunspec.begin(now + Duration::from_mins(1)).is_some());
+        let (_, step) = look(&mut sunspec, &Registers::new(40_000, words), now);
+        assert!(matches!(step, Some(Step::Read(found)) if found.fields > 50), "{wanted}");
+        assert_eq!(sunspec.map().unwrap().models.len(), 3);
+        assert!(sunspec.unsaved && sunspec.map().unwrap().ends);
+    }
+}
+
+#[test]
+fn what_is_whole_is_compared_each_hour_and_when_it_was_not_read_for_a_minute() {
+    let (mut sunspec, now) = (sunspec(""), Instant::now());
+    let mut words = chain("17", &[(103, 50)]);
+    words.extend(END);
+    let device = Registers::new(40_000, words);
+    look(&mut sunspec, &device, now);
+    assert_eq!(sunspec.begin(now + Duration::from_secs(59)), None);
+    let later = now + Duration::from_hours(1);
+    sunspec.settled(later - Duration::from_secs(1));
+    assert_eq!(sunspec.begin(later - Duration::from_millis(1)), None);
+    assert!(sunspec.begin(later).is_some());
+    assert_eq!(look(&mut sunspec, &device, later).0, [40_004, 40_122]);
+    assert_eq!(sunspec.begin(later + Duration::from_secs(59)), None);
+    assert!(sunspec.begin(later + Duration::from_mins(1)).is_some(), "a device read seldom");
+}
+
+#[test]
+fn where_a_device_says_nothing_of_the_first_places_the_others_are_asked() {
+    let (mut sunspec, now) = (sunspec(""), Instant::now());
+    let mut words = chain("17", &[(103, 50)]);
+    words.extend(END);
+    let device = Registers::new(0, words);
+    let mut begun = Vec::new();
+    loop {
+        let (asked, step) = look(&mut sunspec, &device, now);
+        begun.push(asked[0]);
+        if matches!(step, Some(Step::Read(_))) {
+            break;
+        }
+        sunspec.doubt();
+        sunspec.begin(now);
+    }
+    assert_eq!(begun, [40_000, 40_000, 50_000, 50_000, 0]);
+    // One that is switched off is asked at each of them in turn, and that is said once.
+    let (mut sunspec, nothing) = (self::sunspec(""), Registers::new(0, []));
+    let mut said = Vec::new();
+    for at in [40_000, 40_000, 50_000, 50_000, 0, 0, 40_000] {
+        assert_eq!(look(&mut sunspec, &nothing, now).0, [at]);
+        sunspec.doubt();
+        sunspec.begin(now);
+        said.extend(sunspec.take_word());
+    }
+    assert_eq!(said, [Word::Note(UNHEARD.to_owned())]);
+    let mut known = self::sunspec("base = 7");
+    for _ in 0..9 {
+        assert_eq!(look(&mut known, &nothing, now).0, [7], "it is where it is said to be");
+        known.begin(now);
+    }
 }
 
 proptest! {

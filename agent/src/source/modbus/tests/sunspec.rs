@@ -26,6 +26,10 @@ struct Device {
     says: Cell<Option<u8>>,
     /// When it is asked for this register its gateway hears nothing of it any more.
     dies_at: Cell<Option<u16>>,
+    /// Nothing is heard of a request that begins at this register.
+    mute_at: Cell<Option<u16>>,
+    /// It says nothing of what it does not have.
+    is_dumb: Cell<bool>,
 }
 
 impl Device {
@@ -67,6 +71,8 @@ impl Device {
             flips: Cell::default(),
             says: Cell::default(),
             dies_at: Cell::default(),
+            mute_at: Cell::default(),
+            is_dumb: Cell::default(),
         }
     }
 
@@ -84,6 +90,10 @@ impl Device {
     async fn serve(&self, listener: &TcpListener) {
         let mut wire = Wire::accept(listener).await;
         loop {
+            if !matches!(wire.0.peek(&mut [0]).await, Ok(1..)) {
+                wire = Wire::accept(listener).await;
+                continue;
+            }
             let asked = wire.asked().await;
             self.asked.borrow_mut().push((asked.unit, asked.address, asked.count));
             if !self.delay.get().is_zero() {
@@ -93,7 +103,8 @@ impl Device {
                 self.dies_at.set(None);
                 self.says.set(Some(0x0B));
             }
-            if let Some(code) = self.says.get() {
+            let is_mute = self.mute_at.get() == Some(asked.address);
+            if let Some(code) = self.says.get().or(is_mute.then_some(0x0B)) {
                 wire.exception(asked, code).await;
                 continue;
             }
@@ -107,7 +118,7 @@ impl Device {
             let word = |address: u16| self.words.borrow().get(&address).copied();
             let read: Option<Vec<u16>> = range.map(word).collect();
             match read {
-                None => wire.exception(asked, 2).await,
+                None => wire.exception(asked, if self.is_dumb.get() { 0x0B } else { 2 }).await,
                 Some(read) => {
                     let mut pdu = vec![asked.function, u8::try_from(read.len() * 2).unwrap()];
                     pdu.extend(read.into_iter().flat_map(u16::to_be_bytes));
@@ -240,7 +251,8 @@ async fn models_are_remembered_and_the_device_is_asked_once_whether_it_is_the_sa
     assert_eq!((fields(&event), checkpoint), (read(), None));
     let asked = device.asked.take();
     assert_eq!(asked[0], (1, 40_004, 64), "its texts");
-    assert_eq!(asked[1], (1, 40_070, 94), "and then the values");
+    assert_eq!(asked[1], (1, 40_172, 2), "the end of its list");
+    assert_eq!(asked[2], (1, 40_070, 94), "and then the values");
 
     device.text(40_052, "S-18");
     device.put(40_122, &[0xFFFF, 0]);
@@ -272,6 +284,118 @@ async fn a_device_that_was_silent_is_asked_who_it_is_before_it_is_read() {
         let event = commits.event().await;
         assert_eq!(event.quality, Quality::Good);
         assert_eq!(event.fields.last().unwrap().value, text("S-18"));
+    };
+    device.run(&mut bench, &listener, script).await;
+}
+
+/// Lets this time go by while nothing is asked.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_device_that_is_read_seldom_is_asked_who_it_is_in_each_cycle() {
+    let (listener, address) = listen().await;
+    let slow = INVERTER.replace("5 ms", "2 m");
+    let (mut bench, mut commits) = bench(&address, &slow);
+    let device = Device::at(40_000);
+    let script = async {
+        assert_eq!(fields(&commits.event().await), read());
+        // Another one of its kind hangs there before it is read again.
+        device.put(40_052, &[0x532D, 0x3138]);
+        pass(Duration::from_mins(2)).await;
+        let event = commits.event().await;
+        assert_eq!(event.fields.last().unwrap().value, text("S-18"));
+    };
+    device.run(&mut bench, &listener, script).await;
+}
+
+#[tokio::test]
+async fn a_device_that_says_nothing_behind_its_last_model_is_read() {
+    let (listener, address) = listen().await;
+    let slow = INVERTER.replace("5 ms", "2 m");
+    let (mut bench, mut commits) = bench(&address, &slow);
+    let device = Device::at(40_000);
+    for address in [40_172, 40_173] {
+        device.words.borrow_mut().remove(&address);
+    }
+    device.is_dumb.set(true);
+    let end = || device.asked.borrow().iter().filter(|(_, at, _)| *at == 40_172).count();
+    let script = async {
+        while end() < 1 {
+            tokio::task::yield_now().await;
+        }
+        pass(Duration::from_mins(2)).await;
+        assert_eq!(fields(&commits.event().await), read());
+        assert_eq!(end(), 2);
+        pass(Duration::from_mins(2)).await;
+        assert_eq!(fields(&commits.event().await), read(), "nothing is missing");
+        assert_eq!(end(), 3, "it is looked for again, once");
+    };
+    device.run(&mut bench, &listener, script).await;
+}
+
+#[tokio::test]
+async fn models_that_are_put_behind_the_last_one_are_read_after_a_start() {
+    let (listener, address) = listen().await;
+    let device = Device::at(40_000);
+    device.put(40_122, &[0xFFFF, 0]);
+    let saved = found(&device, &listener, &address).await;
+    device.put(40_122, &[160, 48]);
+    let (mut other, mut commits) = bench_with(&address, INVERTER, Some(&saved));
+    let event = device.run(&mut other, &listener, commits.event()).await;
+    assert_eq!(fields(&event), read());
+}
+
+#[tokio::test]
+async fn a_model_whose_header_is_not_read_has_no_values() {
+    let (listener, address) = listen().await;
+    // Only the current is read together with the header.
+    let narrow = INVERTER.replace("unit = 1,", "unit = 1, max_hole = 0,");
+    let (mut bench, mut commits) = bench(&address, &narrow);
+    let device = Device::at(40_000);
+    let script = async {
+        assert_eq!(fields(&commits.event().await), read());
+        device.mute_at.set(Some(40_070));
+        let mut alone = 0;
+        while alone < 3 {
+            let event = commits.event().await;
+            let field = |name: &str| {
+                let field = event.fields.iter().find(|field| *field.name == *name).unwrap();
+                (field.value.clone(), field.quality)
+            };
+            if field("mppt_module_1_DCW") == (Value::F64(750.0), None)
+                && event.fields[0].quality.is_some()
+            {
+                assert_eq!(field("inverter_W"), (Value::Null, Some(Quality::Timeout)));
+                alone += 1;
+            }
+        }
+    };
+    device.run(&mut bench, &listener, script).await;
+}
+
+#[tokio::test]
+async fn a_device_that_cannot_say_what_it_has_is_no_silence() {
+    let (listener, address) = listen().await;
+    let (mut bench, mut commits) = bench(&address, INVERTER);
+    let device = Device::at(40_000);
+    let script = async {
+        assert_eq!(commits.event().await.quality, Quality::Good);
+        device.says.set(Some(0x0B));
+        while commits.event().await.quality != Quality::Timeout {}
+        device.says.set(Some(0x06));
+        pass(Duration::from_secs(1)).await;
+        assert_eq!(commits.event().await.quality, Quality::DeviceError, "it is busy");
+        device.says.set(Some(0x0B));
+        while commits.event().await.quality != Quality::Timeout {}
+        // It is back, without a map.
+        device.words.borrow_mut().clear();
+        device.says.set(None);
+        pass(Duration::from_secs(1)).await;
+        assert_eq!(commits.event().await.quality, Quality::DeviceError);
     };
     device.run(&mut bench, &listener, script).await;
 }
