@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::super::config::Mistakes;
-use super::survey::COMMON;
-use super::{definition, model};
+use super::definition;
+use super::model::{self, Model};
+use super::survey::{COMMON, IDENTITY};
 
 /// `sunspec` of a group: which models of the device are read.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -84,11 +86,11 @@ impl Config {
         let mut models = Vec::new();
         for (index, file) in self.definitions.iter().enumerate() {
             match definition::read(file) {
-                Ok(model) => models.push(model),
+                Ok(model) => models.push(Arc::new(model)),
                 Err(what) => wrong.add(format!("{at}.definitions[{index}]"), what),
             }
         }
-        models.extend(model::known());
+        models.extend(model::known().iter().cloned());
         for (index, wish) in self.models.iter().enumerate() {
             let is_known = models.iter().any(|model| wish.is_for(model));
             if is_known {
@@ -113,7 +115,7 @@ impl Config {
             wrong.add(format!("{at}.models"), what);
         }
         for point in &self.points {
-            if !models.iter().any(|model| self.wants(model) && model.has(point)) {
+            if !models.iter().any(|model| self.wants(model) && is_read(model, point)) {
                 let what = format!("`{point}` is no point of these models: names are as in W");
                 wrong.add(format!("{at}.points"), what);
             }
@@ -124,19 +126,27 @@ impl Config {
     }
 
     /// The user's own models, which go before those of the same number, and the others.
-    pub(super) fn defined(&self) -> Vec<model::Model> {
+    pub(super) fn defined(&self) -> Vec<Arc<Model>> {
         // What cannot be read any more is passed over like what nobody knows.
         let own = self.definitions.iter().filter_map(|file| definition::read(file).ok());
-        own.chain(model::known()).collect()
+        own.map(Arc::new).chain(model::known().iter().cloned()).collect()
     }
 
-    pub(super) fn wants(&self, model: &model::Model) -> bool {
+    pub(super) fn wants(&self, model: &Model) -> bool {
         self.models.is_empty() || self.models.iter().any(|wish| wish.is_for(model))
     }
 }
 
+/// Of the common model only its texts are.
+fn is_read(model: &Model, point: &str) -> bool {
+    if model.ids.contains(&COMMON) {
+        return IDENTITY.iter().any(|(name, _)| *name == point);
+    }
+    model.has(point)
+}
+
 impl Wish {
-    fn is_for(&self, model: &model::Model) -> bool {
+    fn is_for(&self, model: &Model) -> bool {
         match self {
             Self::Number(number) => model.ids.contains(number),
             Self::Word(word) => *model.word == **word,

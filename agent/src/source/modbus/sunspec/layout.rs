@@ -18,11 +18,15 @@ use super::survey::{Block, IDENTITY};
 use super::{Config, Map, Word, who};
 use crate::decode::registers::{Decoder, Meaning, Order, Type};
 
+/// Values of one group. A plant controller with the maps of a hundred inverters has as many;
+/// more come of a header that is none, and take memory and no end of requests.
+const MOST_VALUES: usize = 5_000;
+
 /// What a group reads, whatever its device has.
 #[derive(Debug)]
 pub(in super::super) struct Wanted {
     config: Config,
-    models: Vec<Model>,
+    models: Vec<Arc<Model>>,
     /// Most registers of a request.
     most: u16,
 }
@@ -61,6 +65,11 @@ impl Wanted {
         Self { config: config.clone(), models, most }
     }
 
+    #[cfg(test)]
+    pub(super) fn define(&mut self, model: Model) {
+        self.models.insert(0, Arc::new(model));
+    }
+
     /// The signals that read what is wanted of a device with these models.
     pub(super) fn find(&self, map: &Map) -> Found {
         let mut found = Found::default();
@@ -92,6 +101,11 @@ impl Wanted {
                 found.passed.push(format!("{id} (of a length that is not known, {length})"));
                 continue;
             };
+            if found.signals.len() + model.most_values(repeats) > MOST_VALUES {
+                let Block { id, length, .. } = block;
+                found.passed.push(format!("{id} (of too many values, in {length} registers)"));
+                continue;
+            }
             found.read.push(block.id.to_string());
             let before = found.signals.len();
             self.lay(block, model, repeats, &word, &mut found, &mut hidden);
@@ -133,7 +147,8 @@ impl Wanted {
                 let Some(decoder) = point.decoder() else { continue };
                 let address = begin.saturating_add(point.offset);
                 let own = Span { table: Table::Holding, address, width: point.length };
-                let factor = factor(point, points, begin, &model.head, head);
+                // Without its factor it would be another value.
+                let Ok(factor) = factor(point, points, begin, &model.head, head) else { continue };
                 let (span, skip, factor) = match factor {
                     None => (own, 0, None),
                     Some(Place::Always(factor)) => (own, 0, Some(Factor::Always(factor))),
@@ -168,14 +183,22 @@ enum Place {
     At(u16),
 }
 
-/// A factor stands among the points beside it or, of those that repeat, before them all.
-fn factor(point: &Point, beside: &Points, begin: u16, head: &Points, at: u16) -> Option<Place> {
-    Some(match point.factor.as_ref()? {
-        Scale::Always(factor) => Place::Always(*factor),
-        Scale::Point(name) => {
+/// A factor stands among the points beside it or, of those that repeat, before them all;
+/// or nowhere.
+fn factor(
+    point: &Point,
+    beside: &Points,
+    begin: u16,
+    head: &Points,
+    at: u16,
+) -> Result<Option<Place>, ()> {
+    Ok(match &point.factor {
+        None => None,
+        Some(Scale::Always(factor)) => Some(Place::Always(*factor)),
+        Some(Scale::Point(name)) => {
             let own = beside.find(name).map(|factor| begin.saturating_add(factor.offset));
             let above = || Some(at.saturating_add(head.find(name)?.offset));
-            Place::At(own.or_else(above)?)
+            Some(Place::At(own.or_else(above).ok_or(())?))
         }
     })
 }

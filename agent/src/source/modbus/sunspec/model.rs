@@ -1,10 +1,10 @@
 //! What `SunSpec`'s models hold: a table of the usual ones, and a user's own beside it.
 //!
 //! `models.txt` is made from the definitions of the `SunSpec` Alliance by
-//! `scripts/sunspec.py`, and is read when a source with `SunSpec` is set up.
+//! `scripts/sunspec.py`, and is read once, when a source with `SunSpec` is set up.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use crate::decode::registers::{Decoder, Meaning, Order, Type};
 
@@ -134,6 +134,8 @@ impl Kind {
             "f32" => Self::Float(Type::F32),
             "f64" => Self::Float(Type::F64),
             "sf" => return Some((None, 1)),
+            // What has no registers is a mistake.
+            "text0" | "skip0" => return None,
             _ => {
                 let text = sized("text").map(|length| (Some(Self::Text), length));
                 return text.or_else(|| Some((None, sized("skip")?)));
@@ -168,7 +170,7 @@ impl Points {
         let mut words = line.split(' ');
         let mut next = || words.next().filter(|word| *word != "-");
         let name = next().ok_or("name")?;
-        let (kind, length) = next().and_then(Kind::of).ok_or("type")?;
+        let kind = next().ok_or("type")?;
         let factor = next().map(|factor| match factor.parse() {
             Ok(always) => Scale::Always(always),
             Err(_) => Scale::Point(factor.into()),
@@ -184,9 +186,22 @@ impl Points {
         if words.next().is_some() {
             return Err("line of five words");
         }
+        self.add(name.into(), kind, factor, unit, names)
+    }
+
+    /// The next point, whose type is a word of the table.
+    pub(super) fn add(
+        &mut self,
+        name: Arc<str>,
+        kind: &str,
+        factor: Option<Scale>,
+        unit: Option<Arc<str>>,
+        names: BTreeMap<i128, Arc<str>>,
+    ) -> Result<(), &'static str> {
+        let (kind, length) = Kind::of(kind).ok_or("type")?;
         let offset = self.length;
-        self.points.push(Point { name: name.into(), kind, offset, length, factor, unit, names });
         self.length = offset.checked_add(length).ok_or("place below 65,536")?;
+        self.points.push(Point { name, kind, offset, length, factor, unit, names });
         Ok(())
     }
 
@@ -203,6 +218,32 @@ impl Model {
             Tail::Nothing | Tail::Unknown => None,
         };
         self.head.find(point).or(tail).is_some_and(|point| point.kind.is_some())
+    }
+
+    /// A point whose scale factor stands nowhere: without it the value would be wrong.
+    pub(super) fn unscaled(&self) -> Option<&Point> {
+        let head = &self.head;
+        let is_lost = |point: &&Point, beside: &Points| match &point.factor {
+            Some(Scale::Point(name)) => {
+                let factor = beside.find(name).or_else(|| head.find(name));
+                factor.is_none_or(|factor| factor.length != 1)
+            }
+            Some(Scale::Always(_)) | None => false,
+        };
+        let tail = match &self.tail {
+            Tail::Each(_, points) => points.points.iter().find(|point| is_lost(point, points)),
+            Tail::Nothing | Tail::Unknown => None,
+        };
+        head.points.iter().find(|point| is_lost(point, head)).or(tail)
+    }
+
+    /// No more values than these are in a model whose tail comes so often.
+    pub(super) fn most_values(&self, repeats: u16) -> usize {
+        let each = match &self.tail {
+            Tail::Each(_, points) => points.points.len(),
+            Tail::Nothing | Tail::Unknown => 0,
+        };
+        self.head.points.len() + each * usize::from(repeats)
     }
 
     /// How often the points of its tail come in a model of this length; `None` where such
@@ -222,10 +263,12 @@ impl Model {
     }
 }
 
-/// The models of the table.
-pub(super) fn known() -> Vec<Model> {
-    // A test reads it: it has no mistake.
-    parse(TABLE).unwrap_or_default()
+/// The models of the table. A test reads it: it has no mistake.
+static KNOWN: LazyLock<Vec<Arc<Model>>> =
+    LazyLock::new(|| parse(TABLE).unwrap_or_default().into_iter().map(Arc::new).collect());
+
+pub(super) fn known() -> &'static [Arc<Model>] {
+    &KNOWN
 }
 
 pub(super) fn parse(text: &str) -> Result<Vec<Model>, Mistake> {

@@ -99,6 +99,7 @@ fn every_line_of_the_table_is_read_whole() {
     assert_eq!((decoded(2, 5), decoded(2, 99)), (text("SOC_PROTECTION"), text("FAULT")));
     assert_eq!(found.signals[0].unit.as_deref(), Some("%WHRtg"));
     for model in model::known() {
+        assert_eq!(model.unscaled(), None, "model {:?}", model.ids);
         let units = model.head.points.iter().filter_map(|point| point.unit.as_deref());
         let odd: Vec<_> = units.filter(|unit| unit.contains('_') || unit.trim() != *unit).collect();
         assert_eq!(odd, [""; 0], "model {:?}", model.ids);
@@ -212,6 +213,36 @@ fn a_factor_that_lies_too_far_is_a_signal_of_its_own() {
     let of = |index| Some(Factor::Signal(index));
     assert_eq!(far, [beside(0), beside(0), of(4), of(5), None, None, None]);
     assert_eq!((found.spans[4].address, found.spans[5].address), (4, 5));
+}
+
+#[test]
+fn a_header_that_is_none_lays_out_no_end_of_values() {
+    let found = wanted("").find(&map(0, &[(160, 65_008)]));
+    assert_eq!(found.signals.len(), 0);
+    let Word::Fault(said) = found.word(&map(0, &[(160, 65_008)]), None) else {
+        panic!("{found:?}")
+    };
+    assert!(said.contains("passed over: 160 (of too many values, in 65008 registers)"), "{said}");
+}
+
+#[test]
+fn a_value_whose_factor_stands_nowhere_is_not_read() {
+    let mut model = model::parse("model 7 pump\nW u16 W_SF\nV u16 V_SF\nV_SF sf").unwrap();
+    let mut wanted = wanted("");
+    wanted.define(model.remove(0));
+    let found = wanted.find(&map(0, &[(7, 3)]));
+    let names: Vec<&str> = found.signals.iter().take(found.fields).map(|s| &*s.name).collect();
+    assert_eq!(names, ["pump_V"]);
+}
+
+#[test]
+fn a_point_that_is_never_read_is_a_mistake() {
+    let wrong = |points: &str| {
+        let mut wrong = Mistakes::default();
+        config::<Config>(&format!("points = [\"W\", {points}]")).check("sunspec", &mut wrong);
+        wrong.told().len()
+    };
+    assert_eq!((wrong("\"SN\""), wrong("\"DA\""), wrong("\"X\"")), (0, 1, 1));
 }
 
 #[test]
