@@ -5,7 +5,7 @@
 //! factors of model 160 stand before all of its modules) the factor is a signal of its own,
 //! read in the same cycle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -29,6 +29,8 @@ pub(in super::super) struct Wanted {
     models: Vec<Arc<Model>>,
     /// Most registers of a request.
     most: u16,
+    /// Places of a value and its factor that the device does not give at once.
+    apart: BTreeSet<Span>,
 }
 
 /// What is read of a device.
@@ -62,7 +64,7 @@ pub(in super::super) struct Header {
 impl Wanted {
     pub(super) fn new(config: &Config, most: u16) -> Self {
         let models = config.defined().into_iter().filter(|model| config.wants(model)).collect();
-        Self { config: config.clone(), models, most }
+        Self { config: config.clone(), models, most, apart: BTreeSet::new() }
     }
 
     #[cfg(test)]
@@ -117,6 +119,28 @@ impl Wanted {
         found
     }
 
+    /// From now on the factor that is in one of these places is read apart from its value;
+    /// false where that is so already.
+    pub(super) fn part(&mut self, places: Vec<Span>) -> bool {
+        let before = self.apart.len();
+        self.apart.extend(places);
+        self.apart.len() > before
+    }
+
+    /// It is another device, which may give more at once.
+    pub(super) fn join(&mut self) {
+        self.apart.clear();
+    }
+
+    /// The place of a value together with that of its factor, where it is read as one.
+    fn over(&self, own: Span, factor: u16) -> Option<Span> {
+        let address = own.address.min(factor);
+        let end = own.end().max(u32::from(factor) + 1);
+        let width = u16::try_from(end - u32::from(address)).ok()?;
+        let both = Span { address, width, ..own };
+        (width <= self.most && !self.apart.contains(&both)).then_some(both)
+    }
+
     fn texts(&self, map: &Map, word: &str) -> Vec<(Arc<str>, Arc<str>)> {
         let wanted = IDENTITY.iter().filter(|(name, _)| self.wants(name));
         let text = |(name, _): &(&str, usize)| {
@@ -152,7 +176,7 @@ impl Wanted {
                 let (span, skip, factor) = match factor {
                     None => (own, 0, None),
                     Some(Place::Always(factor)) => (own, 0, Some(Factor::Always(factor))),
-                    Some(Place::At(at)) => match over(own, at).filter(|s| s.width <= self.most) {
+                    Some(Place::At(at)) => match self.over(own, at) {
                         Some(both) => {
                             let offset = at.saturating_sub(both.address);
                             (both, address - both.address, Some(Factor::Beside(offset)))
@@ -201,14 +225,6 @@ fn factor(
             Some(Place::At(own.or_else(above).ok_or(())?))
         }
     })
-}
-
-/// The place of a value together with that of its factor.
-fn over(own: Span, factor: u16) -> Option<Span> {
-    let address = own.address.min(factor);
-    let end = own.end().max(u32::from(factor) + 1);
-    let width = u16::try_from(end - u32::from(address)).ok()?;
-    Some(Span { address, width, ..own })
 }
 
 /// What is read besides and becomes no field.

@@ -159,7 +159,9 @@ impl Sunspec {
     /// the half of a search says nothing about another device.
     pub(super) fn begin(&mut self, now: Instant) -> Option<Span> {
         let doubted = std::mem::take(&mut self.doubted);
-        if self.unheard.as_ref().is_some_and(|unheard| unheard.is_enough)
+        let question = self.question();
+        let is_in_vain = |at: &Unheard| at.is_enough && Some(at.place) == question;
+        if self.unheard.as_ref().is_some_and(is_in_vain)
             && let Some(survey) = self.survey.as_mut()
             && survey.elsewhere()
         {
@@ -205,6 +207,13 @@ impl Sunspec {
         self.survey.insert(survey).question()
     }
 
+    /// The device refuses these places of a value and its factor: both are read apart, if
+    /// they were not yet.
+    pub(super) fn part(&mut self, places: Vec<Span>) -> Option<Found> {
+        let map = self.map.as_ref()?;
+        self.wanted.part(places).then(|| self.wanted.find(map))
+    }
+
     /// The values stood where they were expected.
     pub(super) const fn settled(&mut self, now: Instant) {
         self.rests = None;
@@ -242,7 +251,10 @@ impl Sunspec {
                 self.survey = None;
                 self.rests = Some((now, longer(self.rests)));
                 (self.found, self.seen, self.unheard) = (Some(now), Some(now), None);
-                self.unsaved |= self.map.as_ref() != Some(&map);
+                if self.map.as_ref() != Some(&map) {
+                    self.unsaved = true;
+                    self.wanted.join();
+                }
                 let found = self.wanted.find(&map);
                 if !is_check {
                     self.note_short(&map, &found, now);

@@ -28,6 +28,8 @@ struct Device {
     dies_at: Cell<Option<u16>>,
     /// Nothing is heard of a request that begins at this register.
     mute_at: Cell<Option<u16>>,
+    /// Most registers of its models that it gives at once.
+    gives: Cell<u16>,
     /// It says nothing of what it does not have.
     is_dumb: Cell<bool>,
 }
@@ -72,6 +74,7 @@ impl Device {
             says: Cell::default(),
             dies_at: Cell::default(),
             mute_at: Cell::default(),
+            gives: Cell::new(125),
             is_dumb: Cell::default(),
         }
     }
@@ -106,6 +109,10 @@ impl Device {
             let is_mute = self.mute_at.get() == Some(asked.address);
             if let Some(code) = self.says.get().or(is_mute.then_some(0x0B)) {
                 wire.exception(asked, code).await;
+                continue;
+            }
+            if asked.address >= 40_070 && asked.count > self.gives.get() {
+                wire.exception(asked, 3).await;
                 continue;
             }
             if self.flips.get() {
@@ -231,6 +238,24 @@ async fn a_factor_that_changes_while_it_runs_goes_with_its_value() {
     }
 }
 
+#[tokio::test]
+async fn a_value_is_read_apart_from_its_factor_where_the_device_gives_too_little_at_once() {
+    let (listener, address) = listen().await;
+    let (mut bench, mut commits) = bench(&address, INVERTER);
+    let device = Device::at(40_000);
+    // From the factor in front of all modules to the power of the second are 38 registers.
+    device.gives.set(20);
+    let script = async {
+        while fields(&commits.event().await) != read() {}
+        // From then on it is read so.
+        for _ in 0..9 {
+            assert_eq!(fields(&commits.event().await), read());
+        }
+    };
+    timeout(Duration::from_secs(30), device.run(&mut bench, &listener, script)).await.unwrap();
+    assert_eq!(bench.faults(), []);
+}
+
 /// The map as it is saved with the first event.
 async fn found(device: &Device, listener: &TcpListener, address: &str) -> Vec<u8> {
     let (mut bench, mut commits) = bench(address, INVERTER);
@@ -298,7 +323,7 @@ async fn pass(time: Duration) {
 #[tokio::test]
 async fn a_device_that_is_read_seldom_is_asked_who_it_is_in_each_cycle() {
     let (listener, address) = listen().await;
-    let slow = INVERTER.replace("5 ms", "2 m");
+    let slow = INVERTER.replace("5 ms", "2 min");
     let (mut bench, mut commits) = bench(&address, &slow);
     let device = Device::at(40_000);
     let script = async {
@@ -315,16 +340,17 @@ async fn a_device_that_is_read_seldom_is_asked_who_it_is_in_each_cycle() {
 #[tokio::test]
 async fn a_device_that_says_nothing_behind_its_last_model_is_read() {
     let (listener, address) = listen().await;
-    let slow = INVERTER.replace("5 ms", "2 m");
+    let slow = INVERTER.replace("5 ms", "2 min");
     let (mut bench, mut commits) = bench(&address, &slow);
     let device = Device::at(40_000);
     for address in [40_172, 40_173] {
         device.words.borrow_mut().remove(&address);
     }
     device.is_dumb.set(true);
+    let cycles = bench.source.cycles();
     let end = || device.asked.borrow().iter().filter(|(_, at, _)| *at == 40_172).count();
     let script = async {
-        while end() < 1 {
+        while cycles[0].counts().failed < 1 {
             tokio::task::yield_now().await;
         }
         pass(Duration::from_mins(2)).await;
