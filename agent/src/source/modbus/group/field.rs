@@ -107,13 +107,16 @@ fn set(field: &mut Field, outcome: Result<Value, Quality>) {
 
 /// There are no values, for this reason.
 pub(super) fn clear(fields: &mut [Field], why: Quality) {
-    fields.iter_mut().for_each(|field| set(field, Err(why)));
+    for field in fields {
+        set(field, Err(why));
+    }
 }
 
 /// The same, but what has no value keeps its own reason.
 pub(super) fn withhold(fields: &mut [Field], why: Quality) {
-    let good = fields.iter_mut().filter(|field| field.quality.is_none());
-    good.for_each(|field| set(field, Err(why)));
+    for field in fields.iter_mut().filter(|field| field.quality.is_none()) {
+        set(field, Err(why));
+    }
 }
 
 /// Scales the values whose factor is another signal. Where that has no value they have
