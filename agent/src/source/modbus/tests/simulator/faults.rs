@@ -187,8 +187,11 @@ impl Bus {
         for fault in faults {
             match fault {
                 Fault::Refused => {
-                    let codes: &[u8] =
-                        if self.way.refuses { &[2, 2, 3] } else { &[1, 4, 5, 6, 10, 11] };
+                    let codes: &[u8] = match self.way.refuses {
+                        _ if sunspec::is_of_map(query) => &[4, 5, 6, 10, 11],
+                        true => &[2, 2, 3],
+                        false => &[1, 4, 5, 6, 10, 11],
+                    };
                     let code = codes[self.chance.index(codes.len())];
                     return framing.wrap(&[query.unit, query.function | 0x80, code], transaction);
                 }

@@ -31,7 +31,8 @@ pub(super) struct Judge {
 pub(super) fn register(unit: u8, function: u8, address: u16, number: u64) -> u16 {
     let place = u64::from(unit) << 24 | u64::from(function) << 16 | u64::from(address);
     let mut mixed = Chance::of(number << 32 ^ place);
-    u16::try_from(mixed.below(1 << 16)).unwrap()
+    let any = u16::try_from(mixed.below(1 << 16)).unwrap();
+    if (unit, function) == (sunspec::UNIT, 3) { sunspec::register(address, any) } else { any }
 }
 
 impl Judge {
@@ -64,7 +65,7 @@ impl Judge {
     /// From now on all is well: every place is to be good again.
     pub(super) fn expect_all(&mut self) {
         let all = GROUPS.iter().flat_map(|group| group.iter());
-        self.missing = all.flat_map(|read| read.signals()).collect();
+        self.missing = all.flat_map(|read| read.signals()).chain(sunspec::spots()).collect();
     }
 
     pub(super) fn missing(&self) -> &BTreeSet<Spot> {
@@ -146,6 +147,7 @@ impl Question {
     fn value(&self, spot: Spot) -> Value {
         let at = |n: u16| register(spot.unit, spot.function, spot.address + n, self.number);
         match spot.width {
+            _ if spot.unit == sunspec::UNIT => sunspec::value(spot, at),
             _ if spot.function < 3 => Value::Bool(at(0) & 1 == 1),
             1 => Value::U64(at(0).into()),
             _ => Value::U64(u64::from(at(0)) << 16 | u64::from(at(1))),

@@ -6,7 +6,7 @@
 //! an earlier request is seen to be wrong. A seed decides which answers are late, torn,
 //! noisy, doubled, of another unit, function or length, of an earlier transaction,
 //! refused, lost, echoed, or a half before the whole, two or three of it at once
-//! ([`faults`]). Then all faults end, and soon every signal must be good again.
+//! ([`faults`]). One unit says itself what its registers hold ([`sunspec`]). Then all faults end, and soon every signal must be good again.
 //!
 //! **What no protocol could know**, and no seed does:
 //! - A copy of an answer that comes when the next request of its shape is already on its
@@ -26,6 +26,7 @@ mod bus;
 mod faults;
 mod judge;
 mod real;
+mod sunspec;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -125,7 +126,7 @@ impl Way {
                 text.push_str(&group);
             }
         }
-        text
+        text + &sunspec::configuration(interval)
     }
 }
 
@@ -192,9 +193,13 @@ impl Spot {
 
     /// That of a field with this name.
     fn of(device: &str, name: &str) -> Self {
+        let unit = device.parse().unwrap();
+        if unit == sunspec::UNIT {
+            return sunspec::spot_of(name);
+        }
         let numbers: Vec<u16> = name.split('_').map(|part| part.parse().unwrap()).collect();
         Self {
-            unit: device.parse().unwrap(),
+            unit,
             function: u8::try_from(numbers[0]).unwrap(),
             address: numbers[1],
             width: numbers[2],
@@ -291,7 +296,7 @@ async fn a_source_that_stands_still_is_told_whether_time_is_real_or_not() {
         let mut bus = Bus::new(way, Chance::of(0), FAULTS);
         let (_plug, socket) = Plug::new();
         let (_bench, mut commits) = bench("bus", &way.devices("2 s"));
-        let begin = tokio::time::Instant::now();
+        let begin = Instant::now();
         let end = bus.serve(&mut Listener::Memory(socket), &mut commits).await;
         assert!(end.is_err_and(|why| why.starts_with("only 0 faults")));
         assert_eq!(begin.elapsed() < Duration::from_mins(5), real);
