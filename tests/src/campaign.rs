@@ -135,9 +135,6 @@ pub struct Campaign {
     pub qos: u8,
     /// At least so many.
     pub messages: u64,
-    /// Whether [`Fault::KilledAtLogin`] is among the faults: over it a message of QoS 2 is
-    /// still taken twice now and then, see docs/mqtt-session.md.
-    pub at_login: bool,
 }
 
 /// How it ended.
@@ -208,12 +205,11 @@ impl Campaign {
         };
         scene.agent.start();
         scene.wait_up(0);
-        let counts = self.qos == 2 || self.teach(&mut scene);
+        let counts = self.teach(&mut scene) || self.qos == 2;
         while scene.published < self.messages {
             self.publish(&mut scene, SLICE + chance.below(SLICE_MORE));
             outage(Duration::from_millis(chance.below(MOMENT)));
-            let kinds = FAULTS.len() as u64 - u64::from(!self.at_login);
-            let kind = usize::try_from(chance.below(kinds)).unwrap_or_default();
+            let kind = usize::try_from(chance.below(FAULTS.len() as u64)).unwrap_or_default();
             let fault = *FAULTS.get(kind).expect("it is below their number");
             say(&format!("{}: {fault:?} after {}", self.name, scene.published));
             let ups = scene.ups();
@@ -256,8 +252,16 @@ topic = \"{name}/{{device}}\"
         let Scene { broker, agent, client, publisher, published, .. } = scene;
         broker.teach(agent, client, &mut || {
             *published += 1;
-            publisher.publish(&[self.message(*published)]);
+            self.send(publisher, &[self.message(*published)]);
         })
+    }
+
+    fn send(&self, publisher: &mut Publisher, messages: &[(String, Vec<u8>)]) {
+        if self.qos == 2 {
+            publisher.publish_exactly_once(messages);
+        } else {
+            publisher.publish(messages);
+        }
     }
 
     fn message(&self, number: u64) -> (String, Vec<u8>) {
@@ -267,11 +271,7 @@ topic = \"{name}/{{device}}\"
     fn publish<B: Broker>(&self, scene: &mut Scene<'_, B>, count: u64) {
         let first = scene.published + 1;
         let messages: Vec<_> = (first..first + count).map(|n| self.message(n)).collect();
-        if self.qos == 2 {
-            scene.publisher.publish_exactly_once(&messages);
-        } else {
-            scene.publisher.publish(&messages);
-        }
+        self.send(&mut scene.publisher, &messages);
         scene.published += count;
     }
 

@@ -119,12 +119,14 @@ keyfile {key}
     /// acknowledged the one before, until it says that the broker counts its packet ids:
     /// before that it takes again what a kill leaves in doubt.
     pub fn teach(&self, agent: &Agent, client: &str, mut publish: impl FnMut()) {
-        let acknowledged = format!("Received PUBACK from {client}");
-        let before = self.count(&acknowledged);
+        // Of QoS 1 and 2.
+        let ends = ["PUBACK", "PUBCOMP"].map(|end| format!("Received {end} from {client}"));
+        let acknowledged = || ends.iter().map(|end| self.count(end)).sum::<usize>();
+        let before = acknowledged();
         for lesson in 1..=MOST_LESSONS {
             publish();
             wait_until("an acknowledgement of the agent", ACKNOWLEDGED, || {
-                (self.count(&acknowledged) >= before + lesson).then_some(())
+                (acknowledged() >= before + lesson).then_some(())
             });
             if !agent.lines(&["counts its packet ids up"]).is_empty() {
                 return;

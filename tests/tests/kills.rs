@@ -1,7 +1,6 @@
 //! The MQTT session over kills of the agent and restarts of the broker, over TLS with
 //! client certificates: nothing lost and nothing twice. `MESSAGES=25000` is the whole
-//! campaign, 100,000 messages over both versions and both qualities, with kills right behind
-//! a login.
+//! campaign, 100,000 messages over both versions and both qualities.
 
 use std::sync::LazyLock;
 
@@ -23,8 +22,7 @@ fn messages() -> u64 {
 
 #[expect(clippy::print_stderr, reason = "what happened stands with a failure")]
 fn check(name: &'static str, protocol: &'static str, qos: u8) {
-    let at_login = std::env::var_os("MESSAGES").is_some();
-    let campaign = Campaign { name, protocol, qos, messages: messages(), at_login };
+    let campaign = Campaign { name, protocol, qos, messages: messages() };
     let mut mosquitto = Mosquitto::started(&format!("{name}-mosquitto"));
     let report = campaign.run(&KAFKA, &mut mosquitto, |line| eprintln!("{line}"));
     let json = report.json(&campaign);

@@ -48,6 +48,8 @@ enum Mutant {
     PastHeld,
     /// SAFETY 20: PUBCOMP before the commit that removes the id.
     CompleteBeforeCommit,
+    /// SAFETY 20: what was released is forgotten with its PUBREL.
+    ForgetsReleased,
 }
 
 impl Mutant {

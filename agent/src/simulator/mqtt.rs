@@ -24,12 +24,17 @@ struct Flight {
     key: Key,
     /// Its PUBREC came: only the id is left.
     received: bool,
+    /// It is published again all the same, as mosquitto does with what it was broken off
+    /// at when it sent its PUBRELs again.
+    republished: bool,
 }
 
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Broker {
     chance: Chance,
+    /// Of logins alone, so that they leave the rest its way.
+    logins: Chance,
     pub(super) counts: bool,
     version_5: bool,
     mutant: Option<Mutant>,
@@ -53,6 +58,8 @@ pub(super) struct Broker {
     pub(super) orphans: BTreeSet<Key>,
     /// The client knows that ids are counted up: then nothing is in doubt.
     pub(super) learned: bool,
+    /// It knew it, and has had no other session since: what was released is no new message.
+    pub(super) same: bool,
 }
 
 /// Taken as no JSON: it becomes a dead letter.
@@ -72,8 +79,10 @@ impl Broker {
         version_5: bool,
         mutant: Option<Mutant>,
     ) -> Self {
+        let logins = Chance::of(chance.clone().below(u64::MAX));
         Self {
             chance,
+            logins,
             counts,
             version_5,
             mutant,
@@ -91,6 +100,7 @@ impl Broker {
             doubt: BTreeSet::new(),
             orphans: BTreeSet::new(),
             learned: false,
+            same: false,
         }
     }
 
@@ -121,7 +131,7 @@ impl Broker {
         }
         let Some(key) = self.queue.pop_front() else { return };
         let id = self.free_id();
-        self.flights.push(Flight { id, key, received: false });
+        self.flights.push(Flight { id, key, received: false, republished: false });
         self.deliver(id, key, false);
     }
 
@@ -129,7 +139,7 @@ impl Broker {
     pub(super) fn queue_as(&mut self, id: u16, key: Key) {
         self.last_id = id - 1;
         self.doubt.insert(key);
-        self.learned = false;
+        (self.learned, self.same) = (false, false);
         self.queue.push_back(key);
     }
 
@@ -181,6 +191,7 @@ impl Broker {
             4 => self.acknowledge(id()),
             5 => {
                 if let Some(flight) = self.flights.iter_mut().find(|flight| flight.id == id()) {
+                    flight.republished = false;
                     if !std::mem::replace(&mut flight.received, true) {
                         self.acknowledged.push(flight.key);
                     }
@@ -222,13 +233,32 @@ impl Broker {
             self.write(&[0x20, 2, present, 0]);
         }
         self.session = true;
-        for flight in &self.flights {
-            if flight.received {
+        let whole = self.flights.len();
+        let reaches = if self.logins.hits(300) { self.logins.index(WINDOW) } else { whole };
+        for flight in self.flights.iter().take(reaches) {
+            if flight.received && !flight.republished {
                 self.release(flight.id);
             } else {
-                self.deliver(flight.id, flight.key, true);
+                let forgets = self.mutant == Some(Mutant::ForgetsReleased);
+                self.deliver(flight.id, flight.key, !(flight.republished && forgets));
             }
         }
+        if reaches < whole {
+            self.break_off(reaches);
+        }
+    }
+
+    /// The line breaks while so many messages are delivered again. What is still to be
+    /// released again is published again at the next login.
+    fn break_off(&mut self, reaches: usize) {
+        let known = self.counts && self.same;
+        for flight in self.flights.iter_mut().skip(reaches).filter(|flight| flight.received) {
+            flight.republished = true;
+            if !known {
+                self.doubt.insert(flight.key);
+            }
+        }
+        self.cut(0);
     }
 
     /// A client without a rule answers what it has only read.
@@ -299,13 +329,16 @@ impl Broker {
         let once = self.flights.iter().filter(|flight| flight.key.0 == DEVICES[0]);
         let once: Vec<Key> = once.map(|flight| flight.key).collect();
         self.orphans.extend(&once);
+        let released = self.flights.iter().filter(|flight| flight.received);
+        self.orphans.extend(released.map(|flight| flight.key));
         self.doubt.extend(once);
     }
 
     /// The broker loses the session and what it held for it.
     pub(super) fn lose_session(&mut self) {
         self.cut(1);
-        (self.session, self.subscribed, self.learned) = (false, false, false);
+        (self.session, self.subscribed) = (false, false);
+        (self.learned, self.same) = (false, false);
         self.queue.clear();
         self.flights.clear();
         self.last_id = 0;

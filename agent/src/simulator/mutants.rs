@@ -73,3 +73,8 @@ fn a_stale_checkpoint_beside_what_is_in_memory_is_found() {
 fn a_pubcomp_before_the_commit_that_removes_the_id_is_found() {
     is_found(Mutant::CompleteBeforeCommit);
 }
+
+#[test]
+fn a_released_message_that_is_forgotten_with_its_pubrel_is_found() {
+    is_found(Mutant::ForgetsReleased);
+}

@@ -381,7 +381,7 @@ impl World {
             }
         }
         let mut mqtt = self.mqtt.lock().unwrap();
-        mqtt.learned = mqtt.counts;
+        (mqtt.learned, mqtt.same) = (mqtt.counts, mqtt.counts);
         Ok(())
     }
 

@@ -25,13 +25,16 @@
 //!
 //! A crash costs nothing: the checkpoint is committed with the messages that it
 //! names, answers come after that commit. Whether the ids of QoS 2 still hold after a
-//! login that had no answer, `doubt` finds out.
+//! login that had no answer, `doubt` finds out; what a broker publishes again that it has
+//! released, `released` knows.
 
 mod doubt;
+mod released;
 mod saved;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
+use self::released::Released;
 use super::numbering::{Ids, Kind, Numbering};
 use crate::collect::Ticket;
 
@@ -40,7 +43,8 @@ use crate::collect::Ticket;
 /// stays below a tenth of a page, and a busy one asks once per round trip.
 const UNPROVEN: u64 = 32;
 
-/// The same where the broker may reuse ids: until the proof a cut makes a doubt.
+/// The same where the broker may reuse ids: until the proof a cut makes a doubt. And the
+/// same of PUBCOMPs where nothing is known of it: a proof tells how it gives its ids.
 const UNPROVEN_IN_DOUBT: u64 = 1;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,10 +112,13 @@ pub(super) struct Session {
     /// Ids of `entries`.
     in_use: Ids,
     numbering: Numbering,
-    /// QoS 2 ids between PUBREC and PUBCOMP.
-    received: BTreeSet<u16>,
+    /// QoS 2 ids between PUBREC and PUBREL, by which alone the message is known, with the
+    /// hash of topic and payload for `released`; 0: not known.
+    received: BTreeMap<u16, u32>,
     /// Those of them that may be another session's, see `doubt`.
-    doubtful: BTreeSet<u16>,
+    doubtful: BTreeMap<u16, u32>,
+    /// QoS 2 messages whose PUBCOMP is not proven to have arrived.
+    released: Released,
     /// Answers to what came since the last delivery, and whether it was new.
     open: Vec<(Answer, Verdict)>,
     /// Whether something since the last delivery must be committed.
@@ -128,8 +135,15 @@ pub(super) struct Session {
     arrived: u64,
     /// Receive Maximum that the broker has been told, if any.
     promised: Option<u16>,
-    /// For each PINGREQ on its way the number of PUBACKs written before it.
-    pings: VecDeque<u64>,
+    /// The PINGREQs on their way.
+    pings: VecDeque<Ping>,
+}
+
+/// What was written on this connection before a PINGREQ.
+#[derive(Debug, Clone, Copy, Default)]
+struct Ping {
+    acks: u64,
+    completes: u64,
 }
 
 impl Session {
@@ -204,6 +218,7 @@ impl Session {
             entry.answer = 0;
         }
         self.replay = all;
+        self.released.resume();
         let unsure = self.login == Login::Unsure;
         self.forget_connection();
         if unsure {
@@ -222,12 +237,14 @@ impl Session {
             && self.replay.is_empty()
             && self.received.is_empty()
             && self.doubtful.is_empty()
+            && self.released.len() == 0
             && self.numbering.kind() == Kind::Unknown);
         self.entries.clear();
         self.replay.clear();
         self.certain = 0;
         self.received.clear();
         self.doubtful.clear();
+        self.released = Released::default();
         // Another session may be another broker's.
         self.numbering = Numbering::default();
         self.subscribed = 0;
@@ -251,7 +268,9 @@ impl Session {
                 (_, Verdict::Known) => {}
                 (Answer::Received(id), _) => drop(self.received.remove(&id)),
                 // Else its PUBCOMP would not wait for the commit that removes it.
-                (Answer::Complete(id), _) => drop(self.received.insert(id)),
+                (Answer::Complete(id), _) => {
+                    self.received.insert(id, self.released.take_back(id));
+                }
             }
         }
     }
@@ -283,17 +302,28 @@ impl Session {
         match qos {
             0 => Verdict::Take,
             1 => self.publish_once(id, dup, hash),
-            _ => {
-                let new = self.received.insert(id);
-                if new && !dup {
-                    self.number(id);
-                }
-                let verdict = if new { Verdict::Take } else { Verdict::Known };
-                self.changed |= new;
-                self.open.push((Answer::Received(id), verdict));
-                verdict
-            }
+            _ => self.publish_exactly_once(id, dup, hash),
         }
+    }
+
+    fn publish_exactly_once(&mut self, id: u16, dup: bool, hash: u32) -> Verdict {
+        let verdict = if self.received.contains_key(&id) {
+            Verdict::Known
+        } else if dup && self.released.holds(id, hash) {
+            // Known or not, it is held by its id again: what the file says of it is worth
+            // the same.
+            self.released.comes_again(id);
+            self.received.insert(id, hash);
+            let counts = self.numbering.kind() == Kind::Counts;
+            if counts && self.released.is_recent(id) { Verdict::Known } else { Verdict::Again }
+        } else {
+            self.took(id, dup);
+            self.received.insert(id, hash);
+            Verdict::Take
+        };
+        self.changed |= verdict != Verdict::Known;
+        self.open.push((Answer::Received(id), verdict));
+        verdict
     }
 
     fn publish_once(&mut self, id: u16, dup: bool, hash: u32) -> Verdict {
@@ -302,7 +332,6 @@ impl Session {
             self.replay.iter().position(|entry| entry.id == id && entry.hash == hash)
         } else {
             self.prove_by_new(id);
-            self.number(id);
             None
         };
         let verdict = if let Some(place) = found {
@@ -312,6 +341,7 @@ impl Session {
             self.certain = self.certain.saturating_sub(place + 1);
             if certain { Verdict::Known } else { Verdict::Again }
         } else {
+            self.took(id, dup);
             self.replay.clear();
             self.certain = 0;
             Verdict::Take
@@ -339,17 +369,23 @@ impl Session {
         }
     }
 
-    /// A new message under this id shows how the broker gives them.
-    fn number(&mut self, id: u16) {
-        self.numbering.came(id, self.entries.len() + self.received.len());
+    /// A message was taken that was never seen before. Where it is sent for the first time
+    /// its id shows how the broker gives them.
+    fn took(&mut self, id: u16, dup: bool) {
+        if !dup {
+            let in_flight = self.entries.len() + self.received.len() + self.released.len();
+            self.numbering.came(id, in_flight);
+        }
+        self.released.took(id);
     }
 
     /// A PUBREL arrived.
     pub(super) fn release(&mut self, id: u16) {
         self.trust();
         let held = self.received.remove(&id);
-        self.changed |= held;
-        let verdict = if held { Verdict::Take } else { Verdict::Known };
+        self.released.release(id, held);
+        self.changed |= held.is_some();
+        let verdict = if held.is_some() { Verdict::Take } else { Verdict::Known };
         self.open.push((Answer::Complete(id), verdict));
     }
 
@@ -389,20 +425,27 @@ impl Session {
             };
             let [high, low] = id.to_be_bytes();
             out.extend_from_slice(&[kind, 2, high, low]);
-            if let Answer::Ack(id) = answer {
-                self.answers += 1;
-                let entry = self.entries.get_mut(self.answered);
-                debug_assert!(entry.as_ref().is_some_and(|entry| entry.id == id));
-                if let Some(entry) = entry {
-                    entry.answer = self.answers;
-                    self.answered += 1;
-                }
+            match answer {
+                Answer::Ack(id) => self.acknowledged(id),
+                Answer::Complete(id) => self.released.answered(id),
+                Answer::Received(_) => {}
             }
         }
         while let Some((_, bytes)) = self.held.pop_front_if(|(ticket, _)| *ticket <= committed) {
             self.held_bytes -= bytes;
         }
         before - self.waiting.len()
+    }
+
+    /// The PUBACK of the next entry is written.
+    fn acknowledged(&mut self, id: u16) {
+        self.answers += 1;
+        let entry = self.entries.get_mut(self.answered);
+        debug_assert!(entry.as_ref().is_some_and(|entry| entry.id == id));
+        if let Some(entry) = entry {
+            entry.answer = self.answers;
+            self.answered += 1;
+        }
     }
 
     /// The ticket that the next answer waits for; where only QoS 0 is held, which
@@ -424,23 +467,27 @@ impl Session {
     /// Whether a PINGREQ now would shorten the checkpoints.
     ///
     /// The answer queues behind all that the broker has written by then, so that
-    /// more than one is on its way: each after twice as many PUBACKs as the one
-    /// before, which keeps them few however long that takes.
+    /// more than one is on its way: each after twice as many PUBACKs, or PUBCOMPs, as the
+    /// one before, which keeps them few however long that takes.
     pub(super) fn wants_proof(&self) -> bool {
-        let asked = self.pings.back().copied().unwrap_or(0);
+        let asked = self.pings.back().copied().unwrap_or_default();
         let unproven = self.entries.front().map_or(0, |oldest| oldest.answer);
-        let unasked = if unproven == 0 { 0 } else { self.answers + 1 - unproven.max(asked + 1) };
-        let first = match self.numbering.kind() {
-            Kind::Counts => UNPROVEN,
-            Kind::Unknown | Kind::Reuses => UNPROVEN_IN_DOUBT,
+        let acks = if unproven == 0 { 0 } else { self.answers + 1 - unproven.max(asked.acks + 1) };
+        let completes = self.released.unasked(asked.completes);
+        let (first_ack, first_complete) = match self.numbering.kind() {
+            Kind::Counts => (UNPROVEN, UNPROVEN),
+            Kind::Unknown => (UNPROVEN_IN_DOUBT, UNPROVEN_IN_DOUBT),
+            // Of QoS 2 nothing is in doubt by a cut.
+            Kind::Reuses => (UNPROVEN_IN_DOUBT, UNPROVEN),
         };
-        unasked >= first << self.pings.len().min(32)
+        let pings = self.pings.len().min(32);
+        acks >= first_ack << pings || completes >= first_complete << pings
     }
 
     /// Appends a PINGREQ.
     pub(super) fn ping(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[0xC0, 0]);
-        self.pings.push_back(self.answers);
+        self.pings.push_back(Ping { acks: self.answers, completes: self.released.answers() });
     }
 
     /// Whether a PINGREQ is on its way.
@@ -448,10 +495,13 @@ impl Session {
         !self.pings.is_empty()
     }
 
-    /// A PINGRESP: every PUBACK before its PINGREQ has arrived.
+    /// A PINGRESP: every PUBACK and PUBCOMP before its PINGREQ has arrived.
     pub(super) fn pong(&mut self) {
-        if let Some(proven) = self.pings.pop_front() {
-            self.prove(proven);
+        if let Some(ping) = self.pings.pop_front() {
+            self.prove(ping.acks);
+            if self.released.prove(ping.completes) {
+                self.numbering.proven();
+            }
         }
     }
 
@@ -468,8 +518,14 @@ impl Session {
 }
 
 #[cfg(test)]
+#[path = "session_qos2_tests.rs"]
+mod exactly_once;
+#[cfg(test)]
 #[path = "session_properties_tests.rs"]
 mod properties;
+#[cfg(test)]
+#[path = "session_released_tests.rs"]
+mod released_tests;
 #[cfg(test)]
 #[path = "session_tests.rs"]
 mod tests;

@@ -1,4 +1,5 @@
-//! Whether the ids of QoS 2 that we know are still those of the broker's session.
+//! Whether the ids of QoS 2 that we know, held or released, are still those of the
+//! broker's session.
 //!
 //! A login whose CONNACK was never read may have made a new session, in which other
 //! messages have the ids of the old one, and by its id alone a message of QoS 2 is known.
@@ -18,11 +19,13 @@ impl Session {
     /// All ids that are known may be those of another session.
     pub(super) fn doubt(&mut self) {
         self.doubtful.append(&mut self.received);
+        self.released.doubt();
     }
 
     /// The session is the one that they are of.
     pub(super) fn trust(&mut self) {
         self.received.append(&mut self.doubtful);
+        self.released.trust();
     }
 
     /// A message of QoS 1 or 2 came. One that was not sent before is new also under an
@@ -31,18 +34,19 @@ impl Session {
         if dup {
             self.trust();
         } else {
-            self.changed |= self.doubtful.remove(&id);
+            self.changed |= self.doubtful.remove(&id).is_some();
         }
     }
 
     /// Whether it is to be found out what the ids are worth before anything is subscribed.
     pub(in crate::source::mqtt) fn doubts(&self) -> bool {
-        !self.doubtful.is_empty()
+        !self.doubtful.is_empty() || self.released.doubts()
     }
 
     /// Nothing was delivered again; to be committed before anything is subscribed.
     pub(in crate::source::mqtt) fn forget_doubtful(&mut self) {
         self.changed |= self.doubts();
         self.doubtful.clear();
+        self.released.forget_doubtful();
     }
 }
