@@ -76,7 +76,7 @@ fn is_qos_1(number: u32) -> bool {
 impl World {
     /// A world in which the session has learned how the broker counts.
     fn learned(last_id: u16, contents: u32) -> Self {
-        let mut world = Self { last_id, contents, ..Self::default() };
+        let mut world = Self { contents, last_id, ..Self::default() };
         for _ in 0..8 {
             world.step(&Step::Publish);
             world.settle();
