@@ -10,11 +10,14 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tracing::info;
 
+use super::packed::Packed;
 use super::running::Made;
 use super::wanted::{Wanted, rules, wanted};
 use super::{Agent, LEAST_GRACE, certificates, packed};
+use crate::clock::Clock;
 use crate::collect::Asked;
 use crate::config::Config;
+use crate::flow::Flows;
 use crate::forward;
 use crate::pulse::Pulse;
 
@@ -51,19 +54,19 @@ impl Agent {
     /// # Errors
     ///
     /// [`Refused`]: nothing was changed. Any other: the agent is going down.
-    pub async fn reload(&mut self, mut new: Config) -> anyhow::Result<Reloaded> {
+    pub async fn reload(&mut self, new: Config) -> anyhow::Result<Reloaded> {
         only_by_restart(&self.config, &new)?;
         let named = certificates::named(&new);
-        let sources = packed(&mut new);
         let uplink = uplink(&new);
         if uplink != self.uplink {
             readable(&new.kafka.files())?;
         }
-        let mut flows = self.flows.renewed(rules(&new));
+        let flows = self.flows.renewed(rules(&new));
         if flows.is_worn() {
             return Err(Refused::Worn.into());
         }
-        let wanted = wanted(&new, &sources, &mut flows, &self.clock);
+        let prepared = prepare(new, flows, self.clock.clone()).await?;
+        let Prepared { config: new, sources, flows, wanted } = prepared;
         let began = tokio::time::Instant::now();
         let mut done = Reloaded::default();
         let (mut kept, mut retired) = (BTreeMap::new(), Vec::new());
@@ -146,6 +149,39 @@ impl Agent {
         self.forwarder = Some(forwarder.context("cannot start the forwarder")?);
         Ok(())
     }
+}
+
+/// Another configuration with its sources apart, and what it wants to run.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub config: Config,
+    pub sources: Vec<Packed>,
+    pub flows: Flows,
+    pub wanted: Vec<Wanted>,
+}
+
+/// Packs the sources and makes each of them once, on a thread of its own: with 10,000 signals
+/// that takes so long that the sources that go on would miss their cycles.
+pub(super) async fn prepare(
+    mut config: Config,
+    mut flows: Flows,
+    clock: Clock,
+) -> anyhow::Result<Prepared> {
+    let preparing = move || {
+        let sources = packed(&mut config);
+        let wanted = wanted(&config, &sources, &mut flows, &clock);
+        Prepared { config, sources, flows, wanted }
+    };
+    // None of the runtime's: those may all be held by reads of databases and look-ups of names.
+    let (done, prepared) = tokio::sync::oneshot::channel();
+    let runtime = tokio::runtime::Handle::current();
+    std::thread::Builder::new().name("reload".to_owned()).spawn(move || {
+        let _entered = runtime.enter();
+        if done.send(preparing()).is_err() {
+            info!("nobody waits for the configuration any more");
+        }
+    })?;
+    prepared.await.context("the configuration was not prepared")
 }
 
 /// What the forwarder is made of, to be asked before it is: a file that changes while

@@ -289,3 +289,30 @@ async fn a_file_that_cannot_be_read_ends_no_uplink() {
     assert!(agent.reload(new).await.unwrap().kafka);
     agent.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn what_a_reload_makes_anew_is_made_while_others_have_their_turns() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut new = config(folder.path());
+    // Whoever reads it waits until somebody writes it.
+    let ca = folder.path().join("ca.pem");
+    assert!(std::process::Command::new("mkfifo").arg(&ca).status().unwrap().success());
+    let source = serde_json::json!({
+        "type": "mqtt",
+        "name": "m",
+        "address": "127.0.0.1:1",
+        "tls": { "ca": &ca },
+        "subscription": [{ "topic": "a" }],
+    });
+    new.sources.push(serde_json::from_value(source).unwrap());
+    let (turn, turns) = std::sync::mpsc::channel();
+    let writer = std::thread::spawn(move || {
+        let had_one = turns.recv_timeout(PATIENCE).is_ok();
+        std::fs::write(&ca, "").unwrap();
+        had_one
+    });
+    let preparing = reload::prepare(new, Flows::default(), Clock::system());
+    let (prepared, _sent) = tokio::join!(preparing, async { turn.send(()) });
+    assert_eq!(prepared.unwrap().wanted.len(), 1);
+    assert!(writer.join().unwrap(), "nobody else had a turn");
+}
