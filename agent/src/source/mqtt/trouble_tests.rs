@@ -35,6 +35,37 @@ async fn what_does_not_decode_and_what_is_too_large_are_dead_letters_and_acknowl
 }
 
 #[tokio::test]
+async fn elements_that_cannot_be_read_are_kept_whole_in_as_many_dead_letters_as_they_need() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(16);
+    let element = |n: usize| format!(r#"{{"n":{n},"x":"{}"}}"#, "x".repeat(1_000));
+    let bad: Vec<String> = (0..200).map(element).collect();
+    let script = async {
+        let mut peer = Peer::accept(&listener, false).await;
+        peer.subscribed().await;
+        let payload = format!(r#"[{{"ts":1}},{}]"#, bad.join(","));
+        peer.publish(1, false, payload.as_bytes()).await;
+        let (ticket, deliveries) = next(&mut commits, 1).await;
+        commits.commit(ticket);
+        assert_eq!(peer.acknowledged().await, 1);
+        deliveries.into_iter().flat_map(|d| d.dead).collect::<Vec<_>>()
+    };
+    let mqtt = source_with(&listener, None, |config| {
+        let more = serde_json::json!({
+            "topic": "plant/{line}/{device}/temp",
+            "each": ".",
+            "time": { "path": "ts", "format": "unix_s" },
+        });
+        config.subscriptions = vec![serde_json::from_value(more).unwrap()];
+    });
+    let (dead, ends) = beside(mqtt, intake, script).await;
+    assert!(ends.is_empty(), "{ends:?}");
+    assert!(dead.iter().all(|dead| dead.length == dead.payload.len() as u64), "one is cut");
+    let kept: Vec<u8> = dead.iter().flat_map(|dead| dead.payload.clone()).collect();
+    assert_eq!((dead.len(), String::from_utf8(kept).unwrap()), (4, bad.join("\n") + "\n"));
+}
+
+#[tokio::test]
 async fn a_topic_that_is_no_text_is_a_dead_letter_and_acknowledged() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (intake, mut commits) = Intake::for_test(16);

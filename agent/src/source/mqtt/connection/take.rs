@@ -1,5 +1,6 @@
 //! Bytes that were read → events, dead letters, and what the session notes.
 
+use bytes::Bytes;
 use tracing::{debug, warn};
 use twox_hash::XxHash3_64;
 
@@ -111,19 +112,24 @@ impl Connection<'_> {
         }
     }
 
-    /// Takes the pieces of a message that are no events, beside others that are.
+    /// Takes the pieces of a message that are no events, beside others that are: in as many
+    /// dead letters as it takes to have all of them.
     fn take_odd(
         &mut self,
         subscription: usize,
         odd: Odd,
         publish: &Publish,
         seen: Option<Seen>,
-        link: Option<&mut Link>,
+        mut link: Option<&mut Link>,
     ) {
-        let pieces = Publish { payload: odd.lines.into(), ..publish.clone() };
-        self.batch.note(Of::Dead(self.batch.dead.len()), seen, &pieces);
-        let Publish { topic, payload, .. } = &pieces;
-        self.bury(Some(subscription), &odd.reason, topic, payload, payload.len(), link);
+        for lines in at_line_ends(&odd.lines, DEAD_LETTER_BYTES) {
+            let payload = Bytes::copy_from_slice(lines.as_bytes());
+            let pieces = Publish { payload, ..publish.clone() };
+            self.batch.note(Of::Dead(self.batch.dead.len()), seen.clone(), &pieces);
+            let Publish { topic, payload, .. } = &pieces;
+            let link = link.as_deref_mut();
+            self.bury(Some(subscription), &odd.reason, topic, payload, payload.len(), link);
+        }
     }
 
     /// Whether a message is to be taken.
@@ -207,8 +213,40 @@ impl Connection<'_> {
     }
 }
 
+/// Whole lines, as many as fit into so many bytes each time. A line that is longer stands
+/// alone.
+fn at_line_ends(mut lines: &str, most: usize) -> Vec<&str> {
+    let mut parts = Vec::new();
+    while !lines.is_empty() {
+        let fits = lines.as_bytes().iter().take(most).rposition(|byte| *byte == b'\n');
+        let end = fits.or_else(|| lines.find('\n')).map_or(lines.len(), |at| at + 1);
+        let (part, rest) = lines.split_at(if lines.len() <= most { lines.len() } else { end });
+        parts.push(part);
+        lines = rest;
+    }
+    parts
+}
+
 /// The half of a hash that the session keeps.
 #[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
 const fn low(hash: u64) -> u32 {
     hash as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::at_line_ends;
+
+    #[test]
+    fn lines_are_cut_at_their_ends_and_none_is_left_out() {
+        for (lines, expected) in [
+            ("", &[][..]),
+            ("ab\n", &["ab\n"]),
+            ("ab\ncd\n", &["ab\n", "cd\n"]),
+            ("a\nb\ncdefgh\ni\n", &["a\nb\n", "cdefgh\n", "i\n"]),
+            ("a\nbcdefg", &["a\n", "bcdefg"]),
+        ] {
+            assert_eq!(at_line_ends(lines, 5), expected, "{lines:?}");
+        }
+    }
 }
