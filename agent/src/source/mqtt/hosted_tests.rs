@@ -252,3 +252,13 @@ async fn what_waits_too_long_goes_out_by_itself_and_at_a_stop_all_does() {
     };
     beside(host(&listener, &serde_json::json!({})), intake, script).await;
 }
+
+#[tokio::test]
+async fn a_host_that_is_looked_at_does_not_subscribe_to_the_state_of_the_primary_host() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut mqtt = host(&listener, &serde_json::json!({ "host_id": "h", "groups": ["g"] }));
+    let is_state = |mqtt: &Mqtt| mqtt.filters.iter().any(|(it, _)| it == "spBv1.0/STATE/h");
+    assert!(is_state(&mqtt));
+    mqtt.tap();
+    assert!(!is_state(&mqtt) && !mqtt.filters.is_empty());
+}

@@ -53,6 +53,9 @@ use config::Qos;
 use route::Routes;
 use session::Session;
 
+/// Before the id of a primary host, in the topic of its state.
+const STATE: &str = "spBv1.0/STATE/";
+
 /// The source: what outlives a connection.
 #[derive(Debug)]
 pub struct Mqtt {
@@ -141,6 +144,8 @@ impl Mqtt {
         self.config.last_will = None;
         if let Some(host) = &mut self.host {
             host.tap();
+            // It is no primary host any more, and the state of one is no edge node's message.
+            self.filters.retain(|(filter, _)| !filter.starts_with(STATE));
         }
         for (filter, _) in &mut self.filters {
             *filter = unshared(filter).to_owned();
