@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use super::subscription::{Retained, Subscription};
+use crate::collect::QUEUE_BYTES;
 use crate::config::Secret;
 use crate::flow::Lane;
 use crate::units::{ByteSize, Period};
@@ -75,8 +76,9 @@ pub struct Config {
     #[serde(default = "default_max_unacknowledged")]
     pub max_unacknowledged: u16,
     /// The same by size, as events are held in memory: a few hundred bytes on top of
-    /// each payload. One message is always taken. 64 KiB to 16 MiB: more than that the
-    /// queue before the file does not hold.
+    /// each payload. One message is always taken. 64 KiB to 4 MiB, which is what the queue
+    /// before the file holds of all sources together: one of several waits there at its
+    /// part of it, 256 KiB at least.
     #[serde(default = "default_max_unacknowledged_bytes")]
     pub max_unacknowledged_bytes: ByteSize,
     /// What is subscribed.
@@ -217,8 +219,10 @@ impl Config {
         if self.max_unacknowledged == 0 {
             say("max_unacknowledged", "must be from 1 to 65535".to_owned());
         }
-        if !(64 * 1_024..=16 * 1_024 * 1_024).contains(&self.max_unacknowledged_bytes.get()) {
-            say("max_unacknowledged_bytes", "must be from 64 KiB to 16 MiB".to_owned());
+        let most = u64::try_from(QUEUE_BYTES).unwrap_or(u64::MAX);
+        if !(64 * 1_024..=most).contains(&self.max_unacknowledged_bytes.get()) {
+            let what = format!("must be from 64 KiB to {}", ByteSize(most));
+            say("max_unacknowledged_bytes", what);
         }
         // The broker would choose another name, and so another session, each time.
         if self.client_id.as_ref().is_some_and(String::is_empty) {
