@@ -99,7 +99,7 @@ impl Connection<'_> {
                 }
                 match odd {
                     None => self.went_well(subscription, link),
-                    Some(odd) => self.take_odd(subscription, odd, publish, seen, link),
+                    Some(odd) => self.take_odd(subscription, &odd, publish, seen.as_ref(), link),
                 }
             }
             Err(Refused::Unwanted) => {
@@ -117,15 +117,15 @@ impl Connection<'_> {
     fn take_odd(
         &mut self,
         subscription: usize,
-        odd: Odd,
+        odd: &Odd,
         publish: &Publish,
-        seen: Option<Seen>,
+        seen: Option<&Seen>,
         mut link: Option<&mut Link>,
     ) {
         for lines in at_line_ends(&odd.lines, DEAD_LETTER_BYTES) {
             let payload = Bytes::copy_from_slice(lines.as_bytes());
             let pieces = Publish { payload, ..publish.clone() };
-            self.batch.note(Of::Dead(self.batch.dead.len()), seen.clone(), &pieces);
+            self.batch.note(Of::Dead(self.batch.dead.len()), seen.cloned(), &pieces);
             let Publish { topic, payload, .. } = &pieces;
             let link = link.as_deref_mut();
             self.bury(Some(subscription), &odd.reason, topic, payload, payload.len(), link);
