@@ -128,7 +128,7 @@ pub enum Value {
 
 impl Value {
     /// Memory besides its own place.
-    fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         /// The two counters of an `Arc`.
         const COUNTERS: usize = 2 * size_of::<usize>();
         match self {

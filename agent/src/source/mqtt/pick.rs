@@ -161,6 +161,13 @@ impl Picks {
         Opened::of(wanted.chain(time).chain(device))
     }
 
+    /// Whether something beside the array is of any use to the events.
+    pub(super) fn carries(&self, name: &str) -> bool {
+        let Some(carry) = &self.carry else { return true };
+        let time = self.time.as_ref().map(|(path, _)| path);
+        carry.iter().map(|pick| &pick.from).chain(time).chain(&self.device).any(|it| it == name)
+    }
+
     /// Makes the event what is wanted of it, or says why it is none. A value of the payload
     /// itself goes before one of the same name that stands beside it.
     pub(super) fn apply(

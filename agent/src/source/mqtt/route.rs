@@ -275,10 +275,18 @@ impl Compiled {
         let Records { beside, list } = self.parser.split(&message.payload, self.each.as_deref())?;
         let mut around = route.fields.clone();
         self.around(message, &mut around);
-        let begin = Begin { beside: around.len(), own: around.len() + beside.len() };
-        around.extend(beside);
+        let first = around.len();
+        // Before it is copied into each event.
+        around.extend(beside.into_iter().filter(|field| self.picks.carries(&field.name)));
+        let begin = Begin { beside: first, own: around.len() };
+        let carried = memory_of(&around);
         let (mut memory, mut bad) = (0, Bad::default());
         for (index, record) in list.iter().enumerate() {
+            // Also for what turns out to be bad: it is copied all the same.
+            memory += carried;
+            if memory > MOST_MEMORY {
+                return Err(too_large());
+            }
             let mut event = self.begin(route, now);
             event.fields.extend_from_slice(&around);
             let read = self
@@ -288,13 +296,13 @@ impl Compiled {
             match read {
                 Ok(()) => {
                     self.usual = event.fields.len();
-                    memory += event.memory();
+                    memory += event.memory().saturating_sub(carried);
                     events.push(event);
                 }
                 Err(why) => bad.add(index, why, record),
             }
             if memory > MOST_MEMORY {
-                return Err(format!("its events take more than {} MiB", MOST_MEMORY >> 20));
+                return Err(too_large());
             }
         }
         bad.told(list.len())
@@ -335,6 +343,15 @@ impl Compiled {
         }
         Ok(())
     }
+}
+
+/// About what these take in each event.
+fn memory_of(fields: &[Field]) -> usize {
+    size_of_val(fields) + fields.iter().map(|field| field.value.held()).sum::<usize>()
+}
+
+fn too_large() -> String {
+    format!("its events take more than {} MiB", MOST_MEMORY >> 20)
 }
 
 /// What of a message is no event, while it is read.

@@ -191,6 +191,20 @@ fn a_message_of_too_many_events_or_of_too_much_memory_is_none_at_all() {
 }
 
 #[test]
+fn what_stands_beside_an_array_costs_no_more_than_what_is_carried_of_it() {
+    let (wide, many) = ("1,".repeat(60_000), "{},".repeat(9_999));
+    let payload = format!(r#"{{"id":"a","x":[{wide}1],"r":[{many}{{}}]}}"#);
+    let keys = json!({ "each": "r", "carry": [], "device_path": "id" });
+    let found = events(&mut routes(&keys), &message(payload.as_bytes())).unwrap();
+    assert_eq!((found.len(), &*found[9_999].device, found[9_999].fields.len()), (10_000, "a", 1));
+    // None of them has a time, and still each was copied.
+    let keys = json!({ "each": "r", "time": { "path": "ts" } });
+    let why = "its events take more than 16 MiB";
+    let found = events(&mut routes(&keys), &message(payload.as_bytes()));
+    assert_eq!(found, Err(why.to_owned()));
+}
+
+#[test]
 fn rows_of_a_csv_are_events_and_its_header_names_them() {
     let payload = json!({
         "as": "columns",
