@@ -75,11 +75,34 @@ impl Wanted {
             Self::Path(_) => None,
             Self::Full(named) => named.name.as_deref(),
         };
-        if self.path().split('.').any(str::is_empty) {
-            return Some("is no path: names with dots between them, as in \"motor.speed\"");
+        if !is_path(self.path()) {
+            return Some(NO_PATH);
         }
         (named == Some("")).then_some("has an empty `name`: write one, or leave it out")
     }
+
+    /// What is wrong with it beside another of the same list.
+    pub(super) fn check_beside(&self, earlier: &Self) -> Option<&'static str> {
+        if flat(self.path()) == flat(earlier.path()) {
+            return Some("has the path of one before it: each value becomes one field");
+        }
+        let same = self.field() == earlier.field();
+        same.then_some("has the name of one before it: give it another `name`")
+    }
+
+    /// Name of its field.
+    fn field(&self) -> String {
+        match self {
+            Self::Full(Named { name: Some(name), .. }) => name.clone(),
+            Self::Path(path) | Self::Full(Named { path, .. }) => flat(path),
+        }
+    }
+}
+
+pub(super) const NO_PATH: &str = "is no path: names with dots between them, as in \"motor.speed\"";
+
+pub(super) fn is_path(path: &str) -> bool {
+    !path.split('.').any(str::is_empty)
 }
 
 /// A path with dots as the decoder names what it flattens.

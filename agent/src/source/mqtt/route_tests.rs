@@ -330,6 +330,11 @@ fn what_does_not_fit_together_is_told_with_its_key() {
         (json!({ "each": "a..b" }), "each"),
         (json!({ "carry": ["a"] }), "carry"),
         (json!({ "fields": ["a", ".b", { "path": "c", "name": "" }] }), "fields[1] fields[2]"),
+        (json!({ "fields": ["a.b", { "path": "c", "name": "a_b" }] }), "fields[1]"),
+        (json!({ "fields": ["a", { "path": "a", "name": "b" }, "c"] }), "fields[1]"),
+        (json!({ "each": "r", "fields": ["a"], "carry": ["b", "a", "b"] }), "carry[2]"),
+        (json!({ "device_path": "", "time": { "path": "" } }), "device_path time.path"),
+        (json!({ "device_path": "a..b", "time": { "path": "t." } }), "device_path time.path"),
         (
             json!({ "properties": { "user": [""], "content_type": "" } }),
             "properties.user[0] properties.content_type",

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::Qos;
 use super::payload::Payload;
-use super::pick::Wanted;
+use super::pick::{NO_PATH, Wanted, is_path};
 use super::property::Config as Properties;
 use crate::decode::{time, topic::Template, tree};
 use crate::flow::Lane;
@@ -156,11 +156,19 @@ impl Subscription {
             }
             _ => {}
         }
+        let time = self.time.as_ref().map(|time| &time.path);
+        for (key, path) in [("device_path", self.device_path.as_ref()), ("time.path", time)] {
+            if path.is_some_and(|path| !is_path(path)) {
+                say(key, NO_PATH);
+            }
+        }
         let lists = [("fields", self.fields.as_slice())];
         let carry = self.carry.as_deref().map(|carry| ("carry", carry));
         for (key, list) in lists.into_iter().chain(carry) {
             for (index, wanted) in list.iter().enumerate() {
-                if let Some(what) = wanted.check() {
+                let mut earlier = list.iter().take(index);
+                let beside = || earlier.find_map(|earlier| wanted.check_beside(earlier));
+                if let Some(what) = wanted.check().or_else(beside) {
                     say(&format!("{key}[{index}]"), what);
                 }
             }
