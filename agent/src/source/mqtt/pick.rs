@@ -220,21 +220,31 @@ impl Picks {
                 _ => return Err(format!("there is no device at `{path}`")),
             };
         }
-        if self.fields.is_empty() && (self.carry.is_none() || beside == own) {
-            return Ok(());
+        if !self.fields.is_empty() || (self.carry.is_some() && beside < own) {
+            own = self.choose(&mut event.fields, Begin { beside, own });
         }
-        let mut index = 0;
-        event.fields.retain_mut(|field| {
+        // Again: what a topic and properties give, and by the names that fields have now.
+        let gone = drop_hidden(&mut event.fields, Begin { beside: 0, own: beside });
+        drop_hidden(&mut event.fields, Begin { beside: beside - gone, own: own - gone });
+        Ok(())
+    }
+
+    /// Drops what nobody wants; gives where the payload's own begin now.
+    fn choose(&self, fields: &mut Vec<Field>, Begin { beside, own }: Begin) -> usize {
+        let (mut index, mut around) = (0, 0);
+        fields.retain_mut(|field| {
             let at = index;
             index += 1;
-            match &self.carry {
+            let keep = match &self.carry {
                 _ if at < beside => true,
                 Some(carry) if at < own => pick(carry, field),
                 None if at < own => true,
                 _ => self.fields.is_empty() || pick(&self.fields, field),
-            }
+            };
+            around += usize::from(keep && at < own);
+            keep
         });
-        Ok(())
+        around
     }
 }
 
@@ -251,10 +261,25 @@ fn drop_hidden(fields: &mut Vec<Field>, Begin { beside, own }: Begin) -> usize {
             around.get(*at).is_some_and(|f| own.iter().any(|o| *o.name == *f.name))
         })
         .collect();
+    if hidden.is_empty() {
+        return 0;
+    }
     let mut index = 0;
     fields.retain(|_| {
         index += 1;
         !hidden.contains(&(index - 1))
     });
     hidden.len()
+}
+
+/// Of fields with one name keeps the last.
+pub(super) fn keep_last(fields: &mut Vec<Field>) {
+    let mut at = 0;
+    while let Some((field, later)) = fields.get(at..).and_then(<[Field]>::split_first) {
+        if later.iter().any(|other| *other.name == *field.name) {
+            fields.remove(at);
+        } else {
+            at += 1;
+        }
+    }
 }

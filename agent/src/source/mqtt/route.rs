@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::config::{Config, Qos, Retained, Subscription};
 use super::packet::Publish;
-use super::pick::{Begin, Picks};
+use super::pick::{Begin, Picks, keep_last};
 use super::property;
 use crate::decode::payload::{Parser, Reading, Record, Records};
 use crate::decode::topic::Template;
@@ -319,14 +319,19 @@ impl Compiled {
         }
     }
 
-    /// What a message says besides its topic and its payload.
+    /// What a message says besides its topic and its payload. It goes before what the topic
+    /// says under the same name.
     fn around(&mut self, message: &Publish, fields: &mut Vec<Field>) {
+        let before = fields.len();
         if let Some(properties) = &mut self.properties {
             properties.read(&message.properties, fields);
         }
         if message.retain && self.retained == Retained::Field {
             let (name, value) = (Arc::clone(&self.mark), Value::Bool(true));
             fields.push(Field { name, unit: None, value, quality: None });
+        }
+        if fields.len() > before {
+            keep_last(fields);
         }
     }
 

@@ -280,6 +280,64 @@ fn properties_become_fields_of_each_event() {
     assert_eq!(found, [format!("{around}, value=I64(1)"), format!("{around}, value=I64(2)")]);
 }
 
+#[test]
+fn a_name_stands_once_in_an_event_and_the_payload_goes_before_what_is_around_it() {
+    let user = b"\x26\0\x01a\0\x01u\x26\0\x04line\0\x01u";
+    let properties = Bytes::from_static(user);
+    let published = |payload: &[u8]| Publish {
+        retain: true,
+        properties: properties.clone(),
+        ..message(payload)
+    };
+    let retained = "retained=Bool(true)";
+    for (keys, payload, expected) in [
+        (json!({}), r#"{"b":1}"#, format!(r#"a=Text("u"), line=Text("u"), {retained}, b=I64(1)"#)),
+        (
+            json!({}),
+            r#"{"a":1,"line":2,"retained":3}"#,
+            "a=I64(1), line=I64(2), retained=I64(3)".to_owned(),
+        ),
+        (
+            json!({ "fields": [{ "path": "b", "name": "line" }] }),
+            r#"{"b":1,"a":2}"#,
+            format!(r#"a=Text("u"), {retained}, line=I64(1)"#),
+        ),
+        (
+            json!({ "each": "r", "carry": [{ "path": "s", "name": "a" }] }),
+            r#"{"s":1,"r":[{"line":2}]}"#,
+            format!("{retained}, a=I64(1), line=I64(2)"),
+        ),
+        (
+            json!({ "each": "r", "carry": [{ "path": "s", "name": "v" }] }),
+            r#"{"s":1,"r":[{"v":2}]}"#,
+            format!(r#"a=Text("u"), line=Text("u"), {retained}, v=I64(2)"#),
+        ),
+    ] {
+        let mut keys = keys;
+        keys["properties"] = json!({ "user": ["*"] });
+        let found = events(&mut routes(&keys), &published(payload.as_bytes())).unwrap();
+        assert_eq!(found.iter().map(told).collect::<Vec<_>>(), [expected], "{keys}");
+    }
+}
+
+#[test]
+fn no_more_bytes_may_wait_than_the_queue_before_the_file_holds() {
+    for (size, expected) in
+        [("64 KiB", None), ("4 MiB", None), ("5 MiB", Some("must be from 64 KiB to 4 MiB"))]
+    {
+        let config: Config = serde_json::from_value(json!({
+            "name": "m",
+            "address": "broker:1883",
+            "max_unacknowledged_bytes": size,
+            "subscription": [{ "topic": "a" }],
+        }))
+        .unwrap();
+        let wrong = config.check().pop();
+        let expected = expected.map(|e| ("max_unacknowledged_bytes".to_owned(), e.to_owned()));
+        assert_eq!(wrong, expected, "{size}");
+    }
+}
+
 fn described(descriptor: &str) -> serde_json::Value {
     json!({ "as": "protobuf", "descriptor": descriptor, "message": "a" })
 }
