@@ -10,9 +10,13 @@ use std::borrow::Cow;
 
 use ciborium_ll::{Decoder, Header, simple};
 
+use super::number::of_f32;
 use super::time;
 use super::tree::{Budget, Node, TooMuch};
 use crate::event::{Decimal, Timestamp, Value};
+
+/// Bytes of a number of single precision, with the one that says so.
+const SINGLE: usize = 5;
 
 /// Read at once of a text or of bytes.
 const CHUNK: usize = 512;
@@ -54,9 +58,22 @@ struct Walk<'p> {
 }
 
 impl Walk<'_> {
+    /// A number of single precision is meant by its digits ([`of_f32`]).
+    #[expect(clippy::cast_possible_truncation, reason = "the number was one of 32 bits")]
+    fn pull(&mut self) -> Result<Header, Error> {
+        let at = self.decoder.offset();
+        let header = self.decoder.pull()?;
+        Ok(match header {
+            Header::Float(number) if self.decoder.offset() - at == SINGLE => {
+                Header::Float(of_f32(number as f32))
+            }
+            header => header,
+        })
+    }
+
     fn next(&mut self, depth: usize) -> Result<Node<'static>, Error> {
         let at = self.decoder.offset();
-        match self.decoder.pull()? {
+        match self.pull()? {
             Header::Break => Err(Error::Syntax(at)),
             header => self.node(header, depth),
         }
@@ -95,7 +112,7 @@ impl Walk<'_> {
             None => {}
         }
         let at = self.decoder.offset();
-        match (self.decoder.pull()?, left) {
+        match (self.pull()?, left) {
             (Header::Break, None) => Ok(None),
             (Header::Break, Some(_)) => Err(Error::Syntax(at)),
             (header, _) => Ok(Some(header)),

@@ -35,6 +35,8 @@ fn the_examples_of_the_specification_are_read() {
         ("f93e00", Value::F64(1.5)),
         ("fa47c35000", Value::F64(100_000.0)),
         ("fbc010666666666666", Value::F64(-4.1)),
+        // Of single precision, by the digits that it was written with.
+        ("fa41b8cccd", Value::F64(23.1)),
         ("f97c00", Value::F64(f64::INFINITY)),
         ("f4", Value::Bool(false)),
         ("f5", Value::Bool(true)),

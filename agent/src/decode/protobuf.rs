@@ -15,6 +15,7 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MapKey, MessageDescriptor};
 use serde::{Deserialize, Serialize};
 
+use super::number::of_f32;
 use super::tree::{Budget, Node, TooMuch};
 use crate::config::nearest;
 use crate::event::{Timestamp, Value};
@@ -218,7 +219,7 @@ fn node(
         Wire::I64(number) => Value::I64(*number),
         Wire::U32(number) => Value::I64((*number).into()),
         Wire::U64(number) => i64::try_from(*number).map_or(Value::U64(*number), Value::I64),
-        Wire::F32(number) => Value::F64((*number).into()),
+        Wire::F32(number) => Value::F64(of_f32(*number)),
         Wire::F64(number) => Value::F64(*number),
         Wire::String(text) => Value::Text(text.as_str().into()),
         Wire::Bytes(bytes) => Value::Bytes((&**bytes).into()),

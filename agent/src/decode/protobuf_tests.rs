@@ -128,6 +128,7 @@ fn a_message_becomes_what_its_descriptor_says() {
     reading.set_field_by_name("device", Wire::String("press".into()));
     reading.set_field_by_name("state", Wire::EnumNumber(1));
     reading.set_field_by_name("motor", Wire::Message(motor.clone()));
+    reading.set_field_by_name("humidity", Wire::F32(23.1));
     reading.set_field_by_name("samples", Wire::List(vec![Wire::I32(-1), Wire::I32(2)]));
     let tags = [("b", 2.0), ("a", 1.0)];
     let tags = tags.map(|(key, value)| (MapKey::String(key.into()), Wire::F64(value)));
@@ -141,7 +142,7 @@ fn a_message_becomes_what_its_descriptor_says() {
     let node = decoder.tree(&payload).unwrap();
     let expected = concat!(
         r#"{"device":"press","temp":0.0,"state":"RUNNING","motor":{"rpm":1500,"hot":false},"#,
-        r#""samples":[-1,2],"tags":{"a":1.0,"b":2.0},"raw":"AQI=","at":"1970-01-01T00:00:02.000000005Z","#,
+        r#""samples":[-1,2],"humidity":23.1,"tags":{"a":1.0,"b":2.0},"raw":"AQI=","at":"1970-01-01T00:00:02.000000005Z","#,
         r#""motors":[{"rpm":1500,"hot":false}],"count":18446744073709551615}"#
     );
     assert_eq!(node.to_json(), expected);
