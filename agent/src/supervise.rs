@@ -190,6 +190,11 @@ impl Link {
         });
     }
 
+    /// A device is none of the source's any more.
+    pub fn forget(&mut self, name: &str) {
+        self.0.send_if_modified(|state| state.devices.remove(name).is_some());
+    }
+
     /// Something that is worth knowing and no fault.
     pub fn note(&self, subject: &str, what: &str) {
         info!(source = %self.0.borrow().source, subject, note = what, "source has something to say");

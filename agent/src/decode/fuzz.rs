@@ -236,12 +236,13 @@ fn escaped() {
 
 #[test]
 fn sparkplug() {
-    use prost::Message as _;
     check("sparkplug", |bytes| {
         sparkplug::show(bytes);
-        let Ok(payload) = sparkplug::proto::Payload::decode(bytes) else { return };
+        use sparkplug::flat;
+        let Ok(payload) = sparkplug::read(bytes) else { return };
         for metric in &payload.metrics {
-            sparkplug::flat::flatten("m", metric, &sparkplug::flat::Types::new(), &mut Vec::new());
+            let (types, mut room) = (flat::Types::new(), flat::Room::default());
+            flat::flatten("m", metric, &types, &mut room, &mut Vec::new());
             metric.properties.as_ref().map(sparkplug::property::quality);
             metric.properties.as_ref().map(sparkplug::property::unit);
         }

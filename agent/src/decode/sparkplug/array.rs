@@ -5,10 +5,8 @@
 
 use super::proto::DataType;
 use super::value;
+use crate::decode::number::of_f32;
 use crate::event::Value;
-
-/// Values that one array may have: as many as a payload of 1 MiB holds bytes.
-const MOST: usize = 1 << 20;
 
 /// `None` where the bytes are no such array.
 pub(super) fn decode(datatype: DataType, bytes: &[u8]) -> Option<Value> {
@@ -23,7 +21,7 @@ pub(super) fn decode(datatype: DataType, bytes: &[u8]) -> Option<Value> {
         DataType::UInt16Array => packed(bytes, |b| Some(Value::I64(u16::from_le_bytes(b).into()))),
         DataType::UInt32Array => packed(bytes, |b| Some(Value::I64(u32::from_le_bytes(b).into()))),
         DataType::UInt64Array => packed(bytes, |b| Some(Value::U64(u64::from_le_bytes(b)))),
-        DataType::FloatArray => packed(bytes, |b| Some(Value::F64(f32::from_le_bytes(b).into()))),
+        DataType::FloatArray => packed(bytes, |b| Some(Value::F64(of_f32(f32::from_le_bytes(b))))),
         DataType::DoubleArray => packed(bytes, |b| Some(Value::F64(f64::from_le_bytes(b)))),
         DataType::DateTimeArray => packed(bytes, |b| value::instant(u64::from_le_bytes(b))),
         DataType::BooleanArray => booleans(bytes),
@@ -31,6 +29,22 @@ pub(super) fn decode(datatype: DataType, bytes: &[u8]) -> Option<Value> {
         _ => None,
     }?;
     Some(Value::Array(values.into()))
+}
+
+/// Values that are in there at most.
+pub(super) fn most(datatype: DataType, bytes: &[u8]) -> usize {
+    match datatype {
+        DataType::BooleanArray => bytes.len().saturating_mul(8),
+        DataType::StringArray => bytes.iter().filter(|byte| **byte == 0).count(),
+        DataType::Int16Array | DataType::UInt16Array => bytes.len() / 2,
+        DataType::Int32Array | DataType::UInt32Array | DataType::FloatArray => bytes.len() / 4,
+        DataType::Int64Array
+        | DataType::UInt64Array
+        | DataType::DoubleArray
+        | DataType::DateTimeArray => bytes.len() / 8,
+        DataType::Int8Array | DataType::UInt8Array => bytes.len(),
+        _ => 0,
+    }
 }
 
 fn packed<const N: usize>(
@@ -45,7 +59,7 @@ fn packed<const N: usize>(
 fn booleans(bytes: &[u8]) -> Option<Vec<Value>> {
     let (count, bits) = bytes.split_first_chunk::<4>()?;
     let count = usize::try_from(u32::from_le_bytes(*count)).ok()?;
-    if count > 8 * MOST || bits.len() != count.div_ceil(8) {
+    if bits.len() != count.div_ceil(8) {
         return None;
     }
     let bit = |at: usize| bits.get(at / 8).map(|byte| Value::Bool(byte << (at % 8) & 0x80 != 0));

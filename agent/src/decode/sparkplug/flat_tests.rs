@@ -10,7 +10,7 @@ fn metric(datatype: DataType, value: MetricValue) -> Metric {
 
 fn flat(metric: &Metric) -> Vec<(String, Value, bool)> {
     let mut out = Vec::new();
-    flatten("m", metric, &Types::new(), &mut out);
+    flatten("m", metric, &Types::new(), &mut Room::default(), &mut out);
     out.into_iter().map(|flat| (flat.name, flat.value, flat.quality.is_none())).collect()
 }
 
@@ -48,6 +48,11 @@ fn signed_integers_are_twos_complement_in_either_field() {
 fn the_other_types_are_what_they_are() {
     let text = |text: &str| MetricValue::String(text.to_owned());
     assert_eq!(one(DataType::Float, MetricValue::Float(0.5)), Some(Value::F64(0.5)));
+    assert_eq!(one(DataType::Float, MetricValue::Float(23.1)), Some(Value::F64(23.1)));
+    let floats = MetricValue::Bytes(23.1_f32.to_le_bytes().to_vec());
+    let array = Value::Array([Value::F64(23.1)].into());
+    assert_eq!(one(DataType::FloatArray, floats), Some(array));
+    assert_eq!(one(DataType::DateTime, MetricValue::Long(u64::MAX)), None, "not 1969");
     assert_eq!(one(DataType::Boolean, MetricValue::Boolean(true)), Some(Value::Bool(true)));
     assert_eq!(one(DataType::Text, text("a")), Some(Value::Text("a".into())));
     let time = Timestamp(1_486_144_502_122_000_000);
@@ -136,8 +141,43 @@ fn definitions_that_name_each_other_end() {
     let definition = Template { metrics: (0..50).map(member).collect(), ..Template::default() };
     let mut types = Types::new();
     let find = |name: &str| (name == "T").then_some(&definition);
-    learn("x", &member(0), &find, &mut types);
+    learn("x", &member(0), &find, &mut types, &mut Room::default());
     assert!(types.is_empty());
+}
+
+#[test]
+fn the_types_of_all_instances_of_a_birth_are_bounded() {
+    let member = |n: usize| Metric {
+        name: Some(format!("m{n}")),
+        datatype: Some(DataType::Int8 as u32),
+        ..Metric::default()
+    };
+    let definition = Template { metrics: (0..1_000).map(member).collect(), ..Template::default() };
+    let instance = Template { template_ref: Some("T".to_owned()), ..Template::default() };
+    let instance = metric(DataType::Template, MetricValue::Template(instance));
+    let (mut types, mut room) = (Types::new(), Room::default());
+    for n in 0..1_000 {
+        learn(&format!("i{n}"), &instance, &|_: &str| Some(&definition), &mut types, &mut room);
+    }
+    let memory: usize = types.keys().map(|name| TYPE + name.len()).sum();
+    assert!((MOST_BYTES / 2..=MOST_BYTES).contains(&memory), "{memory}");
+}
+
+#[test]
+fn arrays_that_are_too_large_together_stand_as_they_came() {
+    let bits = [&400_000_u32.to_le_bytes()[..], &[0xFF; 50_000]].concat();
+    let large = metric(DataType::BooleanArray, MetricValue::Bytes(bits.clone()));
+    let [(_, value, is_good)] = &flat(&large)[..] else { panic!("not one") };
+    assert_eq!((value, is_good), (&Value::Bytes(bits.into()), &false));
+    // Each of them alone has room.
+    let bits = [&40_000_u32.to_le_bytes()[..], &[0xFF; 5_000]].concat();
+    let metric = metric(DataType::BooleanArray, MetricValue::Bytes(bits));
+    let (mut room, mut out) = (Room::default(), Vec::new());
+    for _ in 0..100 {
+        flatten("m", &metric, &Types::new(), &mut room, &mut out);
+    }
+    let good = out.iter().filter(|flat| flat.quality.is_none()).count();
+    assert!((1..10).contains(&good), "{good}");
 }
 
 proptest! {

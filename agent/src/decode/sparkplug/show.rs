@@ -1,16 +1,15 @@
 //! A payload for a person who looks at a source (`tap`), as the specification writes it
 //! in JSON (6.4.3).
 
-use prost::Message as _;
 use serde_json::{Map, Value as Json, json};
 
-use super::proto::{Metric, MetricValue, Payload};
+use super::proto::{Metric, MetricValue};
 use super::value::{self, Found};
 use crate::event::Value;
 
 /// `None` where the bytes are no payload.
 pub fn show(bytes: &[u8]) -> Option<Json> {
-    let payload = Payload::decode(bytes).ok()?;
+    let payload = super::read(bytes).ok()?;
     let mut shown = Map::new();
     let mut put = |key: &str, value: Option<Json>| {
         shown.extend(value.map(|value| (key.to_owned(), value)));

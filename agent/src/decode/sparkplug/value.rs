@@ -1,10 +1,11 @@
 //! One value by its data type (Sparkplug 3.0, 6.4.16).
 
 use super::array;
-use super::proto::{Argument, Cell, DataType, MetricValue, Property};
+use super::proto::{Argument, Cell, DataType, MetricValue};
+use crate::decode::number::of_f32;
 use crate::event::{Timestamp, Value};
 
-/// What the one-of fields of metrics, properties, cells and parameters have in common.
+/// What the one-of fields of metrics, cells and parameters have in common.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Found<'a> {
     Int(u32),
@@ -59,19 +60,6 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// `None` for a set of properties.
-    pub(super) fn property(value: &'a Property) -> Option<Self> {
-        Some(match value {
-            Property::Int(n) => Self::Int(*n),
-            Property::Long(n) => Self::Long(*n),
-            Property::Float(n) => Self::Float(*n),
-            Property::Double(n) => Self::Double(*n),
-            Property::Boolean(b) => Self::Boolean(*b),
-            Property::String(text) => Self::String(text),
-            Property::Set(_) | Property::Sets(_) => return None,
-        })
-    }
-
     /// As a value of this type; `None` where it is none.
     pub(super) fn value(self, datatype: DataType) -> Option<Value> {
         match datatype {
@@ -84,7 +72,7 @@ impl<'a> Found<'a> {
             DataType::UInt32 => self.unsigned(32),
             DataType::UInt64 => self.bits().map(Value::U64),
             DataType::Float | DataType::Double => match self {
-                Self::Float(number) => Some(Value::F64(number.into())),
+                Self::Float(number) => Some(Value::F64(of_f32(number))),
                 Self::Double(number) => Some(Value::F64(number)),
                 _ => None,
             },
@@ -102,12 +90,17 @@ impl<'a> Found<'a> {
         }
     }
 
+    /// Values that an array of this type has at most; 0 for what is none.
+    pub(super) fn values(self, datatype: DataType) -> usize {
+        self.bytes().map_or(0, |bytes| array::most(datatype, bytes))
+    }
+
     /// As the wire has it, where no type says what it means: an integer has no sign then.
     pub(super) fn as_it_came(self) -> Value {
         match self {
             Self::Int(number) => Value::I64(number.into()),
             Self::Long(number) => Value::U64(number),
-            Self::Float(number) => Value::F64(number.into()),
+            Self::Float(number) => Value::F64(of_f32(number)),
             Self::Double(number) => Value::F64(number),
             Self::Boolean(is) => Value::Bool(is),
             Self::String(text) => Value::Text(text.into()),
@@ -167,7 +160,7 @@ pub(super) fn instant(millis: u64) -> Option<Value> {
 
 /// The same as a time; `None` for one that nanoseconds cannot say (after 2262).
 pub(super) fn time(millis: u64) -> Option<Timestamp> {
-    millis.cast_signed().checked_mul(1_000_000).map(Timestamp)
+    i64::try_from(millis).ok()?.checked_mul(1_000_000).map(Timestamp)
 }
 
 /// Eight, four, four, four and twelve hexadecimal digits; the hyphens may be missing.

@@ -54,6 +54,8 @@ pub(super) struct Found {
     pub(super) events: Vec<Event>,
     /// How devices stand, in the order in which it changed.
     pub(super) standings: Vec<(Arc<str>, Standing, String)>,
+    /// Devices that are known no more.
+    pub(super) gone: Vec<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -67,15 +69,28 @@ pub(super) struct Context<'a> {
     pub(super) held: &'a mut InAll,
 }
 
-/// Bytes that are held of all nodes.
-#[derive(Debug, Default)]
+/// Bytes that all nodes take.
+#[derive(Debug)]
 pub(super) struct InAll {
+    /// Of what is held.
     pub(super) bytes: usize,
     /// Those of them that stand in each checkpoint.
     pub(super) saved: usize,
+    /// Of what their births said, and of their last values.
+    pub(super) known: usize,
+    most_known: usize,
 }
 
 impl InAll {
+    pub(super) const fn of(most_known: usize) -> Self {
+        Self { bytes: 0, saved: 0, known: 0, most_known }
+    }
+
+    /// Whether more may be known of them.
+    pub(super) const fn has_room(&self) -> bool {
+        self.known < self.most_known
+    }
+
     pub(super) fn add(&mut self, raw: &Raw) {
         self.bytes += raw.bytes();
         self.saved += if raw.is_saved { raw.bytes() } else { 0 };
@@ -93,6 +108,7 @@ impl Context<'_> {
     }
 
     pub(super) fn stand(&mut self, device: &Arc<str>, standing: Standing, why: &str) {
+        self.found.gone.retain(|gone| gone != device);
         self.found.standings.push((Arc::clone(device), standing, why.to_owned()));
     }
 

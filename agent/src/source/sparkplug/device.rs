@@ -12,8 +12,11 @@ use super::rebirth::REBIRTH;
 use super::table::{Definitions, Table};
 use crate::decode::sparkplug::flat;
 use crate::decode::sparkplug::proto::{Metric, Payload};
-use crate::event::{Quality, Timestamp};
+use crate::event::{Field, Quality, Timestamp, Value};
 use crate::supervise::Standing;
+
+/// What a device takes without anything that is known of it, also where it is told.
+const EACH: usize = 512;
 
 #[derive(Debug)]
 pub(super) struct Device {
@@ -38,6 +41,11 @@ pub(super) enum Life {
 impl Device {
     pub(super) fn new(ident: Ident) -> Self {
         Self { ident, table: Table::default(), before: Table::default(), life: Life::Unborn }
+    }
+
+    /// Bytes that it takes.
+    pub(super) const fn memory(&self) -> usize {
+        EACH + self.table.memory() + self.before.memory()
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -70,7 +78,7 @@ impl Device {
         let mut unknown = Vec::new();
         for metric in payload.metrics.iter().filter(|metric| is_data(metric)) {
             let time = time_of(metric, payload, read);
-            match self.table.find(metric).or_else(|| self.table.adopt(metric)) {
+            match self.find(metric, context) {
                 Some(at) => self.take(at, metric, time, &mut groups, context),
                 None => unknown.push(metric.clone()),
             }
@@ -86,7 +94,7 @@ impl Device {
         let mut is_whole = true;
         for metric in payload.metrics.iter().filter(|metric| is_data(metric)) {
             let time = time_of(metric, payload, raw.read);
-            let known = self.table.find(metric).or_else(|| self.table.adopt(metric));
+            let known = self.find(metric, context);
             if let Some(at) = known.filter(|_| self.table.agrees(&self.before, metric)) {
                 self.take(at, metric, time, &mut groups, context);
             } else {
@@ -100,6 +108,12 @@ impl Device {
         context.extend(groups.events(&self.ident, raw.read));
     }
 
+    /// The place of a metric that is known, or that makes itself known.
+    fn find(&mut self, metric: &Metric, context: &Context<'_>) -> Option<usize> {
+        let known = self.table.find(metric);
+        known.or_else(|| context.held.has_room().then(|| self.table.adopt(metric)).flatten())
+    }
+
     fn take(
         &mut self,
         at: usize,
@@ -108,7 +122,8 @@ impl Device {
         groups: &mut Groups,
         context: &Context<'_>,
     ) {
-        let fields = self.table.fields(at, metric, time);
+        let may_grow = context.held.has_room();
+        let fields = self.table.fields(at, metric, time, &mut groups.room, may_grow);
         if self.table.name(at).is_some_and(|name| context.rules.wants(&name)) {
             groups.add(metric, time, fields);
         }
@@ -155,6 +170,14 @@ pub(super) fn unresolved(ident: &Ident, raw: &Raw, payload: &Payload, context: &
     }
     context.unresolved();
     context.extend(groups.events(ident, raw.read));
+}
+
+/// What was held and has too much in it to be read goes out as it came.
+pub(super) fn unread(ident: &Ident, raw: &Raw, context: &mut Context<'_>) {
+    let value = Value::Bytes((&*raw.payload).into());
+    let field = Field { name: "payload".into(), unit: None, value, quality: None };
+    context.unresolved();
+    context.extend([ident.event(raw.read, Quality::Stale, vec![field])]);
 }
 
 /// A name of its own for each, shared by its events.

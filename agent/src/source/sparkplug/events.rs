@@ -47,7 +47,11 @@ pub(super) fn time_of(metric: &Metric, payload: &Payload, read: Timestamp) -> Ti
 /// Fields by quality, age and time. A name comes once in an event: with another value at
 /// the same time begins another.
 #[derive(Debug, Default)]
-pub(super) struct Groups(BTreeMap<Key, Vec<Group>>);
+pub(super) struct Groups {
+    groups: BTreeMap<Key, Vec<Group>>,
+    /// What is left for the message's arrays.
+    pub(super) room: flat::Room,
+}
 
 /// Values that could not be resolved last, historical ones before the current.
 type Key = (bool, bool, Timestamp);
@@ -71,7 +75,7 @@ impl Groups {
             (None, None) => "unnamed".to_owned(),
         };
         let mut values = Vec::new();
-        flat::flatten(&name, metric, &flat::Types::new(), &mut values);
+        flat::flatten(&name, metric, &flat::Types::new(), &mut self.room, &mut values);
         let field = |flat: flat::Flat| Field {
             name: flat.name.into(),
             unit: None,
@@ -83,7 +87,7 @@ impl Groups {
     }
 
     fn put(&mut self, key: Key, fields: Vec<Field>) {
-        let groups = self.0.entry(key).or_default();
+        let groups = self.groups.entry(key).or_default();
         let has_room = |group: &Group| fields.iter().all(|f| !group.names.contains(&f.name));
         if !groups.last().is_some_and(has_room) {
             groups.push(Group::default());
@@ -96,7 +100,7 @@ impl Groups {
     }
 
     pub(super) fn events(self, of: &Ident, read: Timestamp) -> impl Iterator<Item = Event> {
-        self.0.into_iter().flat_map(move |((unresolved, is_current, time), groups)| {
+        self.groups.into_iter().flat_map(move |((unresolved, is_current, time), groups)| {
             let quality = if unresolved { Quality::Stale } else { Quality::Good };
             groups.into_iter().map(move |group| {
                 let mut fields = group.fields;

@@ -16,7 +16,7 @@ use super::node::{Message, Node};
 use super::state::State;
 use super::topic::{self, Kind, Topic};
 use super::{Outgoing, rebirth};
-use crate::decode::sparkplug::proto::Payload;
+use crate::decode::sparkplug::{self, proto::Payload};
 use crate::event::{Event, Timestamp};
 use crate::flow::Flows;
 use crate::source::mqtt::config::Qos;
@@ -24,6 +24,9 @@ use crate::supervise::Link;
 
 /// Edge nodes that are known at once: whoever may publish can name as many as he likes.
 const MOST_NODES: usize = 10_000;
+
+/// Bytes that are known of all of them: what their births said, and last values.
+const MOST_KNOWN: usize = 64 * 1_024 * 1_024;
 
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -73,7 +76,7 @@ impl Host {
             asks: config.request_rebirth,
             state: State::new(config.host_id.as_deref()),
             nodes: BTreeMap::new(),
-            held: InAll::default(),
+            held: InAll::of(MOST_KNOWN),
             found: Found::default(),
             out: Vec::new(),
             counts: Arc::default(),
@@ -88,7 +91,7 @@ impl Host {
         let Self { rules, found, counts, held, .. } = self;
         let mut context = Context { rules, now, time, found, counts, held };
         for message in &saved.messages {
-            let node = Node::new(&message.group, &message.node, context.rules);
+            let node = Node::new(&message.group, &message.node, context.rules, now);
             node.restore(message, &mut context);
         }
     }
@@ -123,37 +126,89 @@ impl Host {
         let Some(topic) = topic::parse(text) else {
             return Err("topic is not one of an edge node of Sparkplug".to_owned());
         };
-        let (name, is_new) = self.find(topic)?;
-        let Self { rules, nodes, held, found, counts, .. } = self;
-        let (now, time) = (message.now, message.time);
-        let mut context = Context { rules, now, time, found, counts, held };
-        let Some(node) = nodes.get_mut(&name) else { return Ok(()) };
+        let name = format!("{}/{}", topic.group, topic.node);
+        let now = message.now;
         let result = if message.retained {
             // What a broker keeps may be of a session that is long over.
-            context.count(Count::Passed);
-            if is_new {
-                node.rebirth.want();
-            }
+            self.counts.add(Count::Passed);
+            self.ask_new(&name, topic, message);
             Ok(())
         } else {
-            to_node(node, topic, message, &mut context)
+            self.hear(&name, topic, message)
         };
         self.look_at(&name, now);
         result
     }
 
-    /// The key of a node, which is made where it is new.
-    fn find(&mut self, topic: Topic<'_>) -> Result<(String, bool), String> {
-        let name = format!("{}/{}", topic.group, topic.node);
-        if self.nodes.contains_key(&name) {
-            return Ok((name, false));
+    fn hear(&mut self, name: &str, topic: Topic<'_>, message: Arrived<'_>) -> Result<(), String> {
+        let payload = match sparkplug::read(message.payload) {
+            Ok(payload) => payload,
+            Err(error) => {
+                let is_birth = matches!(topic.kind, Kind::NodeBirth | Kind::DeviceBirth);
+                self.nodes.get_mut(name).into_iter().for_each(|node| node.unreadable(is_birth));
+                return Err(error.to_string());
+            }
+        };
+        let is_new = !self.nodes.contains_key(name);
+        let is_birth = matches!(topic.kind, Kind::NodeBirth | Kind::DeviceBirth);
+        if (is_new || is_birth) && !self.make_room(name, is_new, message) {
+            self.nodes.get_mut(name).into_iter().for_each(|node| node.unreadable(true));
+            return Err(format!(
+                "more than {MOST_NODES} edge nodes, or {} MiB of what they are: name `groups`",
+                MOST_KNOWN / 1_024 / 1_024
+            ));
         }
-        if self.nodes.len() >= MOST_NODES {
-            return Err(format!("more than {MOST_NODES} edge nodes: name their `groups`"));
+        if is_new {
+            self.insert(name, topic, message.now);
         }
-        let node = Node::new(topic.group, topic.node, &self.rules);
-        self.nodes.insert(name.clone(), node);
-        Ok((name, true))
+        let Self { rules, nodes, held, found, counts, .. } = self;
+        let (now, time) = (message.now, message.time);
+        let mut context = Context { rules, now, time, found, counts, held };
+        let Some(node) = nodes.get_mut(name) else { return Ok(()) };
+        let before = node.known_of(topic.device);
+        node.heard = now;
+        let result = to_node(node, topic, payload, message, &mut context);
+        let memory = node.memory + node.known_of(topic.device) - before;
+        held.known = held.known + memory - node.memory;
+        node.memory = memory;
+        result
+    }
+
+    /// Of a node that nobody has heard a birth is asked for, if there is room for it.
+    fn ask_new(&mut self, name: &str, topic: Topic<'_>, message: Arrived<'_>) {
+        let is_full = self.nodes.len() >= MOST_NODES || !self.held.has_room();
+        if is_full || self.nodes.contains_key(name) || sparkplug::read(message.payload).is_err() {
+            return;
+        }
+        self.insert(name, topic, message.now).rebirth.want();
+    }
+
+    fn insert(&mut self, name: &str, topic: Topic<'_>, now: Instant) -> &mut Node {
+        let node = Node::new(topic.group, topic.node, &self.rules, now);
+        self.held.known += node.memory;
+        self.nodes.entry(name.to_owned()).or_insert(node)
+    }
+
+    /// Whether there is room for what a message says of a node. Of the others, the dead and
+    /// those without a birth go for it, who was silent the longest first.
+    fn make_room(&mut self, name: &str, is_new: bool, message: Arrived<'_>) -> bool {
+        while (is_new && self.nodes.len() >= MOST_NODES) || !self.held.has_room() {
+            let others = self.nodes.iter().filter(|(other, node)| *other != name && node.is_gone());
+            let Some((silent, _)) = others.min_by_key(|(_, node)| node.heard) else { return false };
+            let silent = silent.clone();
+            self.forget(&silent, message);
+        }
+        true
+    }
+
+    fn forget(&mut self, name: &str, message: Arrived<'_>) {
+        let Some(mut node) = self.nodes.remove(name) else { return };
+        let Self { rules, held, found, counts, .. } = self;
+        let (now, time) = (message.now, message.time);
+        let mut context = Context { rules, now, time, found, counts, held };
+        node.give_up(Of::All, &mut context);
+        held.known = held.known.saturating_sub(node.memory);
+        found.gone.extend(node.names());
     }
 
     /// A node may have something to do at another time now, or at once.
@@ -246,22 +301,19 @@ impl Host {
         for (device, standing, why) in self.found.standings.drain(..) {
             link.device(&device, standing, &why);
         }
+        for device in self.found.gone.drain(..) {
+            link.forget(&device);
+        }
     }
 }
 
 fn to_node(
     node: &mut Node,
     topic: Topic<'_>,
+    payload: Payload,
     arrived: Arrived<'_>,
     context: &mut Context<'_>,
 ) -> Result<(), String> {
-    let payload = match Payload::decode(arrived.payload) {
-        Ok(payload) => payload,
-        Err(error) => {
-            node.unreadable(matches!(topic.kind, Kind::NodeBirth | Kind::DeviceBirth));
-            return Err(format!("payload is not of Sparkplug B: {error}"));
-        }
-    };
     let message = Message {
         device: topic.device,
         bytes: arrived.payload,

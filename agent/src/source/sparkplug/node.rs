@@ -23,8 +23,7 @@ use super::held::{Held, Of, Raw, SavedMessage};
 use super::rebirth::Rebirth;
 use super::table::Definitions;
 use super::topic;
-use crate::decode::sparkplug::flat;
-use crate::decode::sparkplug::proto::Payload;
+use crate::decode::sparkplug::{self, flat, proto::Payload};
 use crate::event::{Field, Timestamp, Value};
 
 /// Devices of one node.
@@ -33,6 +32,9 @@ const MOST_DEVICES: usize = 10_000;
 /// Bytes of all nodes that are held and acknowledged: they stand in each checkpoint until
 /// their birth, and cost a write each time.
 const MOST_SAVED: usize = 64 * 1024;
+
+/// What a node takes without anything that is known of it.
+const EACH: usize = 1_024;
 
 /// Messages among which one that comes again is recognised: what a publisher with QoS 1
 /// has on its way.
@@ -58,6 +60,9 @@ pub(super) struct Node {
     held: Held,
     recent: VecDeque<u64>,
     pub(super) rebirth: Rebirth,
+    pub(super) heard: Instant,
+    /// Bytes that are known of it and its devices, as its host counts them.
+    pub(super) memory: usize,
 }
 
 /// A message that was read.
@@ -73,7 +78,7 @@ pub(super) struct Message<'a> {
 }
 
 impl Node {
-    pub(super) fn new(group: &str, name: &str, rules: &Rules) -> Self {
+    pub(super) fn new(group: &str, name: &str, rules: &Rules, now: Instant) -> Self {
         Self {
             group: group.into(),
             name: name.into(),
@@ -84,7 +89,27 @@ impl Node {
             held: Held::default(),
             recent: VecDeque::new(),
             rebirth: Rebirth::default(),
+            heard: now,
+            memory: EACH,
         }
+    }
+
+    /// Bytes that are known of the node itself and of this device.
+    pub(super) fn known_of(&self, device: Option<&str>) -> usize {
+        let device = device.and_then(|name| self.devices.get(name)).map_or(0, Device::memory);
+        self.own.memory() + self.definitions.memory() + device
+    }
+
+    /// Whether it is dead or was never born, with all its devices.
+    pub(super) fn is_gone(&self) -> bool {
+        let is_gone = |device: &Device| matches!(device.life, Life::Dead | Life::Unborn);
+        is_gone(&self.own) && self.devices.values().all(is_gone)
+    }
+
+    /// Under which it and its devices go out.
+    pub(super) fn names(&self) -> impl Iterator<Item = Arc<str>> {
+        let devices = self.devices.values().chain([&self.own]);
+        devices.map(|device| Arc::clone(&device.ident.device))
     }
 
     /// Whether it came before. One without a time of its own may look like another.
@@ -315,7 +340,7 @@ impl Node {
                 None => Some(&mut self.own),
                 Some(name) => self.devices.get_mut(name),
             };
-            let payload = Payload::decode(&*raw.payload);
+            let payload = sparkplug::read(&raw.payload);
             if let (Some(device), Ok(payload)) = (device, payload) {
                 device.read_held(&raw, &payload, context);
             }
@@ -368,8 +393,9 @@ impl Node {
                 &made
             }
         };
-        if let Ok(payload) = Payload::decode(&*raw.payload) {
-            device::unresolved(ident, raw, &payload, context);
+        match sparkplug::read(&raw.payload) {
+            Ok(payload) => device::unresolved(ident, raw, &payload, context),
+            Err(_) => device::unread(ident, raw, context),
         }
     }
 
@@ -382,7 +408,8 @@ impl Node {
     }
 
     fn make(&mut self, name: &str, context: &Context<'_>) {
-        if !self.devices.contains_key(name) && self.devices.len() < MOST_DEVICES {
+        let has_room = self.devices.len() < MOST_DEVICES && context.held.has_room();
+        if has_room && !self.devices.contains_key(name) {
             let ident = ident(context.rules, &self.group, &self.name, Some(name));
             self.devices.insert(name.into(), Device::new(ident));
         }

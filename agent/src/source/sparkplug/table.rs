@@ -4,13 +4,21 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::decode::sparkplug::flat::{self, Flat, Types};
+use prost::Message as _;
+
+use crate::decode::sparkplug::flat::{self, Flat, Room, Types};
 use crate::decode::sparkplug::property;
 use crate::decode::sparkplug::proto::{Metric, MetricValue, Template};
 use crate::event::{Field, Quality, Timestamp, Value};
 
 /// Metrics that one birth may have.
 pub(super) const MOST_METRICS: usize = 100_000;
+
+/// What a metric takes besides its name and last value: its own place and that of its name.
+const METRIC: usize = 192;
+
+/// What an alias takes.
+const ALIAS: usize = 48;
 
 /// Texts and bytes that are kept as a last value.
 const MOST_KEPT: usize = 64;
@@ -22,6 +30,8 @@ pub(super) struct Table {
     /// `None` for an alias that one birth gave twice: nobody knows which one is meant.
     by_alias: HashMap<u64, Option<usize>>,
     types: Types,
+    /// Memory of all this.
+    bytes: usize,
 }
 
 #[derive(Debug)]
@@ -39,20 +49,25 @@ impl Table {
     pub(super) fn of<'a>(metrics: &'a [Metric], nodes: &'a Definitions) -> Self {
         let own = Definitions::of(metrics);
         let definition = |name: &str| own.get(name).or_else(|| nodes.get(name));
-        let mut table = Self::default();
+        let (mut table, mut room) = (Self::default(), Room::default());
         for metric in metrics.iter().take(MOST_METRICS) {
             let Some(name) = name(metric).filter(|_| !flat::is_definition(metric)) else {
                 continue;
             };
             let at = table.learn(name, metric);
-            flat::learn(name, metric, &definition, &mut table.types);
+            flat::learn(name, metric, &definition, &mut table.types, &mut room);
             let Some(alias) = metric.alias else { continue };
             let known = table.by_alias.insert(alias, Some(at));
             if known.flatten().is_some_and(|known| known != at) {
                 table.by_alias.insert(alias, None);
             }
         }
+        table.bytes += room.taken() + table.by_alias.len() * ALIAS;
         table
+    }
+
+    pub(super) const fn memory(&self) -> usize {
+        self.bytes
     }
 
     /// A metric that names itself.
@@ -62,6 +77,7 @@ impl Table {
         }
         let name: Arc<str> = name.into();
         let unit = metric.properties.as_ref().and_then(property::unit).map(Into::into);
+        self.bytes += METRIC + name.len() + unit.as_ref().map_or(0, |unit: &Arc<str>| unit.len());
         self.by_name.insert(Arc::clone(&name), self.metrics.len());
         self.metrics.push(Known { name, unit, last: Vec::new(), at: Timestamp(i64::MIN) });
         self.metrics.len() - 1
@@ -97,11 +113,19 @@ impl Table {
     }
 
     /// The fields of a metric, which become its last value where they are the current
-    /// ones and none that is newer is known.
-    pub(super) fn fields(&mut self, at: usize, metric: &Metric, time: Timestamp) -> Vec<Field> {
+    /// ones and none that is newer is known. What takes more memory than the last value
+    /// before is kept where it `may_grow`.
+    pub(super) fn fields(
+        &mut self,
+        at: usize,
+        metric: &Metric,
+        time: Timestamp,
+        room: &mut Room,
+        may_grow: bool,
+    ) -> Vec<Field> {
         let Some(known) = self.metrics.get_mut(at) else { return Vec::new() };
         let mut values = Vec::new();
-        flat::flatten(&known.name, metric, &self.types, &mut values);
+        flat::flatten(&known.name, metric, &self.types, room, &mut values);
         let own = metric.properties.as_ref();
         if let Some(unit) = own.and_then(property::unit)
             && known.unit.as_deref() != Some(unit)
@@ -122,7 +146,10 @@ impl Table {
         let fields: Vec<Field> = values.into_iter().map(field).collect();
         if metric.is_historical != Some(true) && time >= known.at {
             known.at = time;
-            known.last = fields.iter().map(kept).collect();
+            let last: Vec<Field> = fields.iter().map(kept).collect();
+            let (was, is) = (memory(&known.last), memory(&last));
+            known.last = if may_grow || is <= was { last } else { Vec::new() };
+            self.bytes = self.bytes + memory(&known.last) - was;
         }
         fields
     }
@@ -143,6 +170,21 @@ pub(super) fn name(metric: &Metric) -> Option<&str> {
     metric.name.as_deref().filter(|name| !name.is_empty())
 }
 
+/// What last values take. Their names are the metric's or their own.
+fn memory(fields: &[Field]) -> usize {
+    let field = |field: &Field| {
+        let value = match &field.value {
+            Value::Text(text) | Value::Json(text) => text.len(),
+            Value::Bytes(bytes) => bytes.len(),
+            Value::Array(values) => size_of_val::<[Value]>(values),
+            _ => 0,
+        };
+        size_of::<Field>() + value
+    };
+    let names: usize = fields.iter().skip(1).map(|field| field.name.len()).sum();
+    names + fields.iter().map(field).sum::<usize>()
+}
+
 /// What is large is not kept: that it is stale can be said without it.
 fn kept(field: &Field) -> Field {
     let value = match &field.value {
@@ -156,7 +198,10 @@ fn kept(field: &Field) -> Field {
 
 /// Definitions of templates, which only the node's birth gives.
 #[derive(Debug, Default)]
-pub(super) struct Definitions(HashMap<String, Template>);
+pub(super) struct Definitions {
+    by_name: HashMap<String, Template>,
+    bytes: usize,
+}
 
 impl Definitions {
     pub(super) fn of(metrics: &[Metric]) -> Self {
@@ -166,10 +211,28 @@ impl Definitions {
             }
             _ => None,
         };
-        Self(metrics.iter().filter_map(definition).collect())
+        let by_name: HashMap<String, Template> = metrics.iter().filter_map(definition).collect();
+        let bytes = by_name.iter().map(|(name, it)| name.len() + of_template(it)).sum();
+        Self { by_name, bytes }
     }
 
     fn get(&self, name: &str) -> Option<&Template> {
-        self.0.get(name)
+        self.by_name.get(name)
     }
+
+    pub(super) const fn memory(&self) -> usize {
+        self.bytes
+    }
+}
+
+/// About what a template takes: its metrics, and a few times what the wire has of them.
+fn of_template(it: &Template) -> usize {
+    fn metrics(it: &Template) -> usize {
+        let nested = it.metrics.iter().map(|metric| match &metric.value {
+            Some(MetricValue::Template(it)) => metrics(it),
+            _ => 0,
+        });
+        it.metrics.len() * size_of::<Metric>() + nested.sum::<usize>()
+    }
+    metrics(it) + 4 * it.encoded_len()
 }

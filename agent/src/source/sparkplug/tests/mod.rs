@@ -1,5 +1,6 @@
 //! The host alone: small edge nodes, no broker, virtual time.
 
+mod bounds;
 mod check;
 mod edge;
 mod history;

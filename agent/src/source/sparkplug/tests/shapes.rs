@@ -57,8 +57,9 @@ fn metrics_of_one_time_are_one_event_and_historical_ones_are_marked() {
 #[test]
 fn a_time_that_nobody_can_write_is_not_taken() {
     let (mut bench, mut edge) = (Bench::new(), Edge::new());
-    let events = bench.hear(&edge.birth(vec![at(u64::MAX / 2, metric(Some("a"), None, 1))]));
-    assert_eq!(events[0].time, Timestamp(1_001_000_000));
+    let late = [u64::MAX / 2, u64::MAX].map(|time| at(time, metric(Some("a"), None, 1)));
+    let events = bench.hear(&edge.birth(late.to_vec()));
+    assert!(events.iter().all(|event| event.time == Timestamp(1_001_000_000)), "{events:?}");
 }
 
 #[test]
@@ -70,6 +71,23 @@ fn null_is_a_value_and_what_is_no_value_of_its_type_is_bad() {
     wrong.value = Some(MetricValue::Boolean(true));
     let events = bench.hear(&edge.birth(vec![null, wrong]));
     assert_eq!(told(&events), ["good n a=Null b=Bool(true)(bad_payload)"]);
+}
+
+#[test]
+fn a_quality_that_is_no_number_is_not_good() {
+    let (mut bench, mut edge) = (Bench::new(), Edge::new());
+    let qualities = [
+        Property::String("BAD".to_owned()),
+        Property::Float(0.0),
+        Property::Set(PropertySet::default()),
+    ];
+    let metrics = qualities.into_iter().zip(["a", "b", "c"]).map(|(quality, name)| {
+        let properties = Some(property("Quality", quality));
+        Metric { properties, ..metric(Some(name), None, 1) }
+    });
+    let events = bench.hear(&edge.birth(metrics.collect()));
+    let bad = "good n a=1(device_error) b=1(device_error) c=1(device_error)";
+    assert_eq!(told(&events), [bad]);
 }
 
 fn property(key: &str, value: Property) -> PropertySet {
