@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::context::Context;
-use super::events::{Groups, Ident, is_session, time_of};
+use super::events::{Groups, Ident, MOST, is_session, time_of};
 use super::held::Raw;
 use super::rebirth::REBIRTH;
 use super::table::{Definitions, Table};
@@ -138,8 +138,14 @@ impl Device {
         self.life = Life::Dead;
         let mut fields = self.table.last();
         fields.retain(|field| context.rules.wants(&field.name));
-        let event = self.ident.event(time, Quality::Stale, fields);
-        context.extend([event]);
+        loop {
+            let more = fields.split_off(fields.len().min(MOST));
+            context.extend([self.ident.event(time, Quality::Stale, fields)]);
+            if more.is_empty() {
+                break;
+            }
+            fields = more;
+        }
     }
 
     /// The same, told also where nothing was known of it.

@@ -4,13 +4,24 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use crate::decode::json::MOST_FIELDS;
 use crate::decode::sparkplug::flat;
 use crate::decode::sparkplug::proto::{Metric, MetricValue, Payload};
+use crate::decode::tree::Node;
 use crate::event::{Event, Field, Quality, Timestamp, Value};
 use crate::flow;
 
 /// Field of an event whose values are old ones and not the current.
 const HISTORICAL: &str = "is_historical";
+
+/// Fields of one event, besides those that say whose it is and that it is historical.
+pub(super) const MOST: usize = MOST_FIELDS - 4;
+
+/// Aliases below it have a field of their own where nobody can say their names.
+const OWN_FIELD: u64 = 1_000;
+
+/// Field with the values of all others: a table has a column for each field.
+const OTHERS: &str = "alias_others";
 
 /// What all events of a node or device have.
 #[derive(Debug, Clone)]
@@ -49,6 +60,8 @@ pub(super) fn time_of(metric: &Metric, payload: &Payload, read: Timestamp) -> Ti
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     groups: BTreeMap<Key, Vec<Group>>,
+    /// Values of aliases that have no field of their own, each with its name.
+    others: BTreeMap<Key, Vec<Node<'static>>>,
     /// What is left for the message's arrays.
     pub(super) room: flat::Room,
 }
@@ -82,24 +95,39 @@ impl Groups {
             value: flat.value,
             quality: None,
         };
-        let fields = values.into_iter().map(field).collect();
-        self.put((true, metric.is_historical != Some(true), time), fields);
+        let key = (true, metric.is_historical != Some(true), time);
+        if super::table::name(metric).is_none() && metric.alias.is_some_and(|it| it >= OWN_FIELD) {
+            self.others.entry(key).or_default().extend(values.into_iter().map(other));
+        } else {
+            self.put(key, values.into_iter().map(field).collect());
+        }
     }
 
     fn put(&mut self, key: Key, fields: Vec<Field>) {
         let groups = self.groups.entry(key).or_default();
-        let has_room = |group: &Group| fields.iter().all(|f| !group.names.contains(&f.name));
+        let has_room = |group: &Group| {
+            group.fields.len() + fields.len() <= MOST
+                && fields.iter().all(|field| !group.names.contains(&field.name))
+        };
         if !groups.last().is_some_and(has_room) {
             groups.push(Group::default());
         }
-        let Some(group) = groups.last_mut() else { return };
         for field in fields {
+            if groups.last().is_some_and(|group| group.fields.len() >= MOST) {
+                groups.push(Group::default());
+            }
+            let Some(group) = groups.last_mut() else { return };
             group.names.insert(Arc::clone(&field.name));
             group.fields.push(field);
         }
     }
 
-    pub(super) fn events(self, of: &Ident, read: Timestamp) -> impl Iterator<Item = Event> {
+    pub(super) fn events(mut self, of: &Ident, read: Timestamp) -> impl Iterator<Item = Event> {
+        for (key, values) in std::mem::take(&mut self.others) {
+            let value = Value::Json(Node::Array(values).to_json().into());
+            let field = Field { name: OTHERS.into(), unit: None, value, quality: None };
+            self.put(key, vec![field]);
+        }
         self.groups.into_iter().flat_map(move |((unresolved, is_current, time), groups)| {
             let quality = if unresolved { Quality::Stale } else { Quality::Good };
             groups.into_iter().map(move |group| {
@@ -113,6 +141,16 @@ impl Groups {
             })
         })
     }
+}
+
+/// `{"name":"alias_4294967296","value":0.5}`
+fn other(flat: flat::Flat) -> Node<'static> {
+    let value = match flat.value {
+        Value::Array(values) => Node::Array(values.into_iter().map(Node::Plain).collect()),
+        plain => Node::Plain(plain),
+    };
+    let name = Node::Plain(Value::Text(flat.name.into()));
+    Node::Object(vec![("name".into(), name), ("value".into(), value)])
 }
 
 fn mark() -> Field {

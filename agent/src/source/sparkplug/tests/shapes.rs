@@ -6,7 +6,7 @@ use super::edge::{Bench, Edge, metric, told};
 use crate::decode::sparkplug::proto::{
     DataType, Metric, MetricValue, Property, PropertySet, PropertyValue, Template,
 };
-use crate::event::{Quality, Timestamp};
+use crate::event::{Quality, Timestamp, Value};
 
 fn at(time: u64, mut metric: Metric) -> Metric {
     metric.timestamp = Some(time);
@@ -171,4 +171,32 @@ fn without_requests_a_birth_that_comes_by_itself_decodes_what_waits() {
     assert_eq!(bench.asked(), 0);
     let events = bench.hear(&edge.birth(vec![metric(Some("a"), Some(1), 2)]));
     assert_eq!(told(&events), ["good n a=2", "good n a=1"]);
+}
+
+#[test]
+fn no_event_has_more_fields_than_a_table_may_get_columns() {
+    let (mut bench, mut edge) = (Bench::new(), Edge::new());
+    let names: Vec<String> = (0..2_500).map(|n| format!("m{n}")).collect();
+    let metrics = names.iter().map(|name| metric(Some(name), None, 1)).collect();
+    for events in [bench.hear(&edge.birth(metrics)), bench.hear(&edge.death())] {
+        let fields: Vec<usize> = events.iter().map(|event| event.fields.len()).collect();
+        assert_eq!(fields, [998, 998, 510], "two of each are those of the place");
+    }
+}
+
+#[test]
+fn values_without_a_name_make_no_field_for_each_alias() {
+    let (mut bench, mut edge) = (Bench::new(), Edge::new());
+    let metrics = [999, 1_000, u64::MAX, 1_000].map(|alias| metric(None, Some(alias), 3));
+    assert!(bench.hear(&edge.send("NDATA/n", metrics.to_vec())).is_empty());
+    bench.host.leave(bench.now, bench.time);
+    let events = bench.host.take_events();
+    let [event] = &events[..] else { panic!("not one: {events:?}") };
+    let [.., own, others] = &event.fields[..] else { panic!("{event:?}") };
+    assert_eq!((&*own.name, &own.value), ("alias_999", &Value::I64(3)));
+    let told = concat!(
+        r#"[{"name":"alias_1000","value":3},{"name":"alias_18446744073709551615","value":3},"#,
+        r#"{"name":"alias_1000","value":3}]"#
+    );
+    assert_eq!((&*others.name, &others.value), ("alias_others", &Value::Json(told.into())));
 }
