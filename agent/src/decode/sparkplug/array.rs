@@ -35,7 +35,7 @@ pub(super) fn decode(datatype: DataType, bytes: &[u8]) -> Option<Value> {
 pub(super) fn most(datatype: DataType, bytes: &[u8]) -> usize {
     match datatype {
         DataType::BooleanArray => bytes.len().saturating_mul(8),
-        DataType::StringArray => bytes.iter().filter(|byte| **byte == 0).count(),
+        DataType::StringArray => bytes.split(|byte| *byte == 0).count(),
         DataType::Int16Array | DataType::UInt16Array => bytes.len() / 2,
         DataType::Int32Array | DataType::UInt32Array | DataType::FloatArray => bytes.len() / 4,
         DataType::Int64Array

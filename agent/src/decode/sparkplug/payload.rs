@@ -110,7 +110,7 @@ enum Body {
 impl Kind {
     const fn body(self, tag: u32) -> Body {
         match (self, tag) {
-            (Self::Payload, 2) | (Self::Template, 2) => Body::Message(Self::Metric),
+            (Self::Payload | Self::Template, 2) => Body::Message(Self::Metric),
             (Self::Metric, 8) => Body::Message(Self::MetaData),
             (Self::Metric | Self::Property, 9) | (Self::PropertySets, 1) => {
                 Body::Message(Self::PropertySet)
@@ -127,12 +127,11 @@ impl Kind {
             (Self::Payload, 4)
             | (Self::Metric, 1 | 15)
             | (Self::MetaData, 2 | 5..=8)
-            | (Self::PropertySet, 1)
+            | (Self::PropertySet | Self::Parameter, 1)
             | (Self::Property | Self::Parameter, 8)
             | (Self::DataSet, 2)
             | (Self::Cell, 6)
-            | (Self::Template, 1 | 4)
-            | (Self::Parameter, 1) => Body::Text,
+            | (Self::Template, 1 | 4) => Body::Text,
             _ => Body::Unknown,
         }
     }
@@ -195,7 +194,7 @@ impl Wire {
 
     fn body(&mut self, kind: &Body, body: &[u8], at: usize, depth: usize) -> Result<(), Error> {
         match kind {
-            Body::Message(kind) => return self.message(*kind, body, at, depth + 1),
+            Body::Message(kind) => self.message(*kind, body, at, depth + 1),
             Body::Text => {
                 if std::str::from_utf8(body).is_err() {
                     self.wrong.push(at..at + body.len());

@@ -59,7 +59,7 @@ pub(super) fn time_of(metric: &Metric, payload: &Payload, read: Timestamp) -> Ti
 /// the same time begins another.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
-    groups: BTreeMap<Key, Vec<Group>>,
+    by_key: BTreeMap<Key, Vec<Group>>,
     /// Values of aliases that have no field of their own, each with its name.
     others: BTreeMap<Key, Vec<Node<'static>>>,
     /// What is left for the message's arrays.
@@ -104,7 +104,7 @@ impl Groups {
     }
 
     fn put(&mut self, key: Key, fields: Vec<Field>) {
-        let groups = self.groups.entry(key).or_default();
+        let groups = self.by_key.entry(key).or_default();
         let has_room = |group: &Group| {
             group.fields.len() + fields.len() <= MOST
                 && fields.iter().all(|field| !group.names.contains(&field.name))
@@ -128,7 +128,7 @@ impl Groups {
             let field = Field { name: OTHERS.into(), unit: None, value, quality: None };
             self.put(key, vec![field]);
         }
-        self.groups.into_iter().flat_map(move |((unresolved, is_current, time), groups)| {
+        self.by_key.into_iter().flat_map(move |((unresolved, is_current, time), groups)| {
             let quality = if unresolved { Quality::Stale } else { Quality::Good };
             groups.into_iter().map(move |group| {
                 let mut fields = group.fields;
