@@ -294,6 +294,8 @@ impl Connection<'_> {
     /// Hands over what the last turn took, with the session's state after it.
     /// Pings go on while the buffer holds us back.
     pub(super) async fn hand_over(&mut self, intake: &mut Intake) -> Result<(), End> {
+        // The checkpoint of this delivery no longer holds it.
+        self.take_found();
         let batch = std::mem::take(&mut self.batch);
         let session = &mut self.mqtt.session;
         if batch.events.is_empty() && batch.dead.is_empty() && !session.changed() {

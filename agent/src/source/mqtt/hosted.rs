@@ -57,7 +57,7 @@ impl Connection<'_> {
     }
 
     /// Whether the host has made events since it was asked last.
-    fn take_found(&mut self) -> bool {
+    pub(super) fn take_found(&mut self) -> bool {
         let Some(host) = &mut self.mqtt.host else { return false };
         let events = host.take_events();
         let any = !events.is_empty();

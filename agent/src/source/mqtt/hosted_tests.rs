@@ -86,6 +86,10 @@ fn message(seq: u64, name: Option<&str>, value: i32) -> Vec<u8> {
 }
 
 fn host(listener: &TcpListener, more: &serde_json::Value) -> Mqtt {
+    restored(listener, more, None)
+}
+
+fn restored(listener: &TcpListener, more: &serde_json::Value, saved: Option<Vec<u8>>) -> Mqtt {
     let mut config = serde_json::json!({
         "name": "s",
         "address": listener.local_addr().unwrap().to_string(),
@@ -97,8 +101,8 @@ fn host(listener: &TcpListener, more: &serde_json::Value) -> Mqtt {
     let config: sparkplug::Config = serde_json::from_value(config).unwrap();
     assert_eq!(config.check(), []);
     let clock = Clock::fixed(Timestamp(5_000_000_000));
-    let setup =
-        Setup { gateway: "gw", flows: &mut Flows::default(), clock, saved: None, lost: false };
+    let saved = saved.map(Into::into);
+    let setup = Setup { gateway: "gw", flows: &mut Flows::default(), clock, saved, lost: false };
     Mqtt::host(&config, setup)
 }
 
@@ -243,8 +247,10 @@ async fn what_waits_too_long_goes_out_by_itself_and_at_a_stop_all_does() {
         assert_eq!(told(&first), [(Quality::Stale, "alias_7=I64(1)".to_owned())]);
         let waited = began.elapsed().as_secs();
         assert!((85..=91).contains(&waited), "{waited} s");
+        // The request was not answered, and has been repeated.
+        peer.published().await;
         peer.say("spBv1.0/g/NDATA/n", message(5, None, 2)).await;
-        // The second request: the message was read.
+        // Another request: the message was read.
         peer.published().await;
         stop.cancel();
         let last = delivery(&mut commits).await;
@@ -254,11 +260,53 @@ async fn what_waits_too_long_goes_out_by_itself_and_at_a_stop_all_does() {
 }
 
 #[tokio::test]
-async fn a_host_that_is_looked_at_does_not_subscribe_to_the_state_of_the_primary_host() {
+async fn what_a_crash_left_goes_out_with_the_first_commit_that_no_longer_keeps_it() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut mqtt = host(&listener, &serde_json::json!({ "host_id": "h", "groups": ["g"] }));
-    let is_state = |mqtt: &Mqtt| mqtt.filters.iter().any(|(it, _)| it == "spBv1.0/STATE/h");
-    assert!(is_state(&mqtt));
+    let (intake, mut commits) = Intake::for_test(16);
+    let mut before = host(&listener, &serde_json::json!({}));
+    let held = sparkplug::Arrived {
+        topic: b"spBv1.0/g/NDATA/n",
+        payload: &message(4, None, 1),
+        retained: false,
+        qos: 1,
+        now: Instant::now(),
+        time: Timestamp(4_000_000_000),
+    };
+    before.host.as_mut().unwrap().take(held).unwrap();
+    let saved = before.host.as_ref().unwrap().checkpoint();
+    let script = async |_: &CancellationToken| {
+        let _peer = Peer::accept(&listener).await;
+        let (ticket, first) = commits.deliveries.recv().await.unwrap();
+        commits.commit(ticket);
+        assert_eq!(told(&first), [(Quality::Stale, "alias_7=I64(1)".to_owned())]);
+    };
+    let mqtt = restored(&listener, &serde_json::json!({}), Some(saved));
+    beside(mqtt, intake, script).await;
+}
+
+#[tokio::test]
+async fn behind_a_birth_that_is_too_large_the_one_before_decodes_nothing_more() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (intake, mut commits) = Intake::for_test(16);
+    let script = async |_: &CancellationToken| {
+        let mut peer = Peer::accept(&listener).await;
+        let good = |value: i32| (Quality::Good, format!("temp=I64({value})"));
+        peer.say("spBv1.0/g/NBIRTH/n", message(0, Some("temp"), 1)).await;
+        assert_eq!(told(&delivery(&mut commits).await), [good(1)]);
+        peer.say("spBv1.0/g/NBIRTH/n", vec![0; 2_000]).await;
+        peer.say("spBv1.0/g/NDATA/n", message(1, None, 2)).await;
+        peer.say("spBv1.0/g/NBIRTH/n", message(0, Some("temp"), 3)).await;
+        assert_eq!(told(&delivery(&mut commits).await), [good(3), good(2)]);
+    };
+    let mqtt = host(&listener, &serde_json::json!({ "max_payload": "1 KiB" }));
+    beside(mqtt, intake, script).await;
+}
+
+#[tokio::test]
+async fn who_only_looks_does_not_listen_to_what_the_host_says_of_itself() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut mqtt = host(&listener, &serde_json::json!({ "host_id": "h" }));
     mqtt.tap();
-    assert!(!is_state(&mqtt) && !mqtt.filters.is_empty());
+    assert_eq!(mqtt.filters.len(), 6);
+    assert!(mqtt.filters.iter().all(|(filter, _)| !filter.contains("STATE")));
 }

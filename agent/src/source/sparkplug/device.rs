@@ -64,7 +64,11 @@ impl Device {
         self.before = std::mem::replace(&mut self.table, table);
         self.life = Life::Alive;
         context.stand(&self.ident.device, Standing::Up, "");
-        let _whole = self.read(payload, read, context);
+        let unnamed = self.read(payload, read, context);
+        if !unnamed.is_empty() {
+            // No later birth says more of them.
+            unresolved(&self.ident, read, &part(payload, unnamed), context);
+        }
     }
 
     /// The values of a message; gives the metrics that nobody knows.
@@ -168,14 +172,24 @@ fn is_data(metric: &Metric) -> bool {
     !is_session(metric) && name != Some(REBIRTH) && !flat::is_definition(metric)
 }
 
-/// What is held of a device that has no birth goes out with what is known.
-pub(super) fn unresolved(ident: &Ident, raw: &Raw, payload: &Payload, context: &mut Context<'_>) {
+/// What no birth names goes out with what is known.
+pub(super) fn unresolved(
+    ident: &Ident,
+    read: Timestamp,
+    payload: &Payload,
+    context: &mut Context<'_>,
+) {
     let mut groups = Groups::default();
     for metric in payload.metrics.iter().filter(|metric| is_data(metric)) {
-        groups.add_unresolved(metric, time_of(metric, payload, raw.read));
+        groups.add_unresolved(metric, time_of(metric, payload, read));
     }
     context.unresolved();
-    context.extend(groups.events(ident, raw.read));
+    context.extend(groups.events(ident, read));
+}
+
+/// Some metrics of a message, at its time.
+pub(super) fn part(of: &Payload, metrics: Vec<Metric>) -> Payload {
+    Payload { timestamp: of.timestamp, metrics, ..Payload::default() }
 }
 
 /// What was held and has too much in it to be read goes out as it came.

@@ -140,6 +140,15 @@ impl Host {
         result
     }
 
+    /// A message was too large to be taken: a birth that is not known.
+    pub(crate) fn cut(&mut self, topic: &[u8], retained: bool, now: Instant) {
+        let Some(topic) = std::str::from_utf8(topic).ok().and_then(topic::parse) else { return };
+        let name = format!("{}/{}", topic.group, topic.node);
+        let Some(node) = self.nodes.get_mut(&name).filter(|_| !retained) else { return };
+        node.unreadable(matches!(topic.kind, Kind::NodeBirth | Kind::DeviceBirth));
+        self.look_at(&name, now);
+    }
+
     fn hear(&mut self, name: &str, topic: Topic<'_>, message: Arrived<'_>) -> Result<(), String> {
         let payload = match sparkplug::read(message.payload) {
             Ok(payload) => payload,
@@ -213,7 +222,11 @@ impl Host {
 
     /// A node may have something to do at another time now, or at once.
     fn look_at(&mut self, name: &str, now: Instant) {
-        let Some(node) = self.nodes.get(name) else { return };
+        let Some(node) = self.nodes.get_mut(name) else { return };
+        if !self.asks {
+            // Else it would be due at once, with a look at all nodes for each message.
+            node.rebirth.settle();
+        }
         let due = node.due(now, self.rules.hold.time);
         self.next = [self.next, due].into_iter().flatten().min();
     }
@@ -258,6 +271,10 @@ impl Host {
     /// The connection stands and all is subscribed.
     pub(crate) fn connected(&mut self, now: Instant) {
         self.out.extend(self.state.online());
+        let wanted = self.nodes.values_mut().filter(|node| node.rebirth.is_wanted());
+        for (node, nth) in wanted.zip(0..) {
+            node.rebirth.not_before(now + rebirth::APART * nth);
+        }
         self.next = Some(now);
     }
 
@@ -329,7 +346,7 @@ fn to_node(
         Kind::NodeBirth => node.born(&message, context),
         Kind::NodeDeath => node.died(&message, context),
         Kind::NodeData | Kind::DeviceData => node.data(&message, context),
-        Kind::DeviceBirth => node.device_born(&message, context),
+        Kind::DeviceBirth => return node.device_born(&message, context),
         Kind::DeviceDeath => node.device_died(&message, context),
     }
     Ok(())

@@ -27,7 +27,7 @@ use crate::decode::sparkplug::{self, flat, proto::Payload};
 use crate::event::{Field, Timestamp, Value};
 
 /// Devices of one node.
-const MOST_DEVICES: usize = 10_000;
+const MOST_DEVICES: usize = if cfg!(test) { 20 } else { 10_000 };
 
 /// Bytes of all nodes that are held and acknowledged: they stand in each checkpoint until
 /// their birth, and cost a write each time.
@@ -112,13 +112,15 @@ impl Node {
         devices.map(|device| Arc::clone(&device.ident.device))
     }
 
-    /// Whether it came before. One without a time of its own may look like another.
+    /// Whether it came before. One without a time of its own may look like another, and
+    /// only with QoS 1 a message is sent twice: births have QoS 0 (6.4.19), and a node
+    /// without a clock repeats them as they were.
     pub(super) fn is_known(&mut self, message: &Message<'_>) -> bool {
         if message.payload.timestamp.is_none() {
             return false;
         }
         if self.recent.contains(&message.hash) {
-            return true;
+            return message.is_acknowledged;
         }
         if self.recent.len() >= RECENT {
             self.recent.pop_front();
@@ -139,7 +141,7 @@ impl Node {
         let seq = payload.seq.and_then(|seq| u8::try_from(seq).ok()).unwrap_or(0);
         self.course = Course::Sound { session, next: seq.wrapping_add(1) };
         self.definitions = Definitions::of(&payload.metrics);
-        self.rebirth.settle();
+        self.rebirth.born();
         context.count(Count::Births);
         self.own.born(payload, &self.definitions, context.time, context);
         let until = context.now + context.rules.hold.time;
@@ -179,17 +181,33 @@ impl Node {
         }
     }
 
-    pub(super) fn device_born(&mut self, message: &Message<'_>, context: &mut Context<'_>) {
+    /// An error where the node has too many devices: then it is a dead letter.
+    pub(super) fn device_born(
+        &mut self,
+        message: &Message<'_>,
+        context: &mut Context<'_>,
+    ) -> Result<(), String> {
         let is_sound = self.advance(message.payload.seq, context);
-        let Some(name) = message.device else { return };
-        context.count(Count::Births);
+        let Some(name) = message.device else { return Ok(()) };
+        if !is_sound {
+            // The next birth is compared with this one alone; what waits may be of the
+            // one before.
+            self.give_up(Of::Only(Some(name)), context);
+        }
         self.make(name, context);
         let (time, definitions) = (context.time, &self.definitions);
-        let Some(device) = self.devices.get_mut(name) else { return };
+        let Some(device) = self.devices.get_mut(name) else {
+            let (group, node) = (&self.group, &self.name);
+            return Err(format!(
+                "more than {MOST_DEVICES} devices of the edge node {group}/{node}"
+            ));
+        };
+        context.count(Count::Births);
         device.born(&message.payload, definitions, time, context);
         if is_sound {
             self.release(Some(name), context);
         }
+        Ok(())
     }
 
     pub(super) fn device_died(&mut self, message: &Message<'_>, context: &mut Context<'_>) {
@@ -216,8 +234,8 @@ impl Node {
         let time = context.time;
         let unknown = device.read(&message.payload, time, context);
         if !unknown.is_empty() {
-            self.rebirth.want();
-            let left = Payload { metrics: unknown, seq: None, ..message.payload.clone() };
+            self.rebirth.want_another();
+            let left = device::part(&message.payload, unknown);
             self.hold(message.device, left.encode_to_vec().into(), message, context);
         }
     }
@@ -231,7 +249,8 @@ impl Node {
     pub(super) fn unreadable(&mut self, is_birth: bool) {
         if is_birth {
             self.doubt();
-            self.rebirth.want();
+            self.rebirth.born();
+            self.rebirth.want_another();
         }
     }
 
@@ -239,10 +258,8 @@ impl Node {
     pub(super) fn lost(&mut self, context: &mut Context<'_>) {
         let was_there = self.own.is_alive() || self.devices.values().any(Device::is_alive);
         self.doubt();
-        if self.course == (Course::Doubt { session: None }) {
-            // Another session could come next, and nobody would know.
-            self.give_up(Of::All, context);
-        }
+        // Nobody gives it out while the connection is away, also where the agent stops.
+        self.give_up(Of::All, context);
         let why = "the connection to the broker is lost";
         let time = context.time;
         for device in self.devices.values_mut().chain([&mut self.own]) {
@@ -250,7 +267,7 @@ impl Node {
                 device.end(why, time, context);
             }
         }
-        if was_there {
+        if was_there || self.rebirth.is_wanted() {
             self.rebirth.want();
         }
     }
@@ -322,8 +339,10 @@ impl Node {
                 || all.bytes + bytes > hold.total
                 || (is_saved && all.saved + bytes > MOST_SAVED)
         };
+        // Nothing makes room for what is too large by itself.
+        let is_too_large = bytes > hold.bytes.min(hold.total) || (is_saved && bytes > MOST_SAVED);
         while is_full(&self.held, context.held) {
-            if self.held.len() == 0 {
+            if is_too_large || self.held.len() == 0 {
                 return self.give_up_one(&raw, context);
             }
             self.give_up_oldest(context);
@@ -394,7 +413,7 @@ impl Node {
             }
         };
         match sparkplug::read(&raw.payload) {
-            Ok(payload) => device::unresolved(ident, raw, &payload, context),
+            Ok(payload) => device::unresolved(ident, raw.read, &payload, context),
             Err(_) => device::unread(ident, raw, context),
         }
     }

@@ -57,10 +57,10 @@ impl Table {
             let at = table.learn(name, metric);
             flat::learn(name, metric, &definition, &mut table.types, &mut room);
             let Some(alias) = metric.alias else { continue };
-            let known = table.by_alias.insert(alias, Some(at));
-            if known.flatten().is_some_and(|known| known != at) {
-                table.by_alias.insert(alias, None);
-            }
+            let known = table.by_alias.entry(alias);
+            known
+                .and_modify(|known| *known = known.filter(|known| *known == at))
+                .or_insert(Some(at));
         }
         table.bytes += room.taken() + table.by_alias.len() * ALIAS;
         table
@@ -98,12 +98,14 @@ impl Table {
     }
 
     /// Whether an alias may be used that another birth of the same session gave: both
-    /// must mean the same metric by it.
+    /// must mean the same metric by it, of one type and unit.
     pub(super) fn agrees(&self, other: &Self, metric: &Metric) -> bool {
         let Some(alias) = metric.alias.filter(|_| name(metric).is_none()) else { return true };
         let meant = |table: &Self| {
             let at = table.by_alias.get(&alias).copied().flatten()?;
-            table.metrics.get(at).map(|known| Arc::clone(&known.name))
+            let known = table.metrics.get(at)?;
+            let datatype = table.types.get(&*known.name).copied();
+            Some((Arc::clone(&known.name), known.unit.clone(), datatype))
         };
         !other.by_alias.contains_key(&alias) || meant(self) == meant(other)
     }

@@ -1,6 +1,7 @@
 //! Bytes that were read → events, dead letters, and what the session notes.
 
 use bytes::Bytes;
+use tokio::time::Instant;
 use tracing::{debug, warn};
 use twox_hash::XxHash3_64;
 
@@ -161,6 +162,9 @@ impl Connection<'_> {
         if self.wanted(publish.qos, publish.id, publish.dup, cut.hash) {
             let reason =
                 format!("payload is larger than max_payload ({})", self.mqtt.config.max_payload);
+            if let Some(host) = &mut self.mqtt.host {
+                host.cut(publish.topic, publish.retain, Instant::now());
+            }
             let subscription = self.mqtt.routes.subscription(publish.topic);
             self.bury(subscription, &reason, publish.topic, publish.payload, cut.length, link);
             if let Some(dead) = self.batch.dead.last_mut() {

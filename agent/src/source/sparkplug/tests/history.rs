@@ -1,5 +1,5 @@
 //! Random histories against the truth: an edge node whose aliases mean something else in
-//! each session, and which loses messages, sends them twice, dies, and is not heard at all
+//! each session, whose device changes them within one, and which loses messages, sends them twice, dies, and is not heard at all
 //! while the connection is down.
 
 use std::collections::BTreeMap;
@@ -33,6 +33,8 @@ enum Step {
         is_late: bool,
     },
     DeviceDeath,
+    /// The device is born again without its node, with other aliases.
+    Change,
     /// So many messages ago comes once more.
     Again(usize),
     Retained,
@@ -51,6 +53,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => any::<(bool, bool)>()
             .prop_map(|(birth_is_lost, is_late)| Step::Restart { birth_is_lost, is_late }),
         1 => Just(Step::DeviceDeath),
+        2 => Just(Step::Change),
         1 => (1..6_usize).prop_map(Step::Again),
         1 => Just(Step::Retained),
         1 => Just(Step::Disconnect),
@@ -66,6 +69,11 @@ struct World {
     connected: bool,
     /// Whether the host has a birth of this session.
     is_known: bool,
+    /// How often the device's aliases have changed.
+    version: u64,
+    /// Whether the device was born behind the node's last birth. Else its aliases are those
+    /// that it had before.
+    is_born: bool,
     next: i32,
     /// What each value is truly called.
     truth: BTreeMap<i32, (String, String)>,
@@ -78,7 +86,8 @@ struct World {
 impl World {
     fn metric(&mut self, of_device: bool, alias: u64, named: bool) -> Metric {
         self.next += 1;
-        let name = format!("m{}", (alias + self.edge.session) % (ALIASES + 1));
+        let version = if of_device { self.version } else { 0 };
+        let name = format!("m{}", (alias + self.edge.session) % (ALIASES + 1) + version);
         let device = if of_device { "n/d" } else { "n" };
         self.truth.insert(self.next, (device.to_owned(), name.clone()));
         let alias = if of_device { alias + 100 } else { alias };
@@ -104,6 +113,7 @@ impl World {
         let first = self.next + 1;
         let metrics = self.metrics(false);
         let message = self.edge.birth(metrics);
+        self.is_born = false;
         self.is_known |= self.deliver(message, first..self.next + 1);
         if with_device {
             self.device_birth();
@@ -114,6 +124,7 @@ impl World {
         let first = self.next + 1;
         let metrics = self.metrics(true);
         let message = self.edge.send("DBIRTH/n/d", metrics);
+        self.is_born = true;
         self.deliver(message, first..self.next + 1);
     }
 
@@ -148,7 +159,12 @@ impl World {
             }
             Step::Lost { of_device, alias } => drop(self.data(of_device, alias)),
             Step::Restart { birth_is_lost, is_late } => self.restart(birth_is_lost, is_late),
+            Step::Change => {
+                self.version += u64::from(self.is_born);
+                self.device_birth();
+            }
             Step::DeviceDeath => {
+                self.is_born = false;
                 let message = self.edge.send("DDEATH/n/d", Vec::new());
                 self.deliver(message, 0..0);
             }
@@ -205,6 +221,8 @@ proptest! {
             edge: Edge::new(),
             connected: true,
             is_known: false,
+            version: 0,
+            is_born: false,
             next: 0,
             truth: BTreeMap::new(),
             arrived: Vec::new(),

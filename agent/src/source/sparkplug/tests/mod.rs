@@ -2,6 +2,7 @@
 
 mod bounds;
 mod check;
+mod doubts;
 mod edge;
 mod history;
 mod sessions;
