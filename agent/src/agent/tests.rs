@@ -305,7 +305,7 @@ async fn what_a_reload_makes_anew_is_made_while_others_have_their_turns() {
         "subscription": [{ "topic": "a" }],
     });
     new.sources.push(serde_json::from_value(source).unwrap());
-    let (turn, turns) = std::sync::mpsc::channel();
+    let (turn, turns) = std::sync::mpsc::sync_channel(1);
     let writer = std::thread::spawn(move || {
         let had_one = turns.recv_timeout(PATIENCE).is_ok();
         std::fs::write(&ca, "").unwrap();
