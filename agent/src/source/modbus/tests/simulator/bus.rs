@@ -61,6 +61,8 @@ pub(super) struct Bus {
     pub(super) chance: Chance,
     /// Answers of a thousand that have a fault.
     pub(super) rate: u64,
+    /// Behind the last model of its inverter there is silence, now and ever.
+    pub(super) is_mute: bool,
     pub(super) judge: Judge,
     wire: Option<Far>,
     /// How many there were.
@@ -121,10 +123,12 @@ impl Far {
 impl Bus {
     pub(super) fn new(way: Way, mut chance: Chance, most: u64) -> Self {
         let rate = [150, 400, 700][chance.index(3)];
+        let is_mute = chance.hits(500);
         Self {
             way,
             chance,
             rate,
+            is_mute,
             judge: Judge::new(),
             wire: None,
             connection: 0,

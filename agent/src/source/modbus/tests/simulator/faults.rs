@@ -92,6 +92,10 @@ impl Bus {
         number: u64,
         request: &[u8],
     ) -> bool {
+        if self.is_mute && sunspec::is_end(query) {
+            self.echo(Instant::now(), request, false);
+            return false;
+        }
         let mut faults = self.draw();
         let now = Instant::now();
         let busy = self.busy.get(&query.unit).copied().filter(|until| *until > now);

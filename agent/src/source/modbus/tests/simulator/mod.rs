@@ -6,7 +6,8 @@
 //! an earlier request is seen to be wrong. A seed decides which answers are late, torn,
 //! noisy, doubled, of another unit, function or length, of an earlier transaction,
 //! refused, lost, echoed, or a half before the whole, two or three of it at once
-//! ([`faults`]). One unit says itself what its registers hold ([`sunspec`]). Then all faults end, and soon every signal must be good again.
+//! ([`faults`]). One unit says itself what its registers hold ([`sunspec`]),
+//! and in half of all seeds nothing where they end. Then all faults end, and soon every signal must be good again.
 //!
 //! **What no protocol could know**, and no seed does:
 //! - A copy of an answer that comes when the next request of its shape is already on its

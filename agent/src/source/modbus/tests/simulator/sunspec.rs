@@ -62,6 +62,11 @@ pub(super) fn is_of_map(query: Query) -> bool {
     query.unit == UNIT && (begins || (query.count == 2 && [MODEL, END].contains(&query.address)))
 }
 
+/// The header behind its last model.
+pub(super) fn is_end(query: Query) -> bool {
+    (query.unit, query.function, query.address) == (UNIT, 3, END)
+}
+
 /// What stands in a place whose registers are these.
 pub(super) fn value(spot: Spot, at: impl Fn(u16) -> u16) -> Value {
     let number = match spot.address {
