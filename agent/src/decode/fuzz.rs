@@ -236,9 +236,9 @@ fn escaped() {
 
 #[test]
 fn sparkplug() {
+    use sparkplug::flat;
     check("sparkplug", |bytes| {
         sparkplug::show(bytes);
-        use sparkplug::flat;
         let Ok(payload) = sparkplug::read(bytes) else { return };
         for metric in &payload.metrics {
             let (types, mut room) = (flat::Types::new(), flat::Room::default());

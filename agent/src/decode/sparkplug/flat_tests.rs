@@ -165,7 +165,7 @@ fn the_types_of_all_instances_of_a_birth_are_bounded() {
 
 #[test]
 fn arrays_that_are_too_large_together_stand_as_they_came() {
-    let bits = [&400_000_u32.to_le_bytes()[..], &[0xFF; 50_000]].concat();
+    let bits = [&400_000_u32.to_le_bytes()[..], &vec![0xFF; 50_000]].concat();
     let large = metric(DataType::BooleanArray, MetricValue::Bytes(bits.clone()));
     let [(_, value, is_good)] = &flat(&large)[..] else { panic!("not one") };
     assert_eq!((value, is_good), (&Value::Bytes(bits.into()), &false));
