@@ -138,7 +138,7 @@ username = \"{USER}\"
 password = {{ env = \"MQTT_PASSWORD\" }}
 host_id = \"tidegate\"
 groups = [\"plant\"]
-rebirth_interval = \"1 s\"
+rebirth_interval = \"4 s\"
 stream = \"{NAME}\"
 ",
         mosquitto.login_port
