@@ -172,11 +172,6 @@ impl Requests {
         all.filter(|(_, span)| self.refused.is_bad(**span)).map(|(index, _)| index)
     }
 
-    /// Where a signal lies.
-    pub(super) fn span(&self, signal: usize) -> Option<Span> {
-        self.spans.get(signal).copied()
-    }
-
     /// Whether there is another thing to tell than last time. A search is told when
     /// it has ended.
     pub(super) fn take_untold(&mut self) -> bool {

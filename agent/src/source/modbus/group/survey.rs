@@ -6,7 +6,7 @@ use super::super::connection::{Failure, Reply};
 use super::super::plan::Span;
 use super::super::requests::Requests;
 use super::super::sunspec::{EXCEPTIONS, Found, Header, Map, SILENCES, Step};
-use super::{Factor, Next, Poll, Purpose, Reading, exception, field, is_for_address, is_silence};
+use super::{Next, Poll, Purpose, Reading, exception, field, is_for_address, is_silence};
 use crate::event::{Field, Quality, Value};
 
 /// The device has no such function: it has no holding registers at all.
@@ -154,34 +154,8 @@ impl Poll {
             let question = sunspec.moved(now);
             self.question(question);
             reading.next = Next::AtOnce;
-            return;
-        }
-        if stands {
+        } else if stands {
             sunspec.settled(now);
         }
-        self.part(reading);
-    }
-
-    /// A value and its factor are one place. A device that gives less at once refuses it,
-    /// though it has both: then they are read apart.
-    fn part(&mut self, reading: &mut Reading) {
-        if self.requests.undecided().next().is_some() {
-            return;
-        }
-        let factor = |index: &usize| self.signals.get(*index).and_then(|signal| signal.factor);
-        let is_joined = |index: &usize| matches!(factor(index), Some(Factor::Beside(_)));
-        let refused: Vec<usize> = self.requests.bad_signals().filter(is_joined).collect();
-        let places = refused.iter().filter_map(|index| self.requests.span(*index)).collect();
-        let found = self.sunspec.as_mut().and_then(|sunspec| sunspec.part(places));
-        let Some(found) = found else { return };
-        let facts: Vec<_> = self.requests.facts().collect();
-        self.lay_out(found);
-        self.requests.remember(facts.into_iter(), Instant::now());
-        for index in refused {
-            if let Some(field) = reading.fields.get_mut(index) {
-                field.quality = Some(Quality::DeviceError);
-            }
-        }
-        reading.next = Next::AtOnce;
     }
 }

@@ -5,7 +5,7 @@
 //! factors of model 160 stand before all of its modules) the factor is a signal of its own,
 //! read in the same cycle.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -29,8 +29,6 @@ pub(in super::super) struct Wanted {
     models: Vec<Arc<Model>>,
     /// Most registers of a request.
     most: u16,
-    /// Places of a value and its factor that the device does not give at once.
-    apart: BTreeSet<Span>,
 }
 
 /// What is read of a device.
@@ -64,7 +62,7 @@ pub(in super::super) struct Header {
 impl Wanted {
     pub(super) fn new(config: &Config, most: u16) -> Self {
         let models = config.defined().into_iter().filter(|model| config.wants(model)).collect();
-        Self { config: config.clone(), models, most, apart: BTreeSet::new() }
+        Self { config: config.clone(), models, most }
     }
 
     #[cfg(test)]
@@ -119,28 +117,6 @@ impl Wanted {
         found
     }
 
-    /// From now on the factor that is in one of these places is read apart from its value;
-    /// false where that is so already.
-    pub(super) fn part(&mut self, places: Vec<Span>) -> bool {
-        let before = self.apart.len();
-        self.apart.extend(places);
-        self.apart.len() > before
-    }
-
-    /// It is another device, which may give more at once.
-    pub(super) fn join(&mut self) {
-        self.apart.clear();
-    }
-
-    /// The place of a value together with that of its factor, where it is read as one.
-    fn over(&self, own: Span, factor: u16) -> Option<Span> {
-        let address = own.address.min(factor);
-        let end = own.end().max(u32::from(factor) + 1);
-        let width = u16::try_from(end - u32::from(address)).ok()?;
-        let both = Span { address, width, ..own };
-        (width <= self.most && !self.apart.contains(&both)).then_some(both)
-    }
-
     fn texts(&self, map: &Map, word: &str) -> Vec<(Arc<str>, Arc<str>)> {
         let wanted = IDENTITY.iter().filter(|(name, _)| self.wants(name));
         let text = |(name, _): &(&str, usize)| {
@@ -176,13 +152,15 @@ impl Wanted {
                 let (span, skip, factor) = match factor {
                     None => (own, 0, None),
                     Some(Place::Always(factor)) => (own, 0, Some(Factor::Always(factor))),
-                    Some(Place::At(at)) => match self.over(own, at) {
-                        Some(both) => {
-                            let offset = at.saturating_sub(both.address);
-                            (both, address - both.address, Some(Factor::Beside(offset)))
+                    Some(Place::At(at)) => {
+                        match over(own, at).filter(|both| both.width <= self.most) {
+                            Some(both) => {
+                                let offset = at.saturating_sub(both.address);
+                                (both, address - both.address, Some(Factor::Beside(offset)))
+                            }
+                            None => (own, 0, Some(Factor::Signal(hidden.factor(at)))),
                         }
-                        None => (own, 0, Some(Factor::Signal(hidden.factor(at)))),
-                    },
+                    }
                 };
                 let name = format!("{prefix}_{}", point.name).into();
                 let unit = point.unit.clone();
@@ -225,6 +203,14 @@ fn factor(
             Some(Place::At(own.or_else(above).ok_or(())?))
         }
     })
+}
+
+/// The place of a value together with that of its factor.
+fn over(own: Span, factor: u16) -> Option<Span> {
+    let address = own.address.min(factor);
+    let end = own.end().max(u32::from(factor) + 1);
+    let width = u16::try_from(end - u32::from(address)).ok()?;
+    Some(Span { address, width, ..own })
 }
 
 /// What is read besides and becomes no field.

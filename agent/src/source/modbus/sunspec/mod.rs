@@ -207,13 +207,6 @@ impl Sunspec {
         self.survey.insert(survey).question()
     }
 
-    /// The device refuses these places of a value and its factor: both are read apart, if
-    /// they were not yet.
-    pub(super) fn part(&mut self, places: Vec<Span>) -> Option<Found> {
-        let map = self.map.as_ref()?;
-        self.wanted.part(places).then(|| self.wanted.find(map))
-    }
-
     /// The values stood where they were expected.
     pub(super) const fn settled(&mut self, now: Instant) {
         self.rests = None;
@@ -251,10 +244,7 @@ impl Sunspec {
                 self.survey = None;
                 self.rests = Some((now, longer(self.rests)));
                 (self.found, self.seen, self.unheard) = (Some(now), Some(now), None);
-                if self.map.as_ref() != Some(&map) {
-                    self.unsaved = true;
-                    self.wanted.join();
-                }
+                self.unsaved |= self.map.as_ref() != Some(&map);
                 let found = self.wanted.find(&map);
                 if !is_check {
                     self.note_short(&map, &found, now);

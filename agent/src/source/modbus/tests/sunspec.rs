@@ -28,8 +28,6 @@ struct Device {
     dies_at: Cell<Option<u16>>,
     /// Nothing is heard of a request that begins at this register.
     mute_at: Cell<Option<u16>>,
-    /// Most registers of its models that it gives at once.
-    gives: Cell<u16>,
     /// It says nothing of what it does not have.
     is_dumb: Cell<bool>,
 }
@@ -74,7 +72,6 @@ impl Device {
             says: Cell::default(),
             dies_at: Cell::default(),
             mute_at: Cell::default(),
-            gives: Cell::new(125),
             is_dumb: Cell::default(),
         }
     }
@@ -109,10 +106,6 @@ impl Device {
             let is_mute = self.mute_at.get() == Some(asked.address);
             if let Some(code) = self.says.get().or(is_mute.then_some(0x0B)) {
                 wire.exception(asked, code).await;
-                continue;
-            }
-            if asked.address >= 40_070 && asked.count > self.gives.get() {
-                wire.exception(asked, 3).await;
                 continue;
             }
             if self.flips.get() {
@@ -236,24 +229,6 @@ async fn a_factor_that_changes_while_it_runs_goes_with_its_value() {
         };
         device.run(&mut bench, &listener, script).await;
     }
-}
-
-#[tokio::test]
-async fn a_value_is_read_apart_from_its_factor_where_the_device_gives_too_little_at_once() {
-    let (listener, address) = listen().await;
-    let (mut bench, mut commits) = bench(&address, INVERTER);
-    let device = Device::at(40_000);
-    // From the factor in front of all modules to the power of the second are 38 registers.
-    device.gives.set(20);
-    let script = async {
-        while fields(&commits.event().await) != read() {}
-        // From then on it is read so.
-        for _ in 0..9 {
-            assert_eq!(fields(&commits.event().await), read());
-        }
-    };
-    timeout(Duration::from_secs(30), device.run(&mut bench, &listener, script)).await.unwrap();
-    assert_eq!(bench.faults(), []);
 }
 
 /// The map as it is saved with the first event.
