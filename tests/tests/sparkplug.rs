@@ -51,6 +51,7 @@ stream = \"{name}\"
     // Born before the agent is there: its data waits for the rebirth.
     let mut edge = Edge::connect(mosquitto.port, "plant", "line1", 0);
     edge.birth();
+    mosquitto.wait_line("'spBv1.0/plant/DBIRTH/line1/pump'", DELIVERY);
     edge.said.clear();
     agent.start();
     listener.wait_line("spBv1.0/STATE/tidegate {\"online\":true", DELIVERY);
